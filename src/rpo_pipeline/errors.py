@@ -1,0 +1,29 @@
+"""Errors for people: what is wrong, the value, what is allowed, where to change it.
+
+Every error that a user can cause derives from ``RpoError`` and also from the built-in error that
+it refines. The command line prints an ``RpoError`` without a traceback.
+"""
+
+
+class RpoError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class ConfigError(RpoError, ValueError):
+    """A parameter, or a combination of parameters, that cannot work."""
+
+
+class DataError(RpoError, ValueError):
+    """Feedback that is missing, unreadable, or not enough to work with."""
+
+
+class ModelError(RpoError, ValueError):
+    """A model or tokenizer that cannot be loaded, built or used."""
+
+
+class TrainingError(RpoError, RuntimeError):
+    """Training that cannot go on, such as a loss that is not finite."""
+
+
+class RegistryError(RpoError, RuntimeError):
+    """A tracking server or model registry that does not answer as it must."""

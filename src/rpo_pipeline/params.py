@@ -1,0 +1,294 @@
+"""Typed parameters: YAML holds the values, this module the types, bounds and meanings.
+
+One model per block of ``conf/base/parameters_<block>.yml``. Kedro builds and validates them before
+any node runs, so a typo or a value out of bounds stops a run at once.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Split = Literal["train", "validation", "test"]
+
+
+class Params(BaseModel):
+    """Base of every block: frozen, and unknown keys are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+# ---- ingestion
+
+
+class RatingParams(Params):
+    """A column in which people rated responses, and how it maps to raw_reward."""
+
+    column: str
+    """Name of the column in the source."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest rating, mapped linearly to -1 and 1; null: the number as it is."""
+    values: dict[str, float] | None = None
+    """Raw reward of each word, such as ``{up: 1, down: -1}``."""
+
+    @model_validator(mode="after")
+    def _one_mapping(self) -> Self:
+        if self.scale and self.values:
+            raise ValueError(f"rating column {self.column!r}: give `scale` or `values`, not both")
+        if self.scale and self.scale[0] >= self.scale[1]:
+            raise ValueError(f"rating column {self.column!r}: scale must rise, got {self.scale}")
+        return self
+
+
+class SourceParams(Params):
+    """One source of feedback."""
+
+    path: str
+    """A file (.jsonl, .jsonl.gz, .csv, .parquet) or a glob of them, from the project folder."""
+    format: Literal["auto", "flat"] = "auto"
+    """Shape of a record; ``flat``: one (prompt, response, reward) each."""
+    columns: dict[str, str] = {}
+    """Our name to the source's, where they differ: ``{prompt: question}``."""
+    ratings: list[RatingParams] = Field(default=[RatingParams(column="reward")], min_length=1)
+    """Rating columns, the first that holds a value counts; none of them: the row is unrated."""
+
+
+class SplitShares(Params):
+    """Share of prompts in each split; together 1."""
+
+    train: float = Field(gt=0, le=1)
+    validation: float = Field(ge=0, lt=1)
+    test: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"split_shares must sum to 1, got {total:g}")
+        return self
+
+
+class IngestionParams(Params):
+    """Where feedback comes from, and what is done with it on the way in."""
+
+    sources: list[SourceParams] = Field(min_length=1)
+    """Every source is read in full."""
+    split_shares: SplitShares
+    """For prompts seen for the first time; a split once given stays."""
+    max_quarantine_share: float = Field(ge=0, le=1)
+    """A run fails when a larger share of the rows read is quarantined."""
+
+
+# ---- labeling
+
+
+class LabelerParams(Params):
+    """What gives a raw_reward to a row."""
+
+    type: Literal["column", "rules"]
+    """``column``: the ratings people gave; ``rules``: a weighted sum of scorers, for any text."""
+    weights: dict[Literal["sentiment", "toxicity", "coverage", "length"], float] = {}
+    """``rules``: weight of each scorer in the raw_reward."""
+    detail_pattern: str | None = None
+    """``coverage``: regular expression; its distinct matches in a prompt are the prompt's details."""
+    target_words: int = Field(default=25, gt=0)
+    """``length``: number of words that scores 1; half or twice as many score 0."""
+    toxic_words: list[str] = []
+    """``toxicity``: words to add to the library's list."""
+    harmless_words: list[str] = []
+    """``toxicity``: words to take off the library's list."""
+
+    @property
+    def scores_new_text(self) -> bool:
+        """Whether it can label a response that nobody rated."""
+        return self.type != "column"
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.type == "rules" and not any(self.weights.values()):
+            raise ValueError("labeler `rules` needs a weight that is not 0 (weights: {sentiment: 1})")
+        if self.weights.get("coverage") and not self.detail_pattern:
+            raise ValueError("scorer `coverage` needs a detail_pattern")
+        return self
+
+
+class LabelingParams(Params):
+    """How rows get their reward."""
+
+    labelers: list[LabelerParams] = Field(min_length=1)
+    """In order of rank: a row takes the raw_reward of the first that gives one."""
+    normaliser: Literal["zscore", "none"]
+    """From raw_reward to reward; fitted on train rows."""
+
+
+# ---- policy
+
+
+class FromConfigParams(BaseModel):
+    """A model built from scratch: keys beyond these go to the transformers configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    model_type: str
+    """Architecture by its transformers name: ``llama``, ``t5``, ..."""
+    vocab_size: int = Field(gt=300)
+    """Upper limit of the byte-level BPE vocabulary fitted on train."""
+
+
+class PolicyParams(Params):
+    """The language model that is trained; its frozen start is the reference."""
+
+    name_or_path: str | None
+    """Hub id or directory of a pretrained model; null: built from ``from_config``."""
+    revision: str | None
+    """Commit of the hub id, pinned so that a run can be repeated."""
+    from_config: FromConfigParams | None
+    """A model built from scratch; null: loaded from ``name_or_path``."""
+    warm_start_epochs: float = Field(ge=0)
+    """Passes of supervised fine-tuning over the train rows before the model becomes the reference."""
+    warm_start_learning_rate: float = Field(gt=0)
+    """Peak learning rate of the warm start."""
+    reset_reference: bool
+    """Rebuild the reference; every cached log-probability is void then."""
+    max_prompt_tokens: int = Field(gt=0)
+    """Longer prompts are cut, and counted."""
+    max_response_tokens: int = Field(gt=0)
+    """Longer responses are cut, and counted; also the limit of generation."""
+    dtype: Literal["float32", "bfloat16"]
+    """Precision of the forward pass, the same for policy and reference."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.name_or_path is None) == (self.from_config is None):
+            raise ValueError("give exactly one of policy.name_or_path and policy.from_config")
+        return self
+
+
+# ---- mathematics and training
+
+
+class RpoParams(Params):
+    """Reward Partition Optimization."""
+
+    tau: float = Field(gt=0)
+    """Temperature in units of the normalised reward; larger stays nearer the reference."""
+    estimator: Literal["monte_carlo", "self_normalized", "reference_weighted"]
+    """How log_z is estimated; see docs/method.md."""
+    logp_reduction: Literal["sum", "mean"]
+    """``sum``: log-probability of the response (the theory's); ``mean``: per token (the authors')."""
+    self_normalized_alpha: float = Field(gt=0)
+    """``self_normalized``: strength of the mean_logps_ref weights."""
+    prior_strength: float = Field(ge=0)
+    """Responses that the prior over few-response prompts counts for; 0: none."""
+
+    @model_validator(mode="after")
+    def _prior_has_a_meaning(self) -> Self:
+        if self.prior_strength and self.estimator == "reference_weighted":
+            raise ValueError(
+                "rpo.prior_strength is for monte_carlo and self_normalized: reference_weighted is "
+                "not normalised, so there is no level to borrow (set rpo.prior_strength: 0)"
+            )
+        return self
+
+
+class TrainingParams(Params):
+    """The training loop."""
+
+    objective: Literal["rpo"]
+    """Loss of the loop."""
+    num_epochs: float = Field(ge=0)
+    """Passes over the train rows."""
+    learning_rate: float = Field(ge=0)
+    """Peak of the schedule: linear warm-up, then cosine to a tenth of it."""
+    warmup_share: float = Field(ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = Field(ge=0)
+    """Of AdamW."""
+    max_grad_norm: float = Field(gt=0)
+    """Gradients with a larger norm are scaled down to it."""
+    micro_batch_tokens: int = Field(gt=0)
+    """Tokens, padding included, of one forward pass on one device."""
+    global_batch_groups: int = Field(gt=0)
+    """Prompt groups of one optimizer step."""
+    validation_every: int = Field(gt=0)
+    """Steps between two validation losses; the best model is kept."""
+    patience: int | None = Field(gt=0)
+    """Validations without a better loss before training stops; null: never."""
+    num_threads: int | None = Field(gt=0)
+    """Torch threads; null: torch's choice. Tiny models want 1."""
+    seed: int = Field(ge=0)
+    """Of every random choice in a run."""
+
+
+# ---- evaluation and promotion
+
+
+class SamplingParams(Params):
+    """How responses are sampled in evaluation."""
+
+    sampling_temperature: float = Field(gt=0)
+    """1: the model's own distribution."""
+    responses_per_prompt: int = Field(gt=0)
+    """Averaged per prompt; more make the intervals narrower."""
+
+
+class EvaluationParams(Params):
+    """What the challenger is measured on."""
+
+    num_prompts: int = Field(gt=1)
+    """Test prompts to generate for, at most."""
+    sampling: SamplingParams
+    """Same prompts and same noise for every model."""
+    labelers: list[LabelerParams] = Field(min_length=1)
+    """The first gives reward_mean; each must score new text."""
+    bootstrap_samples: int = Field(ge=100)
+    """Resamples of the prompts behind each 95 % interval."""
+
+    @model_validator(mode="after")
+    def _labelers_score_new_text(self) -> Self:
+        for labeler in self.labelers:
+            if not labeler.scores_new_text:
+                raise ValueError(
+                    f"evaluation.labelers: `{labeler.type}` cannot score new text; use `rules`"
+                )
+        return self
+
+
+class GateParams(Params):
+    """One condition for promotion, on the challenger or on its paired difference to a baseline."""
+
+    metric: str
+    """A metric of summary.json, such as ``reward_mean``."""
+    against: Literal["champion", "reference", "none"]
+    """Baseline of the difference; ``champion`` means the reference while there is no champion;
+    ``none``: the challenger's own value."""
+    direction: Literal["at_least", "at_most"]
+    """On which side of the threshold the number must lie."""
+    threshold: float
+    """In units of the metric; for a difference, the margin over the baseline."""
+    bound: Literal["value", "low", "high"]
+    """Which number must pass: the estimate, or an end of its 95 % interval."""
+
+
+class PromotionParams(Params):
+    """When a version becomes champion."""
+
+    model_name: str = Field(min_length=1)
+    """Registered model in MLflow."""
+    mode: Literal["auto", "manual"]
+    """``auto``: a challenger that passes becomes champion; ``manual``: it stays challenger."""
+    min_test_prompts: int = Field(ge=0)
+    """Fewer prompts in the evaluation fail the gate."""
+    gates: list[GateParams] = Field(min_length=1)
+    """All must pass."""
+
+
+# ---- tracking (conf/base/mlflow.yml)
+
+
+class TrackingParams(Params):
+    """Where runs are logged."""
+
+    tracking_uri: str
+    """Of the MLflow server or database; a relative sqlite path starts at the project folder."""
+    experiment: str
+    """Name of the MLflow experiment."""

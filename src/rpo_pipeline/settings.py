@@ -1,0 +1,19 @@
+"""Kedro settings of the project."""
+
+import os
+
+from rpo_pipeline.hooks import TrackingHooks
+
+HOOKS = (TrackingHooks(),)
+
+# Both would start or report runs of their own beside ours.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # Kedro's default would erase the keys of a block that an environment does not repeat.
+    "merge_strategy": {"parameters": "soft"},
+    "config_patterns": {"mlflow": ["mlflow*"]},
+    "custom_resolvers": {"env": os.environ.get},
+}
