@@ -1,0 +1,94 @@
+"""A small model and its tokenizer from a config block, for when there is no checkpoint."""
+
+from collections.abc import Iterable
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from rpo_pipeline.errors import ModelError
+from rpo_pipeline.models.loading import LanguageModel, as_language_model, without_dropout
+from rpo_pipeline.params import FromConfigParams
+
+PAD, EOS, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def build_language_model(
+    settings: FromConfigParams, texts: Iterable[str], *, seed: int, dtype: str
+) -> LanguageModel:
+    """Build a model with random weights, and fit its tokenizer.
+
+    Args:
+        settings: Architecture by its transformers name, and its configuration.
+        texts: What the tokenizer is fitted on: prompts and responses of the train split.
+        seed: Of the random weights.
+        dtype: Precision of the forward pass.
+
+    Raises:
+        ModelError: If transformers knows no such architecture or refuses the configuration.
+    """
+    sizes = settings.model_dump(exclude={"model_type", "vocab_size"})
+    try:
+        config = AutoConfig.for_model(settings.model_type, **sizes)
+        is_encoder_decoder = bool(config.is_encoder_decoder)
+        tokenizer = fit_tokenizer(
+            texts, vocab_size=settings.vocab_size, is_encoder_decoder=is_encoder_decoder
+        )
+        config.vocab_size = len(tokenizer)
+        config.pad_token_id = config.decoder_start_token_id = tokenizer.pad_token_id
+        config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, None
+        torch.manual_seed(seed)
+        auto_class = AutoModelForSeq2SeqLM if is_encoder_decoder else AutoModelForCausalLM
+        model = auto_class.from_config(without_dropout(config))
+    except (ValueError, TypeError, KeyError) as err:
+        raise ModelError(
+            f"cannot build a {settings.model_type!r} model from policy.from_config {sizes}: {err}"
+        ) from err
+    return as_language_model(model, tokenizer, dtype=dtype)
+
+
+def fit_tokenizer(
+    texts: Iterable[str], *, vocab_size: int, is_encoder_decoder: bool
+) -> PreTrainedTokenizerBase:
+    """Fit a byte-level BPE tokenizer: any text has ids, and ids give the text back exactly.
+
+    For a decoder it carries a chat template with a user and an assistant turn; for an
+    encoder it ends each prompt with the end token, as T5's does.
+    """
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, EOS, USER, ASSISTANT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    if is_encoder_decoder:
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"$A {EOS}", special_tokens=[(EOS, backend.token_to_id(EOS))]
+        )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD,
+        eos_token=EOS,
+        additional_special_tokens=[USER, ASSISTANT],
+    )
+    if not is_encoder_decoder:
+        tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer

@@ -1,0 +1,127 @@
+"""Language models as directories of safetensors."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from rpo_pipeline.data.tokenisation import TextFormat
+from rpo_pipeline.errors import ModelError
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model and its tokenizer, in evaluation mode and without dropout."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    dtype: torch.dtype = torch.float32
+    """Precision of the forward pass; the weights stay float32."""
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads the prompt."""
+        return bool(self.model.config.is_encoder_decoder)
+
+    def text_format(self, *, max_prompt_tokens: int, max_response_tokens: int) -> TextFormat:
+        """How this model reads prompts and writes responses."""
+        return TextFormat(
+            self.tokenizer, self.is_encoder_decoder, max_prompt_tokens, max_response_tokens
+        )
+
+    def autocast(self) -> torch.autocast:
+        """Context of every forward pass, in training and scoring alike."""
+        return torch.autocast(
+            self.model.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )
+
+    def save(self, directory: Path) -> None:
+        """Write weights, configuration and tokenizer, as transformers reads them."""
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+
+def load_language_model(
+    name_or_path: str | Path, *, dtype: str = "float32", revision: str | None = None
+) -> LanguageModel:
+    """Load a causal or encoder-decoder model with its tokenizer.
+
+    Args:
+        name_or_path: Model directory or hub id.
+        dtype: ``float32`` or ``bfloat16``, of the forward pass.
+        revision: Commit of a hub id.
+
+    Returns:
+        The model in evaluation mode, float32 weights, every dropout 0.
+
+    Raises:
+        ModelError: If there is no such model, or it has no safetensors weights, or its
+            tokenizer lacks an end-of-sequence token.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+        auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = auto_class.from_pretrained(
+            name_or_path,
+            config=without_dropout(config),
+            revision=revision,
+            dtype=torch.float32,
+            use_safetensors=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
+    except (OSError, ValueError) as err:
+        reason = str(err).strip().splitlines()[0]
+        raise ModelError(
+            f"cannot load a model from {str(name_or_path)!r}: {reason} "
+            "(policy.name_or_path: a hub id that can be reached, or a directory with config.json, "
+            "*.safetensors and the tokenizer)"
+        ) from err
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer of {str(name_or_path)!r} has no end-of-sequence token")
+    return as_language_model(model, tokenizer, dtype=dtype)
+
+
+def as_language_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, dtype: str = "float32"
+) -> LanguageModel:
+    """Pair a model with its tokenizer, ready to score and to sample."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    # A checkpoint's own may hold top_p or a repetition penalty: samples would not be the policy's.
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
+    )
+    return LanguageModel(model.eval(), tokenizer, getattr(torch, dtype))
+
+
+def without_dropout(config: AutoConfig) -> AutoConfig:
+    """Set every dropout probability of a configuration to 0.
+
+    At step 0 the log-ratio to the cached reference must be 0, and dropout would add noise to it.
+    """
+    for name, value in list(vars(config).items()):
+        if isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
+            setattr(config, name, 0.0)
+    return config
+
+
+def model_fingerprint(directory: Path) -> str:
+    """Content hash of a model directory: weights, configuration and tokenizer."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(directory).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
