@@ -1,0 +1,19 @@
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import fit_normaliser, label_rows, normalise_rewards
+
+
+def create_pipeline() -> Pipeline:
+    """Feedback in, a reward for every row out."""
+    return Pipeline(
+        [
+            Node(label_rows, ["feedback@pandas", "params:labeling"], "labels", name="label_rows"),
+            Node(
+                fit_normaliser,
+                ["labels", "feedback@pandas", "params:labeling"],
+                "normaliser",
+                name="fit_normaliser",
+            ),
+            Node(normalise_rewards, ["labels", "normaliser"], "rewards", name="normalise_rewards"),
+        ]
+    )
