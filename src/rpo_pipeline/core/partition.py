@@ -1,0 +1,205 @@
+"""Partition estimates of Reward Partition Optimization (RPO).
+
+``log_z(x)`` is the log-partition of a prompt: ``log E_{y ~ pi_ref}[exp(r(x, y) / tau)]``, estimated
+from the responses on record.
+
+Shapes: N rows (one response each), G prompts. Log-probabilities and log_z are in nats, rewards and
+tau in units of the normalised reward. Everything is float64 and in log space.
+
+Source: Faye et al., arXiv:2506.13702; docs/method.md gives each equation.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rpo_pipeline.core.segments import leave_one_out_logsumexp, segment_logsumexp, segment_sum
+
+Estimator = Literal["monte_carlo", "self_normalized", "reference_weighted"]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What a prompt with few responses borrows: the spread of the train rewards, not their level."""
+
+    strength: float
+    """Responses that the prior counts for, ``k``."""
+    mean: float
+    """Mean reward of the train rows."""
+    level_strength: float
+    """Within- over between-prompt variance, ``k_b``: responses that the train mean counts for."""
+    log_spread: float
+    """``log C = log E[exp((r - mean_x(r)) sqrt(n / (n - 1)) / tau)]``, in nats."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Estimate of every prompt and how far to trust it; each shape ``(G,)``."""
+
+    log_z: Tensor
+    log_z_se: Tensor
+    """Jackknife standard error; NaN for a prompt with one response."""
+    log_z_bias: Tensor
+    """Jackknife bias; NaN for a prompt with one response."""
+    ess: Tensor
+    """Effective sample size of the terms ``exp(w + r / tau)``, 1 to n."""
+    ess_weights: Tensor
+    """Effective sample size of the weights alone, 1 to n."""
+    log_z_without: Tensor
+    """log_z of the prompt without this row, shape ``(N,)``; NaN where nothing is left."""
+
+
+def log_weights(
+    estimator: Estimator, mean_ref_logps: Tensor, *, self_normalized_alpha: float
+) -> Tensor:
+    """Log-weight ``w`` of each row, shape ``(N,)``.
+
+    Args:
+        estimator: ``monte_carlo``: 0; ``self_normalized``: alpha times mean_ref_logps, a heuristic;
+            ``reference_weighted``: mean_ref_logps.
+        mean_ref_logps: Reference log-probability averaged over the response's tokens.
+        self_normalized_alpha: Strength of the heuristic.
+    """
+    if estimator == "monte_carlo":
+        return torch.zeros_like(mean_ref_logps)
+    return mean_ref_logps * (self_normalized_alpha if estimator == "self_normalized" else 1.0)
+
+
+def fit_prior(
+    rewards: Tensor, group: Tensor, num_groups: int, *, tau: float, strength: float
+) -> Prior:
+    """Fit the prior for prompts with few responses on the train rows.
+
+    Pooling ``exp(r / tau)`` itself would let the best prompts rule; this keeps each prompt's own
+    level and borrows the spread around it.
+
+    Args:
+        rewards: Of the train rows, shape ``(N,)``.
+        group: Prompt of each row, shape ``(N,)``.
+        num_groups: G.
+        tau: Temperature, ``> 0``.
+        strength: Responses that the prior counts for, ``> 0``.
+
+    Returns:
+        The prior; without any prompt of two responses the spread is unknown and taken as 0.
+    """
+    n = segment_sum(torch.ones_like(rewards), group, num_groups)
+    means = segment_sum(rewards, group, num_groups) / n
+    deviations = rewards - means[group]
+    several = n[group] >= 2
+    within = deviations.square().sum() / (n - 1).sum().clamp(min=1)
+    between = means.var() - (within / n).mean() if num_groups > 1 else within.new_zeros(())
+    spread = deviations[several] * (n / (n - 1)).sqrt()[group][several] / tau
+    return Prior(
+        strength=strength,
+        mean=float(rewards.mean()),
+        level_strength=float(within / between.clamp(min=1e-6 * float(within) + 1e-12)),
+        log_spread=float(_logmeanexp(spread)) if len(spread) else 0.0,
+    )
+
+
+def estimate_partition(
+    rewards: Tensor,
+    weights: Tensor,
+    group: Tensor,
+    num_groups: int,
+    *,
+    tau: float,
+    normalised: bool = True,
+    prior: Prior | None = None,
+) -> Partition:
+    """Estimate ``log_z`` of every prompt, with its health.
+
+    ``normalised``: ``logsumexp_i(w_i + r_i / tau) - logsumexp_i(w_i)``, which is ``monte_carlo`` for
+    ``w = 0``; otherwise the first term alone (``reference_weighted``). With a prior of strength k and
+    ``v = n softmax(w)``: ``logaddexp(logsumexp_i(log v_i + r_i / tau), log k + m_x / tau + log C) -
+    log(n + k)``, ``m_x`` being the prompt's mean reward drawn towards the train mean.
+
+    Args:
+        rewards: Shape ``(N,)``.
+        weights: Log-weights ``w``, shape ``(N,)``.
+        group: Prompt of each row, each prompt at least once, shape ``(N,)``.
+        num_groups: G.
+        tau: Temperature; larger stays nearer the reference.
+        normalised: Whether the weights are normalised per prompt.
+        prior: For normalised estimators.
+
+    Raises:
+        ValueError: If ``tau`` is not positive, or a prior meets an estimator without a level.
+    """
+    if tau <= 0:
+        raise ValueError(f"tau must be > 0, got {tau}")
+    if prior is not None and not normalised:
+        raise ValueError("a prior needs a normalised estimator")
+    terms = weights + rewards / tau
+    n = segment_sum(torch.ones_like(rewards), group, num_groups)
+    total = segment_sum(rewards, group, num_groups)
+    top = segment_logsumexp(terms, group, num_groups)
+    bottom = segment_logsumexp(weights, group, num_groups) if normalised else 0.0
+    log_z = _with_prior(top - bottom, n, total, tau, prior)
+
+    top_without = leave_one_out_logsumexp(terms, group, num_groups)
+    bottom_without = (
+        leave_one_out_logsumexp(weights, group, num_groups) if normalised else 0.0
+    )
+    without = _with_prior(
+        top_without - bottom_without, n[group] - 1, total[group] - rewards, tau, prior
+    )
+    se, bias = _jackknife(log_z, without, n, group)
+    return Partition(
+        log_z=log_z,
+        log_z_se=se,
+        log_z_bias=bias,
+        ess=_effective_size(terms, group, num_groups),
+        ess_weights=_effective_size(weights, group, num_groups),
+        log_z_without=without.masked_fill(~torch.isfinite(without), torch.nan),
+    )
+
+
+def calibration(rewards: Tensor, log_z_without: Tensor, *, tau: float) -> float:
+    """Leave-one-out calibration ``log mean_i exp(r_i / tau - log_z_without_i)``; 0 is right.
+
+    Args:
+        rewards: Of the rows of prompts with at least two responses, shape ``(N,)``.
+        log_z_without: Each row's log_z from the other rows, shape ``(N,)``.
+        tau: Temperature.
+
+    Returns:
+        In nats; NaN without rows.
+    """
+    return float(_logmeanexp(rewards / tau - log_z_without)) if len(rewards) else float("nan")
+
+
+def _with_prior(
+    log_mean: Tensor, n: Tensor, total: Tensor, tau: float, prior: Prior | None
+) -> Tensor:
+    if prior is None:
+        return log_mean
+    level = (total + prior.level_strength * prior.mean) / (n + prior.level_strength)
+    borrowed = torch.log(torch.tensor(prior.strength)) + level / tau + prior.log_spread
+    own = torch.where(n > 0, n.log() + log_mean, -torch.inf)
+    return torch.logaddexp(own, borrowed) - (n + prior.strength).log()
+
+
+def _jackknife(
+    log_z: Tensor, without: Tensor, n: Tensor, group: Tensor
+) -> tuple[Tensor, Tensor]:
+    num_groups = len(log_z)
+    mean = segment_sum(without, group, num_groups) / n
+    squares = segment_sum((without - mean[group]).square(), group, num_groups)
+    single = n < 2
+    se = ((n - 1) / n * squares).sqrt().masked_fill(single, torch.nan)
+    bias = ((n - 1) * (mean - log_z)).masked_fill(single, torch.nan)
+    return se, bias
+
+
+def _effective_size(log_values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """Kish's effective sample size ``(sum t)^2 / sum t^2`` of ``t = exp(log_values)``."""
+    first = segment_logsumexp(log_values, group, num_groups)
+    return (2 * first - segment_logsumexp(2 * log_values, group, num_groups)).exp()
+
+
+def _logmeanexp(values: Tensor) -> Tensor:
+    return values.logsumexp(0) - torch.log(torch.tensor(float(len(values))))

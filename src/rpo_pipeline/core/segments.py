@@ -1,0 +1,47 @@
+"""Reductions over the rows of each prompt, in log space.
+
+Shapes: N rows (one response each), G prompts. ``group`` names the prompt of each row, int64,
+shape ``(N,)``, values ``0..G-1``, in any order.
+"""
+
+import torch
+from torch import Tensor
+
+
+def segment_sum(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """Sum of each prompt's rows, shape ``(G,)``."""
+    return values.new_zeros(num_groups).index_add(0, group, values)
+
+
+def segment_logsumexp(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """``log sum exp`` of each prompt's rows, shape ``(G,)``; ``-inf`` without rows."""
+    peak = values.new_full((num_groups,), -torch.inf).scatter_reduce(0, group, values, "amax")
+    shift = torch.where(torch.isfinite(peak), peak, 0.0)
+    return shift + segment_sum((values - shift[group]).exp(), group, num_groups).log()
+
+
+def leave_one_out_logsumexp(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """``log sum exp`` of a prompt's other rows, for each row; ``-inf`` if it is the only one.
+
+    Subtracting a row's term from its prompt's sum is exact as long as the largest term stays in,
+    so the row that holds it is left out by summing the others again.
+
+    Returns:
+        Shape ``(N,)``.
+    """
+    top = _first_largest(values, group)
+    peak = values.new_full((num_groups,), -torch.inf).scatter_reduce(0, group, values, "amax")[group]
+    terms = (values - peak).exp()
+    others = segment_sum(terms, group, num_groups)[group] - terms
+    rest = segment_logsumexp(values.masked_fill(top, -torch.inf), group, num_groups)[group]
+    return torch.where(top, rest, peak + others.clamp(min=0).log())
+
+
+def _first_largest(values: Tensor, group: Tensor) -> Tensor:
+    """Marks one row of the largest value in each prompt, bool, shape ``(N,)``."""
+    order = values.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]
+    sorted_group = group[order]
+    first = torch.ones_like(sorted_group, dtype=torch.bool)
+    first[1:] = sorted_group[1:] != sorted_group[:-1]
+    return torch.zeros_like(first).scatter(0, order, first)
