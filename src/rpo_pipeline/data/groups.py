@@ -4,7 +4,7 @@ Shapes: P prompts, R rows (responses), L tokens of the longest, T scored tokens.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ class Group:
     """Token ids of each response, its end token included."""
     rows: list[int]
     """Position of each response in the table that the group was made from."""
+    prompt_id: str = ""
+    """Names the group in messages."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _split(group: Group, max_tokens: int) -> Iterator[Group]:
     size = max(1, max_tokens // max(1, _longest_row(group)))
     for start in range(0, len(group.responses), size):
         part = slice(start, start + size)
-        yield Group(group.prompt, group.responses[part], group.rows[part])
+        yield replace(group, responses=group.responses[part], rows=group.rows[part])
 
 
 def _longest_row(group: Group) -> int:

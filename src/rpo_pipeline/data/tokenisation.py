@@ -78,7 +78,7 @@ def tokenise_groups(table: pd.DataFrame, text_format: TextFormat) -> list[Group]
     responses = text_format.encode_responses(table["response"].iloc[order].tolist())
     _report_cuts(prompts, responses, text_format)
     return [
-        Group(prompt, responses[start:stop], order[start:stop].tolist())
+        Group(prompt, responses[start:stop], order[start:stop].tolist(), ids[start])
         for prompt, (start, stop) in zip(prompts, pairwise([*starts, len(order)]), strict=True)
     ]
 
