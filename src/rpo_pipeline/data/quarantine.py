@@ -1,0 +1,66 @@
+"""Where rows go that cannot be used: with origin, line, reason and the raw text."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pandas as pd
+
+
+class Reason(StrEnum):
+    """Why a row was quarantined."""
+
+    BROKEN_RECORD = "broken_record"
+    """Not JSON, or not readable as its file type."""
+    NOT_AN_OBJECT = "not_an_object"
+    """Valid JSON that is no object with named fields."""
+    DUPLICATE_KEY = "duplicate_key"
+    """One object names a field twice."""
+    TRUNCATED = "truncated"
+    """The file ends inside a compressed block."""
+    INVALID_TEXT = "invalid_text"
+    """Bytes that are not UTF-8, a lone surrogate, or a NUL."""
+    MISSING_PROMPT = "missing_prompt"
+    """No prompt, or an empty one."""
+    MISSING_RESPONSE = "missing_response"
+    """No response, or an empty one."""
+    NOT_TEXT = "not_text"
+    """A prompt or response that is no string."""
+    REWARD_NOT_A_NUMBER = "reward_not_a_number"
+    """A rating that is neither a number nor one of the declared values."""
+    REWARD_NOT_FINITE = "reward_not_finite"
+    """NaN or infinity."""
+    REWARD_OFF_SCALE = "reward_off_scale"
+    """Outside the declared scale."""
+    BAD_TIMESTAMP = "bad_timestamp"
+    """Not ISO 8601."""
+    BAD_BEHAVIOUR_LOGPS = "bad_behaviour_logps"
+    """Not a finite number of at most 0."""
+
+
+class RejectedError(Exception):
+    """A record that cannot be used; caught where records are read."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One quarantined row."""
+
+    origin: str
+    """The file."""
+    line: int
+    """First line of the record, or its number in a Parquet file; from 1."""
+    reason: str
+    raw: str
+    """The record as it was; undecodable bytes are escaped."""
+
+
+def quarantine_table(rejections: list[Rejection]) -> pd.DataFrame:
+    """Columns origin, line, reason, raw."""
+    columns = ["origin", "line", "reason", "raw"]
+    return pd.DataFrame(rejections, columns=columns).astype(
+        {"origin": "str", "line": "int64", "reason": "str", "raw": "str"}
+    )
