@@ -14,7 +14,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from rpo_pipeline.core.logps import sum_by_row, token_logps
 from rpo_pipeline.data.groups import Group, GroupBatch, collate, pack
+from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.models.loading import LanguageModel
+from rpo_pipeline.params import PolicyParams
 
 
 def group_logps(language_model: LanguageModel, batch: GroupBatch) -> Tensor:
@@ -75,6 +77,37 @@ def score_rows(
     groups = [Group(list(p), [responses[r] for r in rows], rows) for p, rows in members.items()]
     logps = score_groups(language_model, groups, micro_batch_tokens=micro_batch_tokens, title=title)
     return pd.DataFrame({"logps": logps.numpy(), "num_tokens": [len(ids) for ids in responses]})
+
+
+def score_table(
+    language_model: LanguageModel, table: pd.DataFrame, policy: PolicyParams, *, micro_batch_tokens: int
+) -> pd.DataFrame:
+    """Score every row of a table of text.
+
+    Args:
+        language_model: The model that scores.
+        table: Columns row_id, prompt_id, prompt, response.
+        policy: Limits on tokens.
+        micro_batch_tokens: Budget of a forward pass.
+
+    Returns:
+        row_id, logps (summed, nats) and num_tokens, in the order of the table.
+    """
+    text_format = language_model.text_format(
+        max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
+    )
+    groups = tokenise_groups(table, text_format)
+    logps = score_groups(language_model, groups, micro_batch_tokens=micro_batch_tokens, title="scoring")
+    num_tokens = torch.zeros(len(table), dtype=torch.int64)
+    for group in groups:
+        num_tokens[group.rows] = torch.tensor([len(ids) for ids in group.responses])
+    return pd.DataFrame(
+        {
+            "row_id": table["row_id"].to_numpy(),
+            "logps": logps.numpy(),
+            "num_tokens": num_tokens.numpy(),
+        }
+    )
 
 
 def _encoder_decoder_logits(language_model: LanguageModel, batch: GroupBatch) -> Tensor:

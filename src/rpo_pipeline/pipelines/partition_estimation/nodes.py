@@ -1,0 +1,44 @@
+"""Nodes of partition estimation."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rpo_pipeline.params import PolicyParams, RpoParams, TrainingParams
+
+
+def prepare_reference(
+    existing: Path | None,
+    feedback: pd.DataFrame,
+    policy: PolicyParams,
+    training: TrainingParams,
+    workspace: Path,
+) -> Path:
+    """Load or build the reference, once."""
+    from rpo_pipeline.training import reference
+
+    return reference.prepare_reference(existing, feedback, policy, training, workspace)
+
+
+def score_reference(
+    feedback: pd.DataFrame, reference: Path, policy: PolicyParams, training: TrainingParams
+) -> pd.DataFrame:
+    """Compute the reference's log-probability of every response, once."""
+    from rpo_pipeline.models.loading import load_language_model
+    from rpo_pipeline.models.scoring import score_table
+
+    language_model = load_language_model(reference, dtype=policy.dtype)
+    return score_table(
+        language_model, feedback, policy, micro_batch_tokens=training.micro_batch_tokens
+    )
+
+
+def estimate_partition(
+    feedback: pd.DataFrame, rewards: pd.DataFrame, reference_logps: pd.DataFrame, rpo: RpoParams
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Estimate log_z of every prompt that has a labelled row."""
+    from rpo_pipeline.rewards.partition import partition_rows
+
+    rows = feedback[["row_id", "prompt_id", "split"]].merge(rewards, on="row_id")
+    return partition_rows(rows.merge(reference_logps, on="row_id"), rpo)

@@ -1,0 +1,35 @@
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import estimate_partition, prepare_reference, score_reference
+
+
+def create_pipeline() -> Pipeline:
+    """The frozen reference, its log-probabilities, and log_z of every prompt."""
+    return Pipeline(
+        [
+            Node(
+                prepare_reference,
+                [
+                    "existing_reference",
+                    "feedback@pandas",
+                    "params:policy",
+                    "params:training",
+                    "reference_workspace",
+                ],
+                "reference",
+                name="prepare_reference",
+            ),
+            Node(
+                score_reference,
+                ["feedback@pandas", "reference", "params:policy", "params:training"],
+                "reference_logps",
+                name="score_reference",
+            ),
+            Node(
+                estimate_partition,
+                ["feedback@pandas", "rewards", "reference_logps", "params:rpo"],
+                ["partition", "partition_health"],
+                name="estimate_partition",
+            ),
+        ]
+    )

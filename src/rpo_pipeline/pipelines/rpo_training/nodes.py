@@ -1,0 +1,38 @@
+"""Nodes of RPO training."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rpo_pipeline.params import PolicyParams, RpoParams, TrainingParams
+
+
+def join_training_rows(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference_logps: pd.DataFrame,
+    partition: pd.DataFrame,
+    rpo: RpoParams,
+) -> pd.DataFrame:
+    """Put target and reference log-probability beside every labelled row."""
+    from rpo_pipeline.training.policy import training_rows
+
+    return training_rows(feedback, rewards, reference_logps, partition, rpo)
+
+
+def train_policy(
+    rows: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    rpo: RpoParams,
+    training: TrainingParams,
+    workspace: Path,
+) -> tuple[Path, pd.DataFrame, dict[str, Any]]:
+    """Train the policy and keep the best model."""
+    from rpo_pipeline.training import policy as policy_training
+
+    summary = policy_training.train_policy(
+        rows, reference, policy=policy, rpo=rpo, training=training, workspace=workspace
+    )
+    return workspace / "best", policy_training.read_metrics(workspace), summary.to_dict()

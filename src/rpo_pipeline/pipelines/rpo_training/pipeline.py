@@ -1,0 +1,30 @@
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import join_training_rows, train_policy
+
+
+def create_pipeline() -> Pipeline:
+    """Targets in, a trained policy out."""
+    return Pipeline(
+        [
+            Node(
+                join_training_rows,
+                ["feedback@pandas", "rewards", "reference_logps", "partition", "params:rpo"],
+                "training_rows",
+                name="join_training_rows",
+            ),
+            Node(
+                train_policy,
+                [
+                    "training_rows",
+                    "reference",
+                    "params:policy",
+                    "params:rpo",
+                    "params:training",
+                    "training_workspace",
+                ],
+                ["policy", "training_metrics", "training_summary"],
+                name="train_policy",
+            ),
+        ]
+    )

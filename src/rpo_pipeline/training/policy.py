@@ -1,0 +1,90 @@
+"""Training the policy: from the reference, on targets and cached reference log-probabilities."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.models.loading import load_language_model
+from rpo_pipeline.params import PolicyParams, RpoParams, TrainingParams
+from rpo_pipeline.training.loop import TrainingSummary, train
+from rpo_pipeline.training.objectives import RpoObjective
+
+
+def training_rows(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference_logps: pd.DataFrame,
+    partition: pd.DataFrame,
+    rpo: RpoParams,
+) -> pd.DataFrame:
+    """Join what training needs, one line per labelled row.
+
+    Returns:
+        row_id, prompt_id, split, prompt, response, ref_logps (summed, nats) and
+        target = reward / tau - log_z (nats).
+    """
+    rows = (
+        feedback[["row_id", "prompt_id", "split", "prompt", "response"]]
+        .merge(rewards[["row_id", "reward"]], on="row_id")
+        .merge(reference_logps[["row_id", "logps"]], on="row_id")
+        .merge(partition[["prompt_id", "log_z"]], on="prompt_id")
+    )
+    rows["target"] = rows["reward"] / rpo.tau - rows["log_z"]
+    return rows.rename(columns={"logps": "ref_logps"}).drop(columns=["reward", "log_z"])
+
+
+def train_policy(
+    rows: pd.DataFrame,
+    reference: Path,
+    *,
+    policy: PolicyParams,
+    rpo: RpoParams,
+    training: TrainingParams,
+    workspace: Path,
+) -> TrainingSummary:
+    """Train by RPO, starting from the reference; the frozen reference itself is never loaded.
+
+    Args:
+        rows: As ``training_rows`` gives them.
+        reference: Directory of the model that training starts from.
+        policy: Limits on tokens and precision.
+        rpo: How log-probabilities are reduced.
+        training: The loop's settings.
+        workspace: Gets ``best/`` and ``metrics.jsonl``.
+
+    Raises:
+        TrainingError: If a loss or a gradient is not finite.
+    """
+    language_model = load_language_model(reference, dtype=policy.dtype)
+    text_format = language_model.text_format(
+        max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
+    )
+    rows = rows[rows["split"].isin(["train", "validation"])].reset_index(drop=True)
+    objective = RpoObjective(
+        ref_logps=_tensor(rows["ref_logps"]),
+        targets=_tensor(rows["target"]),
+        per_token=rpo.logp_reduction == "mean",
+    )
+    groups = tokenise_groups(rows, text_format)
+    in_train = (rows["split"] == "train").to_numpy()
+    return train(
+        language_model,
+        [group for group in groups if in_train[group.rows[0]]],
+        [group for group in groups if not in_train[group.rows[0]]],
+        objective,
+        training,
+        workspace,
+    )
+
+
+def read_metrics(workspace: Path) -> pd.DataFrame:
+    """The training's ``metrics.jsonl`` as a table, one line per step."""
+    return pd.read_json(workspace / "metrics.jsonl", lines=True)
+
+
+def _tensor(column: pd.Series) -> Tensor:
+    return torch.from_numpy(column.to_numpy(np.float32, copy=True))

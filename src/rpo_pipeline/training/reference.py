@@ -1,0 +1,108 @@
+"""Making the reference: loaded or built, warm-started on the train rows, and kept."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.models.building import build_language_model
+from rpo_pipeline.models.loading import LanguageModel, load_language_model
+from rpo_pipeline.params import PolicyParams, TrainingParams
+from rpo_pipeline.training.loop import train
+from rpo_pipeline.training.objectives import SftObjective
+
+logger = logging.getLogger(__name__)
+
+ORIGIN_FILE = "origin.json"
+ORIGIN_KEYS = {"name_or_path", "revision", "from_config", "warm_start_epochs", "warm_start_learning_rate"}
+
+
+def prepare_reference(
+    existing: Path | None,
+    feedback: pd.DataFrame,
+    policy: PolicyParams,
+    training: TrainingParams,
+    workspace: Path,
+) -> Path:
+    """Give the directory of the reference, made on the first run and reused after it.
+
+    Args:
+        existing: The reference of earlier runs.
+        feedback: Columns row_id, prompt_id, prompt, response, split.
+        policy: Where the model comes from, and how it is warm-started.
+        training: Batch size and seed of the warm start.
+        workspace: Where it is made.
+
+    Raises:
+        ConfigError: If the existing reference was made from other settings.
+        ModelError: If the model cannot be loaded or built.
+    """
+    origin = policy.model_dump(mode="json", include=ORIGIN_KEYS)
+    if existing and not policy.reset_reference:
+        _check_origin(existing, origin)
+        logger.info("reusing the reference in %s", existing)
+        return existing
+    language_model = _load_or_build(feedback, policy, training.seed)
+    directory = workspace / "best"
+    if policy.warm_start_epochs > 0:
+        _warm_start(language_model, feedback, policy, training, workspace)
+    else:
+        language_model.save(directory)
+    (directory / ORIGIN_FILE).write_text(json.dumps(origin, indent=2))
+    return directory
+
+
+def _load_or_build(feedback: pd.DataFrame, policy: PolicyParams, seed: int) -> LanguageModel:
+    if policy.from_config is None:
+        return load_language_model(
+            str(policy.name_or_path), dtype=policy.dtype, revision=policy.revision
+        )
+    train_rows = feedback[feedback["split"] == "train"]
+    texts = [*train_rows["prompt"].drop_duplicates(), *train_rows["response"]]
+    return build_language_model(policy.from_config, texts, seed=seed, dtype=policy.dtype)
+
+
+def _warm_start(
+    language_model: LanguageModel,
+    feedback: pd.DataFrame,
+    policy: PolicyParams,
+    training: TrainingParams,
+    workspace: Path,
+) -> None:
+    text_format = language_model.text_format(
+        max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
+    )
+    settings = training.model_copy(
+        update={
+            "num_epochs": policy.warm_start_epochs,
+            "learning_rate": policy.warm_start_learning_rate,
+            "patience": None,
+        }
+    )
+    summary = train(
+        language_model,
+        *(
+            tokenise_groups(feedback[feedback["split"] == split].reset_index(drop=True), text_format)
+            for split in ("train", "validation")
+        ),
+        SftObjective(),
+        settings,
+        workspace,
+    )
+    logger.info("warm start: %s", summary)
+
+
+def _check_origin(existing: Path, origin: dict[str, Any]) -> None:
+    file = existing / ORIGIN_FILE
+    made_from = json.loads(file.read_text()) if file.is_file() else {}
+    changed = sorted(key for key in origin if made_from.get(key) != origin[key])
+    if changed:
+        changes = ", ".join(f"policy.{k}: {made_from.get(k)} -> {origin[k]}" for k in changed)
+        raise ConfigError(
+            f"the reference in {existing} was made from other settings ({changes}); change them back, "
+            "or rebuild it with `kedro run --params policy.reset_reference=true`"
+        )
