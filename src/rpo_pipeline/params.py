@@ -4,9 +4,14 @@ One model per block of ``conf/base/parameters_<block>.yml``. Kedro builds and va
 any node runs, so a typo or a value out of bounds stops a run at once.
 """
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from rpo_pipeline.errors import ConfigError
 
 Split = Literal["train", "validation", "test"]
 
@@ -96,6 +101,8 @@ class LabelerParams(Params):
     """``toxicity``: words to add to the library's list."""
     harmless_words: list[str] = []
     """``toxicity``: words to take off the library's list."""
+    offset: float = 0.0
+    """``rules``: added to the sum, to put it on the scale of the ratings."""
 
     @property
     def scores_new_text(self) -> bool:
@@ -292,3 +299,69 @@ class TrackingParams(Params):
     """Of the MLflow server or database; a relative sqlite path starts at the project folder."""
     experiment: str
     """Name of the MLflow experiment."""
+
+
+# ---- all blocks
+
+BLOCKS: dict[str, type[Params]] = {
+    "ingestion": IngestionParams,
+    "labeling": LabelingParams,
+    "policy": PolicyParams,
+    "rpo": RpoParams,
+    "training": TrainingParams,
+    "evaluation": EvaluationParams,
+    "promotion": PromotionParams,
+}
+
+
+def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
+    """Build every block from the merged YAML and ``--params``.
+
+    Args:
+        parameters: Raw values by block.
+
+    Returns:
+        The typed blocks, by name.
+
+    Raises:
+        ConfigError: Naming every wrong value at once, what is allowed, and where it is set.
+    """
+    problems = [f"{name}: {_unknown(name, BLOCKS)}" for name in parameters if name not in BLOCKS]
+    problems += [
+        f"{name}: this block is missing (conf/base/parameters_{name}.yml)"
+        for name in BLOCKS
+        if name not in parameters
+    ]
+    blocks = {}
+    for name, block in BLOCKS.items():
+        if name in parameters:
+            try:
+                blocks[name] = block.model_validate(parameters[name])
+            except ValidationError as err:
+                problems += [_explain(name, block, detail) for detail in err.errors()]
+    if problems:
+        raise ConfigError(
+            "the parameters cannot work:\n" + "\n".join(f"  - {problem}" for problem in problems)
+        )
+    return blocks
+
+
+def _explain(name: str, block: type[Params], detail: ErrorDetails) -> str:
+    """One sentence: what is wrong, the value, and where to change it."""
+    path = ".".join([name, *map(str, detail["loc"])])
+    where = f"conf/*/parameters_{name}.yml, or --params {path}=..."
+    if detail["type"] == "extra_forbidden":
+        siblings = block.model_fields if len(detail["loc"]) == 1 else ()
+        return f"{path}: {_unknown(str(detail['loc'][-1]), siblings)} ({where})"
+    if detail["type"] == "missing":
+        return f"{path} is missing ({where})"
+    message = detail["msg"].removeprefix("Value error, ")
+    got = detail["input"]
+    shown = f", got {got!r}" if not isinstance(got, dict | list) else ""
+    return f"{path}: {message[0].lower()}{message[1:]}{shown} ({where})"
+
+
+def _unknown(name: str, known: Mapping[str, Any] | tuple[()]) -> str:
+    close = get_close_matches(name, known)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}" if known else ""
+    return f"no such parameter{'; ' + hint if hint else ''}"

@@ -85,5 +85,6 @@ def _label_by_rules(
             for name, score in scorers.items()
         }
     )
-    raw_reward = sum(weight * components[name] for name, weight in settings.weights.items())
+    weighted = sum(weight * components[name] for name, weight in settings.weights.items())
+    raw_reward = settings.offset + weighted
     return components.assign(raw_reward=raw_reward, labeler="rules")

@@ -42,6 +42,8 @@ def train(
     objective: Objective,
     settings: TrainingParams,
     workspace: Path,
+    *,
+    area: str = "train",
 ) -> TrainingSummary:
     """Train a language model in place, on one process.
 
@@ -53,6 +55,7 @@ def train(
         settings: Schedule, batch size and limits.
         workspace: Gets ``metrics.jsonl``, a line a step while it runs, and ``best/``, the model
             with the lowest validation loss.
+        area: First part of the metrics' names.
 
     Raises:
         TrainingError: If a loss or a gradient is not finite.
@@ -64,17 +67,17 @@ def train(
     stopped_early = False
     with (
         (workspace / "metrics.jsonl").open("w", buffering=1) as log,
-        tqdm(total=num_steps, desc="training", unit="step", disable=None) as bar,
+        tqdm(total=num_steps, desc=area, unit="step", disable=None) as bar,
     ):
         for step, groups in enumerate(_batches(train_groups, settings, num_steps), start=1):
             learning_rate = schedule.get_last_lr()[0]
             metrics = optimizer_step(trainee, groups)
             schedule.step()
-            line = {f"train/{name}": value for name, value in metrics.items()}
-            line |= {"train/learning_rate": learning_rate}
+            line = {f"{area}/{name}": value for name, value in metrics.items()}
+            line |= {f"{area}/learning_rate": learning_rate}
             if validation_groups and (step % settings.validation_every == 0 or step == num_steps):
-                line["validation/loss"] = mean_loss(trainee, validation_groups)
-                stopped_early = best.should_stop(step, line["validation/loss"])
+                loss = line[f"{area}/validation_loss"] = mean_loss(trainee, validation_groups)
+                stopped_early = best.should_stop(step, loss)
             log.write(json.dumps({"step": step, **line}) + "\n")
             bar.update()
             bar.set_postfix(loss=f"{metrics['loss']:.3f}")

@@ -92,6 +92,7 @@ def _warm_start(
         SftObjective(),
         settings,
         workspace,
+        area="warm_start",
     )
     logger.info("warm start: %s", summary)
 

@@ -1,0 +1,158 @@
+"""One MLflow run per ``kedro run``, and parameters checked before anything else happens."""
+
+import atexit
+import hashlib
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+
+from rpo_pipeline.io import WorkspaceDataset
+from rpo_pipeline.params import Params, TrackingParams, validate_blocks
+
+if TYPE_CHECKING:
+    from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun
+
+# Catalog entries whose content is an input of training, by what they are used for.
+LINEAGE = {"raw_rows": "ingestion", "feedback@pandas": "training", "quarantine": "quarantine"}
+ARTIFACTS = (
+    "row_account",
+    "partition_health",
+    "training_summary",
+    "summary",
+    "report",
+    "promotion_result",
+)
+
+
+class TrackingHooks:
+    """Hooks of one run."""
+
+    def __init__(self) -> None:
+        self._run: TrackedRun | None = None
+        self._context: KedroContext | None = None
+        self._blocks: dict[str, Params] = {}
+        self._started: dict[str, float] = {}
+        self._followers: dict[str, list[MetricsFollower]] = {}
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Refuse parameters that cannot work, in words, before any dataset is touched."""
+        self._context = context
+        self._blocks = validate_blocks(context.config_loader["parameters"])
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Start the MLflow run, and tell nodes which it is."""
+        from rpo_pipeline.registry.tracking import TrackedRun
+
+        context = self._context
+        tracking = TrackingParams.model_validate(context.config_loader["mlflow"])
+        self._run = TrackedRun(tracking, context.project_path)
+        atexit.register(self._finish, "KILLED")
+        catalog["mlflow_run"] = MemoryDataset(self._run.describe())
+        self._run.log_params({name: block.model_dump() for name, block in self._blocks.items()})
+        self._run.set_tags(
+            {
+                "mlflow.runName": " ".join(run_params["pipeline_names"] or ["refresh"]),
+                "kedro.env": str(run_params["env"]),
+                "kedro.nodes": str(len(pipeline.nodes)),
+                **_git_tags(context.project_path),
+                **_constraints_tag(context.project_path),
+            }
+        )
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: DataCatalog) -> None:
+        """Follow the metrics of a node that works in a workspace."""
+        from rpo_pipeline.registry.tracking import MetricsFollower
+
+        self._started[node.name] = time.monotonic()
+        workspaces = [catalog[name] for name in node.inputs if name in catalog]
+        self._followers[node.name] = [
+            MetricsFollower(self._run, workspace.path / "metrics.jsonl")
+            for workspace in workspaces
+            if isinstance(workspace, WorkspaceDataset)
+        ]
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """Log how long the node took."""
+        self._end_node(node)
+
+    @hook_impl
+    def on_node_error(self, node: Node) -> None:
+        """Send the metrics that a failed node still wrote."""
+        self._end_node(node)
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Keep inputs, results and the headline numbers with the run."""
+        made = pipeline.all_outputs()
+        for name, use in LINEAGE.items():
+            if name in pipeline.datasets():
+                self._run.log_dataset(name.partition("@")[0], _file(catalog, name), use)
+        for name in ARTIFACTS:
+            if name in made:
+                self._run.log_artifact(_file(catalog, name))
+        if "summary" in made:
+            self._run.log_metrics(_headline(catalog.load("summary")))
+        self._finish("FINISHED")
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Mark the run as failed."""
+        self._finish("FAILED")
+
+    def _end_node(self, node: Node) -> None:
+        for follower in self._followers.pop(node.name, []):
+            follower.stop()
+        seconds = time.monotonic() - self._started.pop(node.name)
+        self._run.log_metrics({f"time/{node.name}": seconds})
+
+    def _finish(self, status: str) -> None:
+        """Close the run once; at exit it is still open only if the process was interrupted."""
+        if self._run is not None:
+            self._run.finish(status)
+            self._run = None
+
+
+def _headline(summary: dict[str, Any]) -> dict[str, float | None]:
+    baseline = summary["gate"]["baseline"]
+    numbers = {f"eval/{name}": m["value"] for name, m in summary["challenger"].items()}
+    differences = summary["difference"][f"vs_{baseline}"]
+    numbers |= {f"eval/{name}_vs_{baseline}": m["value"] for name, m in differences.items()}
+    return {**numbers, "gate/passed": float(summary["gate"]["passed"])}
+
+
+def _file(catalog: DataCatalog, name: str) -> Path:
+    return Path(catalog[name]._describe()["filepath"])  # Kedro has no public way to ask
+
+
+def _git_tags(project_path: Path) -> dict[str, str]:
+    """Commit and dirty flag; nothing where the project is no checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(project_path), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        dirty = bool(git("status", "--porcelain"))
+        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git.dirty": str(dirty)}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def _constraints_tag(project_path: Path) -> dict[str, str]:
+    file = project_path / "constraints.txt"
+    if not file.is_file():
+        return {}
+    return {"constraints.sha256": hashlib.sha256(file.read_bytes()).hexdigest()[:32]}

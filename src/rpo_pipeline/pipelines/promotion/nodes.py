@@ -1,0 +1,45 @@
+"""Nodes of promotion."""
+
+from pathlib import Path
+from typing import Any
+
+from rpo_pipeline.params import PromotionParams
+
+
+def register_version(
+    policy: Path,
+    summary: dict[str, Any],
+    normaliser: dict[str, Any],
+    promotion: PromotionParams,
+    mlflow_run: dict[str, str],
+) -> dict[str, str]:
+    """Log the policy and register it as the challenger."""
+    from rpo_pipeline.registry import client
+
+    metrics = {f"eval/{k}": m["value"] for k, m in summary["challenger"].items()}
+    return client.register_version(
+        mlflow_run,
+        promotion.model_name,
+        policy,
+        documents={"summary": summary, "normaliser": normaliser},
+        metrics={name: value for name, value in metrics.items() if value is not None},
+    )
+
+
+def promote(
+    registered_version: dict[str, str],
+    summary: dict[str, Any],
+    workspace: Path,
+    promotion: PromotionParams,
+    mlflow_run: dict[str, str],
+) -> dict[str, Any]:
+    """Make the challenger champion if the gate passed."""
+    from rpo_pipeline.registry import client
+
+    return client.apply_decision(
+        mlflow_run,
+        registered_version["version"],
+        summary["gate"],
+        promotion,
+        lock_file=workspace / "promotion.lock",
+    )

@@ -1,0 +1,201 @@
+"""The MLflow model registry: log a version, find the champion, move the aliases.
+
+Every call names its tracking server and its run, so nothing depends on MLflow's global run. The one
+exception is ``Model.log``, which takes the run but no server: the tracking URI is set for it.
+"""
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.params import PromotionParams
+
+logger = logging.getLogger(__name__)
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+SERVING_MODEL = Path(__file__).with_name("serving_model.py")
+SERVED_WITH = ("mlflow", "torch", "transformers")
+MAX_TAG_CHARACTERS = 5000
+
+
+def find_version(client: MlflowClient, model_name: str, alias: str) -> ModelVersion | None:
+    """The version that holds an alias; None before there is one."""
+    try:
+        return client.get_model_version_by_alias(model_name, alias)
+    except MlflowException as err:
+        # A missing alias and a missing model, in MLflow's words.
+        if err.error_code in {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}:
+            return None
+        raise
+
+
+def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> dict[str, Any]:
+    """Download the champion's checkpoint, once per version.
+
+    Args:
+        run: Tracking server (``tracking_uri``).
+        model_name: Registered model.
+        directory: Gets a folder per version.
+
+    Returns:
+        ``version`` and ``path``, both None while there is no champion.
+
+    Raises:
+        RegistryError: If the version exists but its checkpoint cannot be had.
+    """
+    champion = find_version(MlflowClient(run["tracking_uri"]), model_name, CHAMPION)
+    if champion is None:
+        logger.info("%s has no champion yet: the reference is the baseline", model_name)
+        return {"version": None, "path": None}
+    target = directory / champion.version
+    if not target.is_dir():
+        with tempfile.TemporaryDirectory(dir=directory) as folder:
+            try:
+                path = mlflow.artifacts.download_artifacts(
+                    f"models:/{model_name}/{champion.version}/artifacts/checkpoint",
+                    dst_path=folder,
+                    tracking_uri=run["tracking_uri"],
+                )
+            except (MlflowException, OSError) as err:
+                raise RegistryError(
+                    f"version {champion.version} of {model_name} is champion, but its checkpoint "
+                    f"cannot be downloaded: {err}"
+                ) from err
+            shutil.move(path, target)
+    return {"version": champion.version, "path": str(target)}
+
+
+def register_version(
+    run: Mapping[str, str],
+    model_name: str,
+    checkpoint: Path,
+    documents: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> dict[str, str]:
+    """Log the policy to a run and register it as the challenger.
+
+    Args:
+        run: ``tracking_uri`` and ``run_id``.
+        model_name: Registered model; made if it is new.
+        checkpoint: Model directory.
+        documents: JSON documents that travel with the version, by name.
+        metrics: Numbers to bind to the logged model.
+
+    Returns:
+        ``version`` and ``model_id``.
+    """
+    mlflow.set_tracking_uri(run["tracking_uri"])
+    client = MlflowClient(run["tracking_uri"])
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts = {"checkpoint": str(checkpoint)}
+        for name, document in documents.items():
+            file = Path(folder) / f"{name}.json"
+            file.write_text(json.dumps(document, indent=2))
+            artifacts[name] = str(file)
+        info = Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
+            run_id=run["run_id"],
+            name="policy",
+            python_model=str(SERVING_MODEL),
+            artifacts=artifacts,
+            input_example=(["Hello"], {"max_new_tokens": 80, "sampling_temperature": 0.0, "seed": 0}),
+            pip_requirements=[f"{name}=={installed_version(name)}" for name in SERVED_WITH],
+        )
+    for name, value in metrics.items():
+        client.log_metric(run["run_id"], name, value, model_id=info.model_id)
+    if not client.search_registered_models(f"name = '{model_name}'"):
+        client.create_registered_model(model_name)
+    created = client.create_model_version(
+        model_name, f"models:/{info.model_id}", run["run_id"], model_id=info.model_id
+    )
+    client.set_registered_model_alias(model_name, CHALLENGER, created.version)
+    return {"version": str(created.version), "model_id": info.model_id}
+
+
+def apply_decision(
+    run: Mapping[str, str],
+    version: str,
+    gate: Mapping[str, Any],
+    promotion: PromotionParams,
+    lock_file: Path,
+) -> dict[str, Any]:
+    """Move the aliases as the gate decided, and write the decision on the version.
+
+    Args:
+        run: Tracking server.
+        version: The challenger.
+        gate: Decision of ``gate.decide``.
+        promotion: Registered model and mode.
+        lock_file: Held while aliases move, so that two promotions on one host queue.
+
+    Returns:
+        version, promoted, champion_before, champion_after and reason.
+
+    Raises:
+        RegistryError: If another host moved the alias at the same moment.
+    """
+    client, name = MlflowClient(run["tracking_uri"]), promotion.model_name
+    with FileLock(lock_file):
+        champion = find_version(client, name, CHAMPION)
+        before = champion.version if champion else None
+        reason = _refusal(gate, before, promotion.mode)
+        if reason is None:
+            _promote(client, name, version, before)
+        after = find_version(client, name, CHAMPION)
+    checks = json.dumps([{k: c[k] for k in ("metric", "passed", "reason")} for c in gate["checks"]])
+    tags = {
+        "gate": "passed" if gate["passed"] else "failed",
+        "gate_checks": checks[:MAX_TAG_CHARACTERS],
+        "promotion": reason or f"promoted over {before or 'no champion'}",
+    }
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+    logger.info("version %s of %s: %s", version, name, tags["promotion"])
+    return {
+        "version": version,
+        "promoted": reason is None,
+        "champion_before": before,
+        "champion_after": after.version if after else None,
+        "reason": tags["promotion"],
+    }
+
+
+def _refusal(gate: Mapping[str, Any], champion: str | None, mode: str) -> str | None:
+    if not gate["passed"]:
+        failed = "; ".join(check["reason"] for check in gate["checks"] if not check["passed"])
+        return f"not promoted: {failed}"
+    if champion != gate["champion_version"]:
+        return (
+            f"not promoted: the evaluation compared with champion {gate['champion_version']}, but "
+            f"today's is {champion}; evaluate again"
+        )
+    if mode == "manual":
+        return "not promoted: promotion.mode is manual, so it stays challenger"
+    return None
+
+
+def _promote(client: MlflowClient, name: str, version: str, before: str | None) -> None:
+    if before is not None:
+        client.set_registered_model_alias(name, PREVIOUS, before)
+    client.set_registered_model_alias(name, CHAMPION, version)
+    after = find_version(client, name, CHAMPION)
+    if after is None or str(after.version) != str(version):
+        raise RegistryError(
+            f"version {version} of {name} was made champion, but the registry now names "
+            f"{after.version if after else 'none'}: another host promoted at the same moment"
+        )
+    client.delete_registered_model_alias(name, CHALLENGER)
