@@ -318,7 +318,7 @@ def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
     """Build every block from the merged YAML and ``--params``.
 
     Args:
-        parameters: Raw values by block.
+        parameters: Raw values by block; names with a leading underscore are YAML's own helpers.
 
     Returns:
         The typed blocks, by name.
@@ -326,7 +326,8 @@ def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
     Raises:
         ConfigError: Naming every wrong value at once, what is allowed, and where it is set.
     """
-    problems = [f"{name}: {_unknown(name, BLOCKS)}" for name in parameters if name not in BLOCKS]
+    named = [name for name in parameters if not name.startswith("_")]
+    problems = [f"{name}: {_unknown(name, BLOCKS)}" for name in named if name not in BLOCKS]
     problems += [
         f"{name}: this block is missing (conf/base/parameters_{name}.yml)"
         for name in BLOCKS

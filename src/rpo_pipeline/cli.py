@@ -1,0 +1,41 @@
+"""The project's own ``kedro run``: the same options, and errors for people."""
+
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+
+from rpo_pipeline.errors import RpoError
+
+
+@click.group(name="rpo_pipeline")
+def cli() -> None:
+    """Commands of the project."""
+
+
+class FriendlyRun(click.Command):
+    """Runs a pipeline; an error that a user can mend is one message, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
+        """Run, and turn our errors into click's."""
+        try:
+            return super().invoke(ctx)
+        except Exception as err:
+            message = explain(err)
+            if message is None:
+                raise
+            raise click.ClickException(message) from err
+
+
+def explain(error: BaseException | None) -> str | None:
+    """Message of the first error in a chain that is meant for people; None without one."""
+    while error is not None:
+        if isinstance(error, RpoError):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+cli.add_command(
+    FriendlyRun("run", params=kedro_run.params, callback=kedro_run.callback, help=kedro_run.help)
+)

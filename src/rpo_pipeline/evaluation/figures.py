@@ -1,0 +1,129 @@
+"""Pictures of the report: SVG text, readable on light and on dark paper."""
+
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart with any colour vision.
+COLOURS = {"reference": "#56B4E9", "challenger": "#D55E00", "champion": "#009E73"}
+INK = "#808080"  # readable on white and on near-black
+
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 11,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **{key: INK for key in ("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
+    "text.color": INK,
+    "legend.frameon": False,
+}
+
+
+def training_curves(metrics: pd.DataFrame) -> str:
+    """Loss on train and validation, and the mean log-ratio, by step."""
+    figure, (loss, ratio) = _axes(2)
+    if len(metrics):
+        smooth = metrics["train/loss"].rolling(9, min_periods=1, center=True).mean()
+        loss.plot(metrics["step"], metrics["train/loss"], color=INK, alpha=0.3, linewidth=0.8)
+        loss.plot(metrics["step"], smooth, color=COLOURS["reference"], label="train (smoothed)")
+        if "train/validation_loss" in metrics:
+            seen = metrics.dropna(subset="train/validation_loss")
+            loss.plot(
+                seen["step"],
+                seen["train/validation_loss"],
+                color=COLOURS["challenger"],
+                marker="o",
+                label="validation",
+            )
+        loss.legend()
+        ratio.plot(metrics["step"], metrics["train/log_ratio"], color=COLOURS["champion"])
+    _label(loss, "step", "loss (nats²)", "Loss")
+    _label(ratio, "step", "log-ratio (nats)", "Mean log-ratio of a step's responses")
+    return _svg(figure, "training curves")
+
+
+def partition_health(partition: pd.DataFrame) -> str:
+    """Responses per prompt, effective sample size, and targets."""
+    figure, (size, ess, target) = _axes(3)
+    counts = partition["n"].value_counts().sort_index()
+    size.bar(counts.index, counts.to_numpy(), color=COLOURS["reference"])
+    _label(size, "responses n", "prompts", "Responses per prompt")
+    ess.scatter(partition["n"], partition["ess"], s=12, alpha=0.4, color=COLOURS["champion"])
+    ess.axline((0, 0), slope=1, color=INK, linewidth=0.8, linestyle="--")
+    ess.set_xlim(left=0)
+    ess.set_ylim(bottom=0)
+    _label(ess, "responses n", "effective n", "Effective sample size")
+    target.hist(partition["target_mean"], bins=30, color=COLOURS["challenger"])
+    _label(target, "mean target (nats)", "prompts", "Mean target of a prompt")
+    return _svg(figure, "partition health")
+
+
+def distributions(generations: pd.DataFrame) -> str:
+    """Raw reward and length of each model's responses."""
+    figure, (reward, length) = _axes(2)
+    words = generations["response"].str.split().str.len()
+    _histograms(reward, generations["raw_reward"], generations["model"])
+    _histograms(length, words, generations["model"])
+    reward.legend()
+    _label(reward, "raw reward", "responses", "Reward")
+    _label(length, "words", "responses", "Length")
+    return _svg(figure, "distributions of reward and length")
+
+
+def heldout_ranking(heldout: pd.DataFrame) -> str:
+    """Log-ratio against raw reward on logged responses of the test split."""
+    figure, (axes,) = _axes(1)
+    axes.scatter(
+        heldout["raw_reward"], heldout["log_ratio"], s=12, alpha=0.4, color=COLOURS["challenger"]
+    )
+    axes.axhline(0, color=INK, linewidth=0.8)
+    _label(axes, "raw reward", "log-ratio (nats)", "What the policy learned to prefer")
+    return _svg(figure, "log-ratio against reward")
+
+
+def _axes(number: int) -> tuple[Figure, Sequence[Axes]]:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.4 * number, 3.2), layout="constrained")
+        axes = figure.subplots(1, number, squeeze=False)[0]
+    figure.patch.set_alpha(0)
+    for one in axes:
+        one.patch.set_alpha(0)
+    return figure, axes
+
+
+def _histograms(axes: Axes, values: pd.Series, models: pd.Series) -> None:
+    span = (float(values.min()), float(values.max()) + 1e-9)
+    for model in [name for name in COLOURS if (models == name).any()]:
+        axes.hist(
+            values[models == model],
+            bins=30,
+            range=span,
+            histtype="step",
+            linewidth=2,
+            color=COLOURS[model],
+            label=model,
+        )
+
+
+def _label(axes: Axes, x: str, y: str, title: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_title(title, loc="left")
+
+
+def _svg(figure: Figure, title: str) -> str:
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE | {"svg.hashsalt": title}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    drawing = buffer.getvalue()
+    # Fixed sizes off, a name for screen readers on.
+    start = drawing.index("<svg")
+    head, rest = drawing[start:].split(">", 1)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    return f'{head} role="img" aria-label="{title}">{rest}'

@@ -1,0 +1,37 @@
+"""How the policy ranks logged responses that it was not trained on."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from rpo_pipeline.models.loading import load_language_model
+from rpo_pipeline.models.scoring import score_table
+from rpo_pipeline.params import PolicyParams
+
+
+def score_heldout(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference_logps: pd.DataFrame,
+    model: Path,
+    policy: PolicyParams,
+    *,
+    per_token: bool,
+    micro_batch_tokens: int,
+) -> pd.DataFrame:
+    """Log-ratio of the policy to the reference on the labelled test rows.
+
+    Returns:
+        row_id, prompt_id, raw_reward, reward and log_ratio, in nats; averaged over the response's
+        tokens if ``per_token``.
+    """
+    test = feedback.loc[feedback["split"] == "test", ["row_id", "prompt_id", "prompt", "response"]]
+    test = test.merge(rewards[["row_id", "raw_reward", "reward"]], on="row_id")
+    language_model = load_language_model(model, dtype=policy.dtype)
+    scores = score_table(language_model, test, policy, micro_batch_tokens=micro_batch_tokens)
+    both = test.merge(scores, on="row_id").merge(
+        reference_logps[["row_id", "logps"]], on="row_id", suffixes=("", "_ref")
+    )
+    log_ratio = both["logps"] - both["logps_ref"]
+    both["log_ratio"] = log_ratio / both["num_tokens"] if per_token else log_ratio
+    return both[["row_id", "prompt_id", "raw_reward", "reward", "log_ratio"]]

@@ -1,0 +1,137 @@
+"""Nodes of evaluation."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rpo_pipeline.params import (
+    EvaluationParams,
+    PolicyParams,
+    PromotionParams,
+    RpoParams,
+    TrainingParams,
+)
+
+
+def fetch_champion(
+    workspace: Path, promotion: PromotionParams, mlflow_run: dict[str, str]
+) -> dict[str, Any]:
+    """Get today's champion from the registry, if there is one."""
+    from rpo_pipeline.registry import client
+
+    return client.fetch_champion(mlflow_run, promotion.model_name, workspace)
+
+
+def generate_responses(
+    feedback: pd.DataFrame,
+    reference: Path,
+    challenger: Path,
+    champion: dict[str, Any],
+    policy: PolicyParams,
+    evaluation: EvaluationParams,
+    training: TrainingParams,
+) -> pd.DataFrame:
+    """Let every model answer the same test prompts."""
+    from rpo_pipeline.evaluation import generation
+
+    models = {"reference": reference, "challenger": challenger}
+    if champion["path"]:
+        models["champion"] = Path(champion["path"])
+    return generation.generate(
+        models,
+        generation.test_prompts(feedback, evaluation.num_prompts),
+        evaluation.sampling,
+        policy,
+        seed=training.seed,
+        micro_batch_tokens=training.micro_batch_tokens,
+    )
+
+
+def label_generations(generations: pd.DataFrame, evaluation: EvaluationParams) -> pd.DataFrame:
+    """Label what the models wrote."""
+    from rpo_pipeline.rewards.labelers import label_responses
+
+    labels = label_responses(
+        generations["prompt"].tolist(), generations["response"].tolist(), evaluation.labelers
+    )
+    return pd.concat([generations, labels], axis=1)
+
+
+def score_heldout(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference_logps: pd.DataFrame,
+    challenger: Path,
+    policy: PolicyParams,
+    rpo: RpoParams,
+    training: TrainingParams,
+) -> pd.DataFrame:
+    """Compute the policy's log-ratio on the labelled test rows."""
+    from rpo_pipeline.evaluation import heldout
+
+    return heldout.score_heldout(
+        feedback,
+        rewards,
+        reference_logps,
+        challenger,
+        policy,
+        per_token=rpo.logp_reduction == "mean",
+        micro_batch_tokens=training.micro_batch_tokens,
+    )
+
+
+def compare_models(
+    generation_rewards: pd.DataFrame,
+    heldout: pd.DataFrame,
+    evaluation: EvaluationParams,
+    training: TrainingParams,
+) -> dict[str, Any]:
+    """Measure every model, with intervals."""
+    from rpo_pipeline.evaluation import comparison
+
+    return comparison.compare_models(
+        generation_rewards,
+        heldout,
+        num_resamples=evaluation.bootstrap_samples,
+        seed=training.seed,
+    )
+
+
+def summarise(
+    evaluation_metrics: dict[str, Any], champion: dict[str, Any], promotion: PromotionParams
+) -> dict[str, Any]:
+    """Put the gate's decision beside the numbers that it was made from."""
+    from rpo_pipeline.registry.gate import decide
+
+    numbers = {**evaluation_metrics, "champion_version": champion["version"]}
+    return {**numbers, "gate": decide(numbers, promotion)}
+
+
+def render_report(
+    summary: dict[str, Any],
+    generation_rewards: pd.DataFrame,
+    heldout: pd.DataFrame,
+    row_account: dict[str, int],
+    partition: pd.DataFrame,
+    partition_health: dict[str, Any],
+    training_metrics: pd.DataFrame,
+    parameters: dict[str, Any],
+    mlflow_run: dict[str, str],
+) -> str:
+    """Write the report that a person reads."""
+    from rpo_pipeline.evaluation import report
+
+    return report.render(
+        report.Findings(
+            summary=summary,
+            generations=generation_rewards,
+            heldout=heldout,
+            row_account=row_account,
+            partition=partition,
+            partition_health=partition_health,
+            training_metrics=training_metrics,
+            parameters=parameters,
+            mlflow_run=mlflow_run,
+        )
+    )

@@ -1,0 +1,71 @@
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import (
+    compare_models,
+    fetch_champion,
+    generate_responses,
+    label_generations,
+    render_report,
+    score_heldout,
+    summarise,
+)
+
+FEEDBACK, POLICY, TRAINING = "feedback@pandas", "params:policy", "params:training"
+EVALUATION, PROMOTION = "params:evaluation", "params:promotion"
+
+
+def create_pipeline() -> Pipeline:
+    """Held-out prompts in, numbers with intervals, a gate decision and a report out."""
+    return Pipeline(
+        [
+            Node(
+                fetch_champion,
+                ["champion_workspace", PROMOTION, "mlflow_run"],
+                "champion",
+                name="fetch_champion",
+            ),
+            Node(
+                generate_responses,
+                [FEEDBACK, "reference", "policy", "champion", POLICY, EVALUATION, TRAINING],
+                "generations",
+                name="generate_responses",
+            ),
+            Node(
+                label_generations,
+                ["generations", EVALUATION],
+                "generation_rewards",
+                name="label_generations",
+            ),
+            Node(
+                score_heldout,
+                [FEEDBACK, "rewards", "reference_logps", "policy", POLICY, "params:rpo", TRAINING],
+                "heldout",
+                name="score_heldout",
+            ),
+            Node(
+                compare_models,
+                ["generation_rewards", "heldout", EVALUATION, TRAINING],
+                "evaluation_metrics",
+                name="compare_models",
+            ),
+            Node(
+                summarise, ["evaluation_metrics", "champion", PROMOTION], "summary", name="summarise"
+            ),
+            Node(
+                render_report,
+                [
+                    "summary",
+                    "generation_rewards",
+                    "heldout",
+                    "row_account",
+                    "partition",
+                    "partition_health",
+                    "training_metrics",
+                    "parameters",
+                    "mlflow_run",
+                ],
+                "report",
+                name="render_report",
+            ),
+        ]
+    )
