@@ -1,15 +1,12 @@
 """Nodes of data ingestion."""
 
-from typing import TYPE_CHECKING
+import pandas as pd
+from ibis.expr.types import Table
 
 from rpo_pipeline.params import IngestionParams
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from ibis.expr.types import Table
 
-
-def read_sources(ingestion: IngestionParams) -> "tuple[Table, pd.DataFrame]":
+def read_sources(ingestion: IngestionParams) -> tuple[Table, pd.DataFrame]:
     """Read every source; what cannot be used goes to quarantine."""
     import ibis
 
@@ -20,11 +17,11 @@ def read_sources(ingestion: IngestionParams) -> "tuple[Table, pd.DataFrame]":
 
 
 def assign_splits(
-    rows: "Table",
-    quarantine: "pd.DataFrame",
-    previous: "Table | None",
+    rows: Table,
+    quarantine: pd.DataFrame,
+    previous: Table | None,
     ingestion: IngestionParams,
-) -> "Table":
+) -> Table:
     """Give every prompt its split, unless too much was quarantined to go on."""
     from rpo_pipeline.data import feedback, splits
 
@@ -32,14 +29,14 @@ def assign_splits(
     return splits.assign_splits(rows, previous, ingestion.split_shares)
 
 
-def build_feedback(rows: "Table", splits: "Table") -> "Table":
+def build_feedback(rows: Table, splits: Table) -> Table:
     """Fold duplicates and merge ratings."""
     from rpo_pipeline.data import feedback
 
     return feedback.build_feedback(rows, splits)
 
 
-def account_rows(rows: "Table", feedback: "Table", quarantine: "pd.DataFrame") -> dict[str, int]:
+def account_rows(rows: Table, feedback: Table, quarantine: pd.DataFrame) -> dict[str, int]:
     """Say where every record went."""
     from rpo_pipeline.data import feedback as feedback_room
 
