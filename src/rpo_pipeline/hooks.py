@@ -35,8 +35,8 @@ class TrackingHooks:
     """Hooks of one run."""
 
     def __init__(self) -> None:
-        self._run: TrackedRun | None = None
-        self._context: KedroContext | None = None
+        self._run: TrackedRun
+        self._context: KedroContext
         self._blocks: dict[str, Params] = {}
         self._started: dict[str, float] = {}
         self._followers: dict[str, list[MetricsFollower]] = {}
@@ -57,7 +57,8 @@ class TrackingHooks:
         context = self._context
         tracking = TrackingParams.model_validate(context.config_loader["mlflow"])
         self._run = TrackedRun(tracking, context.project_path)
-        atexit.register(self._finish, "KILLED")
+        # A run that is still open when the process ends was interrupted.
+        atexit.register(self._run.finish, "KILLED")
         catalog["mlflow_run"] = MemoryDataset(self._run.describe())
         self._run.log_params({name: block.model_dump() for name, block in self._blocks.items()})
         self._run.set_tags(
@@ -103,14 +104,16 @@ class TrackingHooks:
         for name in ARTIFACTS:
             if name in made:
                 self._run.log_artifact(_file(catalog, name))
+        if "partition_health" in made:
+            self._run.log_metrics(_numbers("partition", catalog.load("partition_health")))
         if "summary" in made:
             self._run.log_metrics(_headline(catalog.load("summary")))
-        self._finish("FINISHED")
+        self._run.finish("FINISHED")
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Mark the run as failed."""
-        self._finish("FAILED")
+        self._run.finish("FAILED")
 
     def _end_node(self, node: Node) -> None:
         for follower in self._followers.pop(node.name, []):
@@ -118,11 +121,9 @@ class TrackingHooks:
         seconds = time.monotonic() - self._started.pop(node.name)
         self._run.log_metrics({f"time/{node.name}": seconds})
 
-    def _finish(self, status: str) -> None:
-        """Close the run once; at exit it is still open only if the process was interrupted."""
-        if self._run is not None:
-            self._run.finish(status)
-            self._run = None
+
+def _numbers(area: str, report: dict[str, Any]) -> dict[str, float]:
+    return {f"{area}/{k}": v for k, v in report.items() if isinstance(v, int | float)}
 
 
 def _headline(summary: dict[str, Any]) -> dict[str, float | None]:

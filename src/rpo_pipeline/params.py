@@ -94,7 +94,7 @@ class LabelerParams(Params):
     weights: dict[Literal["sentiment", "toxicity", "coverage", "length"], float] = {}
     """``rules``: weight of each scorer in the raw_reward."""
     detail_pattern: str | None = None
-    """``coverage``: regular expression; its distinct matches in a prompt are the prompt's details."""
+    """``coverage``: regular expression; its distinct matches in a prompt are its details."""
     target_words: int = Field(default=25, gt=0)
     """``length``: number of words that scores 1; half or twice as many score 0."""
     toxic_words: list[str] = []
@@ -112,7 +112,9 @@ class LabelerParams(Params):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.type == "rules" and not any(self.weights.values()):
-            raise ValueError("labeler `rules` needs a weight that is not 0 (weights: {sentiment: 1})")
+            raise ValueError(
+                "labeler `rules` needs a weight that is not 0 (weights: {sentiment: 1})"
+            )
         if self.weights.get("coverage") and not self.detail_pattern:
             raise ValueError("scorer `coverage` needs a detail_pattern")
         return self
@@ -151,7 +153,7 @@ class PolicyParams(Params):
     from_config: FromConfigParams | None
     """A model built from scratch; null: loaded from ``name_or_path``."""
     warm_start_epochs: float = Field(ge=0)
-    """Passes of supervised fine-tuning over the train rows before the model becomes the reference."""
+    """Passes of supervised fine-tuning over the train rows that make the reference; 0: none."""
     warm_start_learning_rate: float = Field(gt=0)
     """Peak learning rate of the warm start."""
     reset_reference: bool
@@ -181,7 +183,7 @@ class RpoParams(Params):
     estimator: Literal["monte_carlo", "self_normalized", "reference_weighted"]
     """How log_z is estimated; see docs/method.md."""
     logp_reduction: Literal["sum", "mean"]
-    """``sum``: log-probability of the response (the theory's); ``mean``: per token (the authors')."""
+    """``sum``: of the whole response (the theory's); ``mean``: per token (the authors')."""
     self_normalized_alpha: float = Field(gt=0)
     """``self_normalized``: strength of the mean_logps_ref weights."""
     prior_strength: float = Field(ge=0)
@@ -220,8 +222,6 @@ class TrainingParams(Params):
     """Steps between two validation losses; the best model is kept."""
     patience: int | None = Field(gt=0)
     """Validations without a better loss before training stops; null: never."""
-    num_threads: int | None = Field(gt=0)
-    """Torch threads; null: torch's choice. Tiny models want 1."""
     seed: int = Field(ge=0)
     """Of every random choice in a run."""
 
@@ -364,5 +364,7 @@ def _explain(name: str, block: type[Params], detail: ErrorDetails) -> str:
 
 def _unknown(name: str, known: Mapping[str, Any] | tuple[()]) -> str:
     close = get_close_matches(name, known)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}" if known else ""
+    hint = (
+        f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}" if known else ""
+    )
     return f"no such parameter{'; ' + hint if hint else ''}"

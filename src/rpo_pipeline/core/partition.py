@@ -22,7 +22,7 @@ Estimator = Literal["monte_carlo", "self_normalized", "reference_weighted"]
 
 @dataclass(frozen=True)
 class Prior:
-    """What a prompt with few responses borrows: the spread of the train rewards, not their level."""
+    """What a prompt with few responses borrows: the train rewards' spread, not their level."""
 
     strength: float
     """Responses that the prior counts for, ``k``."""
@@ -112,10 +112,10 @@ def estimate_partition(
 ) -> Partition:
     """Estimate ``log_z`` of every prompt, with its health.
 
-    ``normalised``: ``logsumexp_i(w_i + r_i / tau) - logsumexp_i(w_i)``, which is ``monte_carlo`` for
-    ``w = 0``; otherwise the first term alone (``reference_weighted``). With a prior of strength k and
-    ``v = n softmax(w)``: ``logaddexp(logsumexp_i(log v_i + r_i / tau), log k + m_x / tau + log C) -
-    log(n + k)``, ``m_x`` being the prompt's mean reward drawn towards the train mean.
+    ``normalised``: ``logsumexp_i(w_i + r_i / tau) - logsumexp_i(w_i)``, which is ``monte_carlo``
+    for ``w = 0``; otherwise the first term alone (``reference_weighted``). With a prior of strength
+    k and ``v = n softmax(w)``: ``logaddexp(logsumexp_i(log v_i + r_i / tau), log k + m_x / tau +
+    log C) - log(n + k)``, ``m_x`` being the prompt's mean reward drawn towards the train mean.
 
     Args:
         rewards: Shape ``(N,)``.
@@ -141,9 +141,7 @@ def estimate_partition(
     log_z = _with_prior(top - bottom, n, total, tau, prior)
 
     top_without = leave_one_out_logsumexp(terms, group, num_groups)
-    bottom_without = (
-        leave_one_out_logsumexp(weights, group, num_groups) if normalised else 0.0
-    )
+    bottom_without = leave_one_out_logsumexp(weights, group, num_groups) if normalised else 0.0
     without = _with_prior(
         top_without - bottom_without, n[group] - 1, total[group] - rewards, tau, prior
     )
@@ -183,9 +181,7 @@ def _with_prior(
     return torch.logaddexp(own, borrowed) - (n + prior.strength).log()
 
 
-def _jackknife(
-    log_z: Tensor, without: Tensor, n: Tensor, group: Tensor
-) -> tuple[Tensor, Tensor]:
+def _jackknife(log_z: Tensor, without: Tensor, n: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     num_groups = len(log_z)
     mean = segment_sum(without, group, num_groups) / n
     squares = segment_sum((without - mean[group]).square(), group, num_groups)

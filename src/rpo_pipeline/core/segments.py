@@ -30,7 +30,9 @@ def leave_one_out_logsumexp(values: Tensor, group: Tensor, num_groups: int) -> T
         Shape ``(N,)``.
     """
     top = _first_largest(values, group)
-    peak = values.new_full((num_groups,), -torch.inf).scatter_reduce(0, group, values, "amax")[group]
+    peak = values.new_full((num_groups,), -torch.inf).scatter_reduce(0, group, values, "amax")[
+        group
+    ]
     terms = (values - peak).exp()
     others = segment_sum(terms, group, num_groups)[group] - terms
     rest = segment_logsumexp(values.masked_fill(top, -torch.inf), group, num_groups)[group]

@@ -22,7 +22,10 @@ def distinct_records(rows: Table) -> Table:
     records = rows.group_by(CONTENT).agg(
         copies=_.count(),
         position=_.position.min(),
-        **{name: _[name].argmin(_.position) for name in ("prompt_id", "prompt", "response", "origin")},
+        **{
+            name: _[name].argmin(_.position)
+            for name in ("prompt_id", "prompt", "response", "origin")
+        },
     )
     counted = ibis.cases((_.raw_reward.isnull(), 0), (_.timestamp.notnull(), 1), else_=_.copies)
     return records.mutate(num_ratings=counted).drop("copies")
@@ -114,9 +117,9 @@ def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float)
         if file not in set(files.execute()["file"]):
             example = rejected.iloc[0]
             raise DataError(
-                f"{file} has no valid row: {_reasons(rejected)}. Line {example['line']}, for example: "
-                f"{example['raw'][:120]} (ingestion.sources[].columns and .ratings name the columns; "
-                f"{where})"
+                f"{file} has no valid row: {_reasons(rejected)}. For example, line "
+                f"{example['line']}: {example['raw'][:120]} "
+                f"(ingestion.sources[].columns and .ratings name the columns; {where})"
             )
     share = len(quarantine) / (len(quarantine) + int(rows.count().execute()))
     if share > max_share:

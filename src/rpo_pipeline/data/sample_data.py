@@ -19,26 +19,29 @@ NUM_TICKETS = 400
 BROKEN_SHARE, REPEATED_SHARE, RATED_SHARE = 0.015, 0.015, 0.5
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 
+Move = dict[str, tuple[str, ...]]
+
 NAMES = (
-    "Ada Amir Ana Ben Carla Chen Dana Elif Emma Felix Grace Hana Hugo Ines Ivan Jonas Kofi Lea Leo "
-    "Lucia Maria Mateo Maya Mina Nadia Nils Noah Olga Omar Paula Pedro Priya Rosa Ruben Sami Sara "
-    "Sofia Tariq Theo Tomas Vera Yuki Zoe Zuri"
+    "Ada Amir Ana Ben Carla Chen Dana Elif Emma Felix Grace Hana Hugo Ines Ivan Jonas Kofi Lea "
+    "Leo Lucia Maria Mateo Maya Mina Nadia Nils Noah Olga Omar Paula Pedro Priya Rosa Ruben "
+    "Sami Sara Sofia Tariq Theo Tomas Vera Yuki Zoe Zuri"
 ).split()
 
 PRODUCTS = (
-    "AeroFan fan|AquaPure filter|BakeWell oven|BrewMate kettle|CleanBot vacuum|CoolBox fridge|"
-    "CrispAir fryer|DryFast dryer|FreshMix blender|GlowLamp lamp|HeatPro heater|IronEase iron|"
-    "JuiceOne juicer|MistAir humidifier|PressGo printer|PureToast toaster|QuietWash washer|"
-    "RiceJoy cooker|SafeLock lock|SmartCam camera|SonicBrush toothbrush|SoundBar speaker|"
-    "TimeFit watch|WarmBed blanket"
-).split("|")
+    "AeroFan fan, AquaPure filter, BakeWell oven, BrewMate kettle, CleanBot vacuum, CoolBox "
+    "fridge, CrispAir fryer, DryFast dryer, FreshMix blender, GlowLamp lamp, HeatPro heater, "
+    "IronEase iron, JuiceOne juicer, MistAir humidifier, PressGo printer, PureToast toaster, "
+    "QuietWash washer, RiceJoy cooker, SafeLock lock, SmartCam camera, SonicBrush toothbrush, "
+    "SoundBar speaker, TimeFit watch, WarmBed blanket"
+).split(", ")
 
 FAULTS = (
-    "does not turn on|makes a loud noise|leaks on the floor|stopped after two days|smells of smoke|"
-    "came without a cable|has a cracked lid|shows an error code|gets far too hot|arrived scratched|"
-    "has a broken handle|keeps switching off|will not charge|lost its settings|has a loose button|"
-    "blinks red all night|is missing a screw|does not fit the manual|trips the fuse|rattles badly"
-).split("|")
+    "does not turn on, makes a loud noise, leaks on the floor, stopped after two days, smells "
+    "of smoke, came without a cable, has a cracked lid, shows an error code, gets far too hot, "
+    "arrived scratched, has a broken handle, keeps switching off, will not charge, lost its "
+    "settings, has a loose button, blinks red all night, is missing a screw, does not fit the "
+    "manual, trips the fuse, rattles badly"
+).split(", ")
 
 # {a|b} is one of the two, <name> a detail of the ticket.
 TICKETS = (
@@ -52,9 +55,10 @@ TICKETS = (
     "{Yours|Best}, <name>",
 )
 
-GREET = {
+GREET: Move = {
     "good": (
-        "{Hi|Hello|Dear} <name>, {thank you for writing|thanks for reaching out|thanks for telling us}.",
+        "{Hi|Hello|Dear} <name>, {thank you for writing|thanks for reaching out|thanks for "
+        "telling us}.",
         "{Hello|Hi} <name>, {we are glad that you wrote|it is good to hear from you}.",
         "{Thank you|Many thanks}, <name>, {for your message|for letting us know}.",
     ),
@@ -63,24 +67,30 @@ GREET = {
         "{Dear customer|Dear user}, {your request was read|we have your ticket}.",
     ),
     "rude": (
-        "{Oh great|Oh no}, {another one|you again}, {what a stupid ticket|this is a dumb question}.",
+        "{Oh great|Oh no}, {another one|you again}, {what a stupid ticket|this is a dumb "
+        "question}.",
         "{Look|Listen}, {we have better things to do|nobody here has time for this crap}.",
     ),
 }
 
-PROBLEM = {
+PROBLEM: Move = {
     "good": (
         "{I am sorry|We are sorry} that your <product> <fault>.",
-        "A <product> that <fault> is {not what you paid for|not good enough}, and {I apologise|we regret it}.",
-        "{I understand|I see} that the <product> <fault>, {sorry for the trouble|which must be annoying}.",
+        "A <product> that <fault> is {not what you paid for|not good enough}, and {I "
+        "apologise|we regret it}.",
+        "{I understand|I see} that the <product> <fault>, {sorry for the trouble|which must be "
+        "annoying}.",
     ),
     "plain": (
-        "{I am sorry|We are sorry} that {something is wrong|it does not work} with {your order|the item}.",
-        "{We see|It seems} that {the device|the item|your unit} has {a problem|an issue} {today|again}.",
+        "{I am sorry|We are sorry} that {something is wrong|it does not work} with {your "
+        "order|the item}.",
+        "{We see|It seems} that {the device|the item|your unit} has {a problem|an issue} "
+        "{today|again}.",
     ),
     "wrong": (
         "{I am sorry|We are sorry} that your <other> <fault>.",
-        "{I understand|I see} that the <other> <fault>, {sorry for the trouble|which must be annoying}.",
+        "{I understand|I see} that the <other> <fault>, {sorry for the trouble|which must be "
+        "annoying}.",
     ),
     "rude": (
         "{You broke it yourself|It is your own fault}, {any moron can see that|you damn fool}.",
@@ -88,11 +98,13 @@ PROBLEM = {
     ),
 }
 
-ACT = {
+ACT: Move = {
     "good": (
         "{We will send|I am sending} {a free replacement|a new one} {today|by tomorrow|this week}.",
-        "{I have booked|We arranged} {a free repair|a full refund} and {a pick-up at your door|a return label}.",
-        "{Please unplug it for a minute|Please reset it once}, and {if that fails we will replace it|we gladly refund it if that fails}.",
+        "{I have booked|We arranged} {a free repair|a full refund} and {a pick-up at your "
+        "door|a return label}.",
+        "{Please unplug it for a minute|Please reset it once}, and {if that fails we will "
+        "replace it|we gladly refund it if that fails}.",
     ),
     "plain": (
         "{Please check|You can read} {the manual|the help page} {for further steps|on our site}.",
@@ -104,7 +116,7 @@ ACT = {
     ),
 }
 
-CLOSE = {
+CLOSE: Move = {
     "good": (
         "{Happy to help further|We are glad to help}, {your support team|have a lovely day}!",
         "{Thank you for your patience|Thanks for your trust}, {all the best|kind regards}!",
@@ -200,7 +212,7 @@ def _row(
     }
 
 
-def _kind(rng: random.Random, writer: str, move: dict[str, tuple[str, ...]]) -> str:
+def _kind(rng: random.Random, writer: str, move: Move) -> str:
     weights = [WRITERS[writer][kind] for kind in move]
     return rng.choices(list(move), weights)[0]
 

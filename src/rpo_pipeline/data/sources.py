@@ -50,7 +50,7 @@ def read_sources(sources: Sequence[SourceParams]) -> tuple[pa.Table, pd.DataFram
     batches: list[pa.RecordBatch] = []
     rejections: list[Rejection] = []
     position = 0
-    for path, source in [(path, source) for source in sources for path in _files(source.path)]:
+    for path, source in [(path, one) for one in sources for path in _files(one.path)]:
         rows: list[dict[str, Any]] = []
         records = 0
         for record in _READERS[_ending(path)](path):
@@ -82,16 +82,16 @@ def _to_row(record: Record, source: SourceParams) -> dict[str, Any]:
 def _files(pattern: str) -> list[Path]:
     if not Path(pattern).is_absolute() and ".." in Path(pattern).parts:
         raise DataError(
-            f"source {pattern!r} leaves the project folder (ingestion.sources[].path: a path inside "
-            "it, or an absolute one)"
+            f"source {pattern!r} leaves the project folder "
+            "(ingestion.sources[].path: a path inside it, or an absolute one)"
         )
     base = Path(Path(pattern).anchor)
     relative = Path(pattern).relative_to(base) if Path(pattern).is_absolute() else Path(pattern)
     files = sorted(path for path in base.glob(str(relative)) if path.is_file())
     if not files:
         raise DataError(
-            f"no file matches {pattern!r} in {Path.cwd()} (ingestion.sources[].path; write the sample "
-            "log with `python -m rpo_pipeline sample-data`)"
+            f"no file matches {pattern!r} in {Path.cwd()} (ingestion.sources[].path; "
+            "`python -m rpo_pipeline sample-data` writes the sample log)"
         )
     return files
 
@@ -100,17 +100,15 @@ def _ending(path: Path) -> str:
     for ending in _READERS:
         if path.name.endswith(ending):
             return ending
-    raise DataError(
-        f"{path} ends in none of {', '.join(_READERS)} (ingestion.sources[].path)"
-    )
+    raise DataError(f"{path} ends in none of {', '.join(_READERS)} (ingestion.sources[].path)")
 
 
 def _read_jsonl(path: Path) -> Iterator[Record]:
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    opening = gzip.open if path.suffix == ".gz" else open
     number = 0
-    with opened as file:
+    with opening(path, "rb") as file:
         try:
-            for number, line in enumerate(file, start=1):  # noqa: B007 (used after a truncation)
+            for number, line in enumerate(file, start=1):
                 content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
                 if content.strip():
                     yield _json_record(number, content.rstrip(b"\r\n"))

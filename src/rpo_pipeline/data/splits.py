@@ -48,9 +48,11 @@ def _keep(given: Table, previous: Table) -> Table:
 def _check(splits: Table, shares: SplitShares) -> None:
     counts = dict(splits.group_by("split").agg(n=_.count()).execute().itertuples(index=False))
     if not counts.get("train") or not counts.get("test"):
-        seen = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("train", "validation", "test"))
+        seen = ", ".join(
+            f"{counts.get(name, 0)} {name}" for name in ("train", "validation", "test")
+        )
         raise DataError(
             f"prompts must be in train and in test, but there are {seen} with shares "
-            f"{shares.train:g} / {shares.validation:g} / {shares.test:g} (ingestion.split_shares, or "
-            "add prompts: a split is drawn by the hash of each)"
+            f"{shares.train:g} / {shares.validation:g} / {shares.test:g} "
+            "(ingestion.split_shares, or add prompts: a split is drawn by the hash of each)"
         )

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,9 +34,10 @@ class TextFormat:
             return self._cut_encoder_prompts(self.tokenizer(list(prompts))["input_ids"])
         if self.tokenizer.chat_template:
             chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-            encoded = self.tokenizer.apply_chat_template(
+            encoding: Any = self.tokenizer.apply_chat_template(
                 chats, add_generation_prompt=True, tokenize=True, return_dict=True
-            )["input_ids"]
+            )
+            encoded: list[list[int]] = encoding["input_ids"]
         else:
             encoded = self.tokenizer(list(prompts))["input_ids"]
             # A decoder that has read an end token has nothing left to say.
@@ -54,7 +56,9 @@ class TextFormat:
     def _cut_encoder_prompts(self, encoded: list[list[int]]) -> list[list[int]]:
         limit, eos = self.max_prompt_tokens, self.tokenizer.eos_token_id
         return [
-            ids if len(ids) <= limit else [*ids[: limit - 1], eos if ids[-1] == eos else ids[limit - 1]]
+            ids
+            if len(ids) <= limit
+            else [*ids[: limit - 1], eos if ids[-1] == eos else ids[limit - 1]]
             for ids in encoded
         ]
 

@@ -37,7 +37,8 @@ def compare_models(
     resamples = resample_prompts(generations["prompt_id"].nunique(), num_resamples, seed)
     means = {name: prompt_means(table, tables["reference"]) for name, table in tables.items()}
     diversity = {
-        name: {f"distinct_{n}": distinct(table, n) for n in (1, 2)} for name, table in tables.items()
+        name: {f"distinct_{n}": distinct(table, n) for n in (1, 2)}
+        for name, table in tables.items()
     }
     numbers: dict[str, Any] = {
         name: {metric: mean_interval(values, resamples) for metric, values in means[name].items()}

@@ -3,23 +3,26 @@
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rpo_pipeline.evaluation.metrics import count_words
+
 # Okabe and Ito's palette: told apart with any colour vision.
 COLOURS = {"reference": "#56B4E9", "challenger": "#D55E00", "champion": "#009E73"}
 INK = "#808080"  # readable on white and on near-black
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 11,
     "font.family": "sans-serif",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    **{key: INK for key in ("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "text.color": INK,
     "legend.frameon": False,
 }
@@ -67,7 +70,7 @@ def partition_health(partition: pd.DataFrame) -> str:
 def distributions(generations: pd.DataFrame) -> str:
     """Raw reward and length of each model's responses."""
     figure, (reward, length) = _axes(2)
-    words = generations["response"].str.split().str.len()
+    words = count_words(generations["response"])
     _histograms(reward, generations["raw_reward"], generations["model"])
     _histograms(length, words, generations["model"])
     reward.legend()

@@ -26,7 +26,7 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
         ties half), toxicity_mean, component_sentiment and component_coverage, kl_reference (nats),
         length_mean (words), num_tokens_mean, empty_share.
     """
-    words = generations["response"].str.split().str.len()
+    words = count_words(generations["response"])
     ahead = generations["raw_reward"].to_numpy() - reference["raw_reward"].to_numpy()
     columns = pd.DataFrame(
         {
@@ -45,6 +45,11 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
             columns[f"component_{name}"] = generations[name].to_numpy()
     means = columns.groupby("prompt_id").mean()
     return {str(name): means[name].to_numpy(np.float64) for name in means}
+
+
+def count_words(responses: pd.Series) -> pd.Series:
+    """Words of each response, divided by white space."""
+    return responses.map(lambda response: len(response.split()))
 
 
 def distinct(generations: pd.DataFrame, n: int) -> tuple[float, Array]:
@@ -87,7 +92,9 @@ def rank_correlations(heldout: pd.DataFrame) -> Array:
         where all log-ratios are equal, for then they rank nothing.
     """
     correlations = [
-        0.0 if rows["log_ratio"].nunique() < 2 else spearmanr(rows["log_ratio"], rows["raw_reward"])[0]
+        0.0
+        if rows["log_ratio"].nunique() < 2
+        else spearmanr(rows["log_ratio"], rows["raw_reward"])[0]
         for _, rows in heldout.groupby("prompt_id")
         if rows["raw_reward"].nunique() > 1
     ]

@@ -66,7 +66,7 @@ def render(findings: Findings) -> str:
         gate=findings.summary["gate"],
         rows=_metric_rows(findings.summary),
         baseline=findings.summary["gate"]["baseline"],
-        pictures={name: Markup(picture) for name, picture in pictures.items()},  # noqa: S704 (ours)
+        pictures={name: Markup(picture) for name, picture in pictures.items()},
         samples=_samples(findings.generations),
         row_account=findings.row_account,
         health=findings.partition_health,
@@ -95,7 +95,7 @@ def _metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _verdict(difference: Mapping[str, float | None] | None, better: int) -> str:
+def _verdict(difference: Mapping[str, Any] | None, better: int) -> str:
     """Whether the whole interval of a difference lies on one side of 0."""
     if not difference or difference["low"] is None or not better:
         return "none"
@@ -132,7 +132,7 @@ def _samples(generations: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return "n/a" if value is None else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _plain(block: Any) -> Any:  # noqa: ANN401 (parameters are nested any way)

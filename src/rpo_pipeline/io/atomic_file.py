@@ -56,8 +56,9 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
             prepared.unlink(missing_ok=True)
 
     def _inner(self, path: Path) -> AbstractDataset[Any, Any]:
-        dataset_class, arguments = parse_dataset_definition(deepcopy(self._definition))
-        return dataset_class(filepath=path.as_posix(), **arguments)
+        definition = {**deepcopy(self._definition), "filepath": path.as_posix()}
+        dataset_class, arguments = parse_dataset_definition(definition)
+        return dataset_class(**arguments)
 
     def _exists(self) -> bool:
         return self._filepath.is_file()

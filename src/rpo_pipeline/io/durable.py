@@ -33,4 +33,3 @@ def put_in_place(prepared: Path, target: Path) -> None:
         target.rename(old)
     prepared.replace(target)
     shutil.rmtree(old, ignore_errors=True)
-

@@ -23,7 +23,7 @@ class WorkspaceDataset(AbstractDataset[NoReturn, Path]):
         self.path.mkdir(parents=True, exist_ok=True)
         return self.path
 
-    def save(self, data: NoReturn) -> None:
+    def save(self, data: NoReturn) -> None:  # noqa: ARG002 (nothing can be saved)
         """A workspace is written by the node that works in it."""
         raise DatasetError(f"{self.path} is a workspace: an input of a node, never its output")
 

@@ -8,6 +8,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
@@ -43,7 +44,7 @@ def build_language_model(
     """
     sizes = settings.model_dump(exclude={"model_type", "vocab_size"})
     try:
-        config = AutoConfig.for_model(settings.model_type, **sizes)
+        config: PreTrainedConfig = AutoConfig.for_model(settings.model_type, **sizes)
         is_encoder_decoder = bool(config.is_encoder_decoder)
         tokenizer = fit_tokenizer(
             texts, vocab_size=settings.vocab_size, is_encoder_decoder=is_encoder_decoder
@@ -53,7 +54,7 @@ def build_language_model(
         config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, None
         torch.manual_seed(seed)
         auto_class = AutoModelForSeq2SeqLM if is_encoder_decoder else AutoModelForCausalLM
-        model = auto_class.from_config(without_dropout(config))
+        model = auto_class.from_config(without_dropout(config))  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, KeyError) as err:
         raise ModelError(
             f"cannot build a {settings.model_type!r} model from policy.from_config {sizes}: {err}"

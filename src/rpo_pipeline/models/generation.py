@@ -89,7 +89,7 @@ def _generate(
     side = "right" if language_model.is_encoder_decoder else "left"
     batch = tokenizer.pad({"input_ids": prompts}, padding_side=side, return_tensors="pt")
     with torch.inference_mode(), language_model.autocast():
-        output = model.generate(
+        output: Tensor = model.generate(  # type: ignore[operator] # typed as a module's attribute
             **batch.to(model.device),
             do_sample=False,
             max_new_tokens=max_new_tokens,
@@ -104,4 +104,4 @@ def _until_end(ids: list[int], eos_token_id: int) -> list[int]:
 
 
 def _to_response(language_model: LanguageModel, ids: list[int]) -> SampledResponse:
-    return SampledResponse(language_model.tokenizer.decode(ids, skip_special_tokens=True), ids)
+    return SampledResponse(str(language_model.tokenizer.decode(ids, skip_special_tokens=True)), ids)

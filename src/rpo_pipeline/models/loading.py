@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -106,7 +107,7 @@ def as_language_model(
     return LanguageModel(model.eval(), tokenizer, getattr(torch, dtype))
 
 
-def without_dropout(config: AutoConfig) -> AutoConfig:
+def without_dropout(config: PreTrainedConfig) -> PreTrainedConfig:
     """Set every dropout probability of a configuration to 0.
 
     At step 0 the log-ratio to the cached reference must be 0, and dropout would add noise to it.

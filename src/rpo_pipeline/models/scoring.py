@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from rpo_pipeline.core.logps import sum_by_row, token_logps
@@ -80,7 +81,11 @@ def score_rows(
 
 
 def score_table(
-    language_model: LanguageModel, table: pd.DataFrame, policy: PolicyParams, *, micro_batch_tokens: int
+    language_model: LanguageModel,
+    table: pd.DataFrame,
+    policy: PolicyParams,
+    *,
+    micro_batch_tokens: int,
 ) -> pd.DataFrame:
     """Score every row of a table of text.
 
@@ -97,7 +102,9 @@ def score_table(
         max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
     )
     groups = tokenise_groups(table, text_format)
-    logps = score_groups(language_model, groups, micro_batch_tokens=micro_batch_tokens, title="scoring")
+    logps = score_groups(
+        language_model, groups, micro_batch_tokens=micro_batch_tokens, title="scoring"
+    )
     num_tokens = torch.zeros(len(table), dtype=torch.int64)
     for group in groups:
         num_tokens[group.rows] = torch.tensor([len(ids) for ids in group.responses])
@@ -115,12 +122,13 @@ def _encoder_decoder_logits(language_model: LanguageModel, batch: GroupBatch) ->
     encoded = model.get_encoder()(input_ids=batch.prompt_ids, attention_mask=batch.prompt_mask)
     start = torch.full_like(batch.response_ids[:, :1], model.config.decoder_start_token_id)
     with _head_reads(model, batch.loss_mask):
-        return model(
+        logits: Tensor = model(
             encoder_outputs=BaseModelOutput(encoded.last_hidden_state[batch.prompt_index]),
             attention_mask=batch.prompt_mask[batch.prompt_index],
             decoder_input_ids=torch.cat([start, batch.response_ids[:, :-1]], dim=1),
             use_cache=False,
         ).logits
+    return logits
 
 
 def _decoder_logits(language_model: LanguageModel, batch: GroupBatch) -> Tensor:
@@ -133,12 +141,13 @@ def _decoder_logits(language_model: LanguageModel, batch: GroupBatch) -> Tensor:
     first = prompts.shape[1] - 1
     scored[:, first : first + batch.loss_mask.shape[1]] = batch.loss_mask
     with _head_reads(language_model.model, scored):
-        return language_model.model(
+        logits: Tensor = language_model.model(
             input_ids=input_ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
             use_cache=False,
         ).logits
+    return logits
 
 
 def _pad_left(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +157,7 @@ def _pad_left(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def _head_reads(model: nn.Module, positions: Tensor) -> Iterator[None]:
+def _head_reads(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
     """Let the output head see only some positions, so that logits have shape ``(T, V)``.
 
     A hook on the head, rather than a call to it, keeps whatever a model does between its last

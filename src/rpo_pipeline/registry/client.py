@@ -112,7 +112,10 @@ def register_version(
             name="policy",
             python_model=str(SERVING_MODEL),
             artifacts=artifacts,
-            input_example=(["Hello"], {"max_new_tokens": 80, "sampling_temperature": 0.0, "seed": 0}),
+            input_example=(
+                ["Hello"],
+                {"max_new_tokens": 80, "sampling_temperature": 0.0, "seed": 0},
+            ),
             pip_requirements=[f"{name}=={installed_version(name)}" for name in SERVED_WITH],
         )
     for name, value in metrics.items():

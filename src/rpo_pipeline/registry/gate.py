@@ -12,13 +12,13 @@ def decide(evaluation: Metrics, promotion: PromotionParams) -> dict[str, Any]:
     """Decide whether a challenger may become champion.
 
     Args:
-        evaluation: ``challenger`` and ``difference`` (``vs_reference``, ``vs_champion``), each metric
-            as {value, low, high}, with ``num_prompts`` and ``champion_version``.
+        evaluation: ``challenger`` and ``difference`` (``vs_reference``, ``vs_champion``), each
+            metric as {value, low, high}, with ``num_prompts`` and ``champion_version``.
         promotion: The gates.
 
     Returns:
-        ``passed``, ``baseline`` (what `champion` stood for), ``champion_version`` and ``checks``, each
-        with its numbers and a reason for people. A number that is missing fails its check.
+        ``passed``, ``baseline`` (what `champion` stood for), ``champion_version`` and ``checks``,
+        each with its numbers and a reason for people. A missing number fails its check.
     """
     baseline = "reference" if evaluation["difference"]["vs_champion"] is None else "champion"
     checks = [_check_size(evaluation["num_prompts"], promotion.min_test_prompts)]
@@ -64,7 +64,11 @@ def _check(evaluation: Metrics, gate: GateParams, baseline: str) -> dict[str, An
 
 
 def _reason(gate: GateParams, against: str, observed: float | None) -> str:
-    bound = {"value": "", "low": "lower end of the 95 % interval of ", "high": "upper end of the 95 % interval of "}
+    bound = {
+        "value": "",
+        "low": "lower end of the 95 % interval of ",
+        "high": "upper end of the 95 % interval of ",
+    }
     what = gate.metric if against == "none" else f"the difference in {gate.metric} to the {against}"
     limit = f"{gate.direction.replace('_', ' ')} {gate.threshold:g} is needed"
     if observed is None:

@@ -6,8 +6,9 @@ trained it.
 
 from typing import Any
 
-import mlflow
 import torch
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,7 +19,7 @@ from transformers import (
 BATCH_SIZE = 32
 
 
-class PolicyModel(mlflow.pyfunc.PythonModel):
+class PolicyModel(PythonModel):
     """Answers prompts with a causal or encoder-decoder model."""
 
     def load_context(self, context: Any) -> None:  # noqa: ANN401 (MLflow's own type is private)
@@ -30,7 +31,9 @@ class PolicyModel(mlflow.pyfunc.PythonModel):
         side = "right" if self.is_encoder_decoder else "left"
         self.tokenizer = AutoTokenizer.from_pretrained(checkpoint, padding_side=side)
 
-    def predict(self, model_input: list[str], params: dict[str, Any] | None = None) -> list[str]:
+    def predict(  # type: ignore[override] # the form without a context, which MLflow takes too
+        self, model_input: list[str], params: dict[str, Any] | None = None
+    ) -> list[str]:
         """Answer each prompt.
 
         Args:
@@ -72,4 +75,4 @@ class PolicyModel(mlflow.pyfunc.PythonModel):
         )
 
 
-mlflow.models.set_model(PolicyModel())
+set_model(PolicyModel())

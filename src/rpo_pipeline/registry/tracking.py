@@ -30,6 +30,7 @@ class TrackedRun:
     def __init__(self, tracking: TrackingParams, project_path: Path) -> None:
         self.tracking_uri = _resolve(tracking.tracking_uri, project_path)
         self._client = MlflowClient(self.tracking_uri)
+        self._finished = False
         try:
             self.experiment_id = self._experiment(tracking.experiment, project_path)
             self.run_id = self._client.create_run(self.experiment_id).info.run_id
@@ -51,7 +52,9 @@ class TrackedRun:
         """Log parameters under dotted names; a value over MLflow's limit is cut, with a warning."""
         flat = dict(flatten(params))
         for name in [name for name, value in flat.items() if len(value) > MAX_PARAM_CHARACTERS]:
-            logger.warning("parameter %s is logged cut at %d characters", name, MAX_PARAM_CHARACTERS)
+            logger.warning(
+                "parameter %s is logged cut at %d characters", name, MAX_PARAM_CHARACTERS
+            )
         entries = [Param(name, value[:MAX_PARAM_CHARACTERS]) for name, value in flat.items()]
         for start in range(0, len(entries), MAX_PARAMS):
             self._client.log_batch(self.run_id, params=entries[start : start + MAX_PARAMS])
@@ -95,8 +98,10 @@ class TrackedRun:
         self._client.log_artifact(self.run_id, str(file))
 
     def finish(self, status: str) -> None:
-        """Close the run: ``FINISHED``, ``FAILED`` or ``KILLED``."""
-        self._client.set_terminated(self.run_id, status)
+        """Close the run as ``FINISHED``, ``FAILED`` or ``KILLED``; the first status stays."""
+        if not self._finished:
+            self._client.set_terminated(self.run_id, status)
+            self._finished = True
 
     def _experiment(self, name: str, project_path: Path) -> str:
         experiment = self._client.get_experiment_by_name(name)
@@ -161,4 +166,3 @@ def _resolve(tracking_uri: str, project_path: Path) -> str:
     if not tracking_uri.startswith(scheme):
         return tracking_uri
     return f"{scheme}{project_path / tracking_uri.removeprefix(scheme)}"
-

@@ -23,8 +23,8 @@ def fit_normaliser(raw_rewards: pd.Series, kind: Literal["zscore", "none"]) -> d
     if raw_rewards.empty or raw_rewards.nunique() < 2:
         seen = "no row has one" if raw_rewards.empty else f"all are {raw_rewards.iloc[0]:g}"
         raise DataError(
-            f"the raw rewards of the {len(raw_rewards)} train rows do not differ ({seen}): there is "
-            "nothing to learn (check ingestion.sources[].ratings and labeling.labelers)"
+            f"the raw rewards of the {len(raw_rewards)} train rows do not differ ({seen}): there "
+            "is nothing to learn (check ingestion.sources[].ratings and labeling.labelers)"
         )
     if kind == "none":
         return {"kind": kind, "mean": 0.0, "std": 1.0}
@@ -33,4 +33,5 @@ def fit_normaliser(raw_rewards: pd.Series, kind: Literal["zscore", "none"]) -> d
 
 def normalise(raw_rewards: pd.Series, normaliser: dict[str, Any]) -> pd.Series:
     """Apply a fitted normaliser."""
-    return (raw_rewards - normaliser["mean"]) / normaliser["std"]
+    rewards: pd.Series = (raw_rewards - normaliser["mean"]) / normaliser["std"]
+    return rewards

@@ -137,7 +137,7 @@ def _warnings(health: dict[str, Any]) -> list[str]:
     error, spread = health["calibration"], health["reward_std_over_tau"]
     if error is not None and abs(error) > MISCALIBRATED:
         warnings.append(
-            f"log_z is off by {error:.2f} nats on rows that it has not seen (0 is right, the limit is "
+            f"log_z is off by {error:.2f} nats on rows that it has not seen (0 is right, the limit "
             f"{MISCALIBRATED}): raise rpo.tau or rpo.prior_strength, or log more responses a prompt"
         )
     if spread > BEST_OF_N:
@@ -147,12 +147,12 @@ def _warnings(health: dict[str, Any]) -> list[str]:
         )
     if health["singleton_share"] and not health["prior_strength"]:
         warnings.append(
-            f"{health['singleton_share']:.0%} of the prompts have one response, whose target is 0: it "
-            "teaches nothing (rpo.prior_strength borrows from the other prompts)"
+            f"{health['singleton_share']:.0%} of the prompts have one response, whose target is 0: "
+            "it teaches nothing (rpo.prior_strength borrows from the other prompts)"
         )
     if health["estimator"] == "reference_weighted":
         warnings.append(
-            "reference_weighted is not normalised: its level depends on n and on the reference, not "
-            f"on the rewards (mean target {health['target_mean']:.2f} nats); use it to reproduce"
+            "reference_weighted is not normalised: its level depends on n and on the reference, "
+            f"not on the rewards (mean target {health['target_mean']:.2f} nats); for reproduction"
         )
     return warnings

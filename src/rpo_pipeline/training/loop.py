@@ -73,12 +73,12 @@ def train(
             learning_rate = schedule.get_last_lr()[0]
             metrics = optimizer_step(trainee, groups)
             schedule.step()
-            line = {f"{area}/{name}": value for name, value in metrics.items()}
-            line |= {f"{area}/learning_rate": learning_rate}
+            metrics["learning_rate"] = float(learning_rate)
             if validation_groups and (step % settings.validation_every == 0 or step == num_steps):
-                loss = line[f"{area}/validation_loss"] = mean_loss(trainee, validation_groups)
+                loss = metrics["validation_loss"] = mean_loss(trainee, validation_groups)
                 stopped_early = best.should_stop(step, loss)
-            log.write(json.dumps({"step": step, **line}) + "\n")
+            line = {"step": step} | {f"{area}/{name}": metrics[name] for name in metrics}
+            log.write(json.dumps(line) + "\n")
             bar.update()
             bar.set_postfix(loss=f"{metrics['loss']:.3f}")
             if stopped_early:
@@ -99,7 +99,9 @@ def train(
 class _Best:
     """Keeps the model with the lowest validation loss, and counts the validations since."""
 
-    def __init__(self, language_model: LanguageModel, directory: Path, patience: int | None) -> None:
+    def __init__(
+        self, language_model: LanguageModel, directory: Path, patience: int | None
+    ) -> None:
         self._language_model = language_model
         self._directory = directory
         self._patience = patience

@@ -7,18 +7,25 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.data.groups import Group
+from rpo_pipeline.data.tokenisation import TextFormat, tokenise_groups
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.models.building import build_language_model
 from rpo_pipeline.models.loading import LanguageModel, load_language_model
-from rpo_pipeline.params import PolicyParams, TrainingParams
+from rpo_pipeline.params import PolicyParams, Split, TrainingParams
 from rpo_pipeline.training.loop import train
 from rpo_pipeline.training.objectives import SftObjective
 
 logger = logging.getLogger(__name__)
 
 ORIGIN_FILE = "origin.json"
-ORIGIN_KEYS = {"name_or_path", "revision", "from_config", "warm_start_epochs", "warm_start_learning_rate"}
+ORIGIN_KEYS = {
+    "name_or_path",
+    "revision",
+    "from_config",
+    "warm_start_epochs",
+    "warm_start_learning_rate",
+}
 
 
 def prepare_reference(
@@ -85,16 +92,19 @@ def _warm_start(
     )
     summary = train(
         language_model,
-        *(
-            tokenise_groups(feedback[feedback["split"] == split].reset_index(drop=True), text_format)
-            for split in ("train", "validation")
-        ),
+        _groups_of(feedback, "train", text_format),
+        _groups_of(feedback, "validation", text_format),
         SftObjective(),
         settings,
         workspace,
         area="warm_start",
     )
     logger.info("warm start: %s", summary)
+
+
+def _groups_of(feedback: pd.DataFrame, split: Split, text_format: TextFormat) -> list[Group]:
+    rows = feedback[feedback["split"] == split].reset_index(drop=True)
+    return tokenise_groups(rows, text_format)
 
 
 def _check_origin(existing: Path, origin: dict[str, Any]) -> None:
@@ -104,6 +114,6 @@ def _check_origin(existing: Path, origin: dict[str, Any]) -> None:
     if changed:
         changes = ", ".join(f"policy.{k}: {made_from.get(k)} -> {origin[k]}" for k in changed)
         raise ConfigError(
-            f"the reference in {existing} was made from other settings ({changes}); change them back, "
-            "or rebuild it with `kedro run --params policy.reset_reference=true`"
+            f"the reference in {existing} was made from other settings ({changes}); change them "
+            "back, or rebuild it with `kedro run --params policy.reset_reference=true`"
         )

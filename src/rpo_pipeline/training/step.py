@@ -47,8 +47,8 @@ def optimizer_step(trainee: Trainee, groups: Sequence[Group]) -> dict[str, float
     if not (torch.isfinite(norm) and torch.isfinite(torch.tensor(metrics["loss"]))):
         raise TrainingError(
             f"loss {metrics['loss']:g} with gradient norm {float(norm):g} is not finite, the step "
-            f"was not taken. Prompts of the batch: {', '.join(g.prompt_id for g in groups)} (look at "
-            "their rewards and targets, or lower training.learning_rate)"
+            f"was not taken. Prompts of the batch: {', '.join(g.prompt_id for g in groups)} "
+            "(look at their rewards and targets, or lower training.learning_rate)"
         )
     trainee.optimizer.step()
     trainee.optimizer.zero_grad()

@@ -49,7 +49,10 @@ def create_pipeline() -> Pipeline:
                 name="compare_models",
             ),
             Node(
-                summarise, ["evaluation_metrics", "champion", PROMOTION], "summary", name="summarise"
+                summarise,
+                ["evaluation_metrics", "champion", PROMOTION],
+                "summary",
+                name="summarise",
             ),
             Node(
                 render_report,
