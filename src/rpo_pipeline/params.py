@@ -133,7 +133,7 @@ class LabelingParams(Params):
 
 
 class FromConfigParams(BaseModel):
-    """A model built from scratch: keys beyond these go to the transformers configuration."""
+    """A model built from scratch: keys beyond these, unless null, go to its configuration."""
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 

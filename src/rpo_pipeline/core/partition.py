@@ -54,13 +54,16 @@ class Partition:
 def log_weights(
     estimator: Estimator, mean_ref_logps: Tensor, *, self_normalized_alpha: float
 ) -> Tensor:
-    """Log-weight ``w`` of each row, shape ``(N,)``.
+    """Weigh the rows of a prompt.
 
     Args:
         estimator: ``monte_carlo``: 0; ``self_normalized``: alpha times mean_ref_logps, a heuristic;
             ``reference_weighted``: mean_ref_logps.
         mean_ref_logps: Reference log-probability averaged over the response's tokens.
         self_normalized_alpha: Strength of the heuristic.
+
+    Returns:
+        Log-weight ``w`` of each row, shape ``(N,)``.
     """
     if estimator == "monte_carlo":
         return torch.zeros_like(mean_ref_logps)
@@ -125,6 +128,9 @@ def estimate_partition(
         tau: Temperature; larger stays nearer the reference.
         normalised: Whether the weights are normalised per prompt.
         prior: For normalised estimators.
+
+    Returns:
+        ``log_z`` in nats and what tells how far to trust it, each shape ``(G,)`` but the last.
 
     Raises:
         ValueError: If ``tau`` is not positive, or a prior meets an estimator without a level.

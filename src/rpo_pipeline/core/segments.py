@@ -26,6 +26,11 @@ def leave_one_out_logsumexp(values: Tensor, group: Tensor, num_groups: int) -> T
     Subtracting a row's term from its prompt's sum is exact as long as the largest term stays in,
     so the row that holds it is left out by summing the others again.
 
+    Args:
+        values: Shape ``(N,)``.
+        group: Prompt of each row, shape ``(N,)``.
+        num_groups: Number of prompts.
+
     Returns:
         Shape ``(N,)``.
     """

@@ -16,6 +16,9 @@ def distinct_records(rows: Table) -> Table:
     Identical lines with a timestamp are one rating logged twice; without one, nothing tells them
     from two people who agree, so each counts.
 
+    Args:
+        rows: As read (``ROW_SCHEMA``).
+
     Returns:
         One line per distinct record, with ``num_ratings``.
     """
@@ -82,6 +85,11 @@ def build_feedback(rows: Table, splits: Table) -> Table:
 def account_rows(rows: Table, feedback: Table, quarantine: pd.DataFrame) -> dict[str, int]:
     """Count where every record went.
 
+    Args:
+        rows: As read.
+        feedback: What was made of them.
+        quarantine: What could not be used.
+
     Returns:
         read, kept, quarantined, exact_duplicates, merged; read is the sum of the others.
 
@@ -105,6 +113,11 @@ def account_rows(rows: Table, feedback: Table, quarantine: pd.DataFrame) -> dict
 
 def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float) -> None:
     """Stop a run whose sources are mostly unusable.
+
+    Args:
+        rows: As read.
+        quarantine: What could not be used.
+        max_share: Largest share of the records that may be quarantined.
 
     Raises:
         DataError: If a file has no valid row, or the quarantined share is above the limit.

@@ -21,6 +21,15 @@ def score_heldout(
 ) -> pd.DataFrame:
     """Log-ratio of the policy to the reference on the labelled test rows.
 
+    Args:
+        feedback: The feedback table.
+        rewards: Of the labelled rows.
+        reference_logps: Cached log-probabilities of the reference.
+        model: Directory of the policy.
+        policy: Limits on tokens and precision.
+        per_token: Average over the response's tokens, as ``logp_reduction: mean`` trains it.
+        micro_batch_tokens: Budget of a forward pass.
+
     Returns:
         row_id, prompt_id, raw_reward, reward and log_ratio, in nats; averaged over the response's
         tokens if ``per_token``.

@@ -39,10 +39,13 @@ def build_language_model(
         seed: Of the random weights.
         dtype: Precision of the forward pass.
 
+    Returns:
+        The model in evaluation mode, every dropout 0.
+
     Raises:
         ModelError: If transformers knows no such architecture or refuses the configuration.
     """
-    sizes = settings.model_dump(exclude={"model_type", "vocab_size"})
+    sizes = settings.model_dump(exclude={"model_type", "vocab_size"}, exclude_none=True)
     try:
         config: PreTrainedConfig = AutoConfig.for_model(settings.model_type, **sizes)
         is_encoder_decoder = bool(config.is_encoder_decoder)

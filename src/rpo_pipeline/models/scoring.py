@@ -26,6 +26,10 @@ def group_logps(language_model: LanguageModel, batch: GroupBatch) -> Tensor:
     The vocabulary projection runs on response tokens only; an encoder reads each prompt once,
     however many responses it has. Gradients flow.
 
+    Args:
+        language_model: The model that scores.
+        batch: Groups, padded.
+
     Returns:
         In nats, float32, shape ``(R,)``.
     """
@@ -43,6 +47,12 @@ def score_groups(
     language_model: LanguageModel, groups: Sequence[Group], *, micro_batch_tokens: int, title: str
 ) -> Tensor:
     """Score groups without gradients, in micro-batches of a token budget.
+
+    Args:
+        language_model: The model that scores.
+        groups: Whose rows are 0 to R - 1, each once.
+        micro_batch_tokens: Tokens of a forward pass, padding included.
+        title: Of the progress bar.
 
     Returns:
         Summed log-probabilities in nats, float32, shape ``(R,)``, by ``Group.rows``.
@@ -68,6 +78,13 @@ def score_rows(
     """Score (prompt, response) pairs given as token ids.
 
     Rows that share a prompt are scored together.
+
+    Args:
+        language_model: The model that scores.
+        prompts: Token ids of each row's prompt.
+        responses: Token ids of each row's response.
+        micro_batch_tokens: Tokens of a forward pass, padding included.
+        title: Of the progress bar.
 
     Returns:
         Columns logps (summed, nats) and num_tokens, in the order of the input.

@@ -40,6 +40,9 @@ class PolicyModel(PythonModel):
             model_input: Prompts.
             params: ``max_new_tokens``; ``sampling_temperature``, 0 for the most likely answer;
                 ``seed`` of the sampling.
+
+        Returns:
+            One answer per prompt, in order.
         """
         params = params or {}
         torch.manual_seed(int(params.get("seed", 0)))

@@ -21,6 +21,11 @@ def label_responses(
 ) -> pd.DataFrame:
     """Label new text with the first labeler that can.
 
+    Args:
+        prompts: One per response.
+        responses: What to label.
+        labelers: In order of rank.
+
     Returns:
         In the order of the input: raw_reward, labeler, and one column per component.
 

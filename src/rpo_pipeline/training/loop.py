@@ -57,6 +57,9 @@ def train(
             with the lowest validation loss.
         area: First part of the metrics' names.
 
+    Returns:
+        How it went.
+
     Raises:
         TrainingError: If a loss or a gradient is not finite.
     """

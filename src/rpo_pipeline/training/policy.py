@@ -23,6 +23,13 @@ def training_rows(
 ) -> pd.DataFrame:
     """Join what training needs, one line per labelled row.
 
+    Args:
+        feedback: The feedback table.
+        rewards: Of the labelled rows.
+        reference_logps: Cached log-probabilities of the reference.
+        partition: log_z of each prompt.
+        rpo: Temperature.
+
     Returns:
         row_id, prompt_id, split, prompt, response, ref_logps (summed, nats) and
         target = reward / tau - log_z (nats).
@@ -55,6 +62,9 @@ def train_policy(
         rpo: How log-probabilities are reduced.
         training: The loop's settings.
         workspace: Gets ``best/`` and ``metrics.jsonl``.
+
+    Returns:
+        How it went.
 
     Raises:
         TrainingError: If a loss or a gradient is not finite.

@@ -35,7 +35,7 @@ def prepare_reference(
     training: TrainingParams,
     workspace: Path,
 ) -> Path:
-    """Give the directory of the reference, made on the first run and reused after it.
+    """Make the reference on the first run, and reuse it after that.
 
     Args:
         existing: The reference of earlier runs.
@@ -43,6 +43,9 @@ def prepare_reference(
         policy: Where the model comes from, and how it is warm-started.
         training: Batch size and seed of the warm start.
         workspace: Where it is made.
+
+    Returns:
+        Its directory.
 
     Raises:
         ConfigError: If the existing reference was made from other settings.

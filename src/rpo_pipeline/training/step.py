@@ -33,6 +33,10 @@ def optimizer_step(trainee: Trainee, groups: Sequence[Group]) -> dict[str, float
 
     The denominator is fixed before the step is split, so the split does not change the result.
 
+    Args:
+        trainee: The policy with what moves it.
+        groups: Prompt groups of the step.
+
     Returns:
         Loss, the objective's metrics averaged over rows, and the norm of the gradient.
 
