@@ -9,6 +9,7 @@ tau in units of the normalised reward. Everything is float64 and in log space.
 Source: Faye et al., arXiv:2506.13702; docs/method.md gives each equation.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -182,7 +183,7 @@ def _with_prior(
     if prior is None:
         return log_mean
     level = (total + prior.level_strength * prior.mean) / (n + prior.level_strength)
-    borrowed = torch.log(torch.tensor(prior.strength)) + level / tau + prior.log_spread
+    borrowed = math.log(prior.strength) + level / tau + prior.log_spread
     own = torch.where(n > 0, n.log() + log_mean, -torch.inf)
     return torch.logaddexp(own, borrowed) - (n + prior.strength).log()
 
@@ -204,4 +205,4 @@ def _effective_size(log_values: Tensor, group: Tensor, num_groups: int) -> Tenso
 
 
 def _logmeanexp(values: Tensor) -> Tensor:
-    return values.logsumexp(0) - torch.log(torch.tensor(float(len(values))))
+    return values.logsumexp(0) - math.log(len(values))

@@ -1,0 +1,88 @@
+"""Shared parts: small real models of both architectures, and a real project in a folder of its own."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from rpo_pipeline.models.building import build_language_model
+from rpo_pipeline.models.loading import LanguageModel
+from rpo_pipeline.params import FromConfigParams
+
+ROOT = Path(__file__).parents[1]
+
+TEXTS = [
+    "Hello, my kettle leaks. Can you help?",
+    "Hi Ada, we are sorry that your kettle leaks.",
+    "We will send a new one today, kind regards!",
+    "Go away, you fool.",
+]
+
+SIZES = {
+    "llama": {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4},
+    "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 2},
+    "t5": {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_heads": 4, "num_layers": 2},
+}
+SIZES["llama"]["num_hidden_layers"] = 2
+
+
+def build_small(model_type: str, seed: int = 0) -> LanguageModel:
+    settings = FromConfigParams(model_type=model_type, vocab_size=320, **SIZES[model_type])
+    language_model = build_language_model(settings, TEXTS, seed=seed, dtype="float32")
+    if model_type == "t5":  # a randomly built T5 has huge logits
+        with torch.no_grad():
+            language_model.model.get_output_embeddings().weight.mul_(0.05)
+    return language_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["llama", "gpt2", "t5"])
+def language_model(request) -> LanguageModel:
+    return build_small(request.param)
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    """Three prompts with one to three responses."""
+    prompts = ["Hello, my kettle leaks.", "Help!", "Can you send a new one today? Hello?"]
+    table = pd.DataFrame(
+        [
+            (prompts[0], "We are sorry."),
+            (prompts[0], "Go away, you fool. Go away, you fool. Go away."),
+            (prompts[0], "Hi Ada, we will send a new one today, kind regards!"),
+            (prompts[1], "Hi"),
+            (prompts[2], "Kind regards!"),
+            (prompts[2], "No."),
+        ],
+        columns=["prompt", "response"],
+    )
+    table["prompt_id"] = table["prompt"].map({p: f"p{i}" for i, p in enumerate(prompts)})
+    table["row_id"] = [f"r{i}" for i in range(len(table))]
+    return table
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A copy of the project without its data, as the current directory."""
+    return make_project(tmp_path, monkeypatch)
+
+
+def make_project(folder: Path, monkeypatch) -> Path:
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (folder / "conf" / "local").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "src").symlink_to(ROOT / "src")
+    (folder / "data" / "01_raw").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder

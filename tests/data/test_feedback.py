@@ -1,0 +1,152 @@
+"""Rows to feedback: nothing lost, nothing counted twice, splits that stay."""
+
+import ibis
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rpo_pipeline.data.feedback import account_rows, build_feedback, check_quarantine
+from rpo_pipeline.data.quarantine import Reason, Rejection, quarantine_table
+from rpo_pipeline.data.rows import ROW_SCHEMA, parse_record
+from rpo_pipeline.data.splits import assign_splits
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.params import SourceParams, SplitShares
+
+SOURCE = SourceParams(path="log.jsonl")
+SHARES = SplitShares(train=0.7, validation=0.1, test=0.2)
+PROMPTS = [f"prompt {i}" for i in range(40)]
+
+
+def table(records):
+    rows = [
+        {**parse_record(record, SOURCE), "origin": f"log.jsonl:{i + 1}", "position": i}
+        for i, record in enumerate(records)
+    ]
+    return ibis.memtable(pa.Table.from_pylist(rows, schema=ROW_SCHEMA))
+
+
+def filler():
+    """One row for each of many prompts, so that every split has some."""
+    return [{"prompt": prompt, "response": "ok", "reward": 0.0} for prompt in PROMPTS]
+
+
+def feedback_of(records):
+    rows = table(records)
+    return rows, build_feedback(rows, assign_splits(rows, None, SHARES))
+
+
+def one_row(records):
+    _, feedback = feedback_of([*filler(), *records])
+    found = feedback.filter(feedback.response == "hi").execute()
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_ratings_of_one_row_are_averaged_and_counted():
+    times = [f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3)]
+    rated = [
+        {"prompt": "q", "response": "hi", "reward": reward, "timestamp": time}
+        for reward, time in zip((1.0, 0.0, -0.4), times, strict=True)
+    ]
+    row = one_row(rated)
+    assert row["raw_reward"] == pytest.approx(0.2)
+    assert row["num_ratings"] == 3
+
+
+def test_a_line_logged_twice_with_its_timestamp_is_one_rating():
+    line = {"prompt": "q", "response": "hi", "reward": 1.0, "timestamp": "2026-01-01T00:00:00Z"}
+    assert one_row([line, line])["num_ratings"] == 1
+
+
+def test_equal_ratings_without_a_timestamp_are_two_people_who_agree():
+    line = {"prompt": "q", "response": "hi", "reward": 1.0}
+    row = one_row([line, line, {**line, "reward": -1.0}])
+    assert row["num_ratings"] == 3
+    assert row["raw_reward"] == pytest.approx(1 / 3)
+
+
+def test_an_unrated_row_stays_with_no_reward_and_no_ratings():
+    row = one_row([{"prompt": "q", "response": "hi"}])
+    assert pd.isna(row["raw_reward"])
+    assert row["num_ratings"] == 0
+
+
+records = st.fixed_dictionaries(
+    {
+        "prompt": st.sampled_from(PROMPTS),
+        "response": st.sampled_from(["hi", "no", "yes"]),
+        "reward": st.sampled_from([None, 0.0, 1.0]),
+        "timestamp": st.sampled_from([None, "2026-01-01T00:00:00Z"]),
+    }
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(records, max_size=60))
+def test_every_record_is_kept_quarantined_a_duplicate_or_merged(extra):
+    rows, feedback = feedback_of([*filler(), *extra])
+    quarantine = quarantine_table([Rejection("log.jsonl", 1, Reason.BROKEN_RECORD, "x")])
+    account = account_rows(rows, feedback, quarantine)
+    read = account.pop("read")
+    assert read == len(PROMPTS) + len(extra) + 1
+    assert read == sum(account.values())
+
+
+def test_a_prompt_is_in_one_split_only_and_all_its_rows_with_it():
+    _, feedback = feedback_of(
+        [{"prompt": p, "response": r, "reward": 0.0} for p in PROMPTS for r in ("a", "b", "c")]
+    )
+    assert feedback.execute().groupby("prompt_id")["split"].nunique().eq(1).all()
+
+
+def splits_of(records, previous=None, shares=SHARES):
+    splits = assign_splits(table(records), previous, shares)
+    return dict(splits.select("prompt_id", "split").execute().itertuples(index=False))
+
+
+def test_a_split_once_given_stays_when_rows_are_added_and_shares_change():
+    before = splits_of(filler())
+    previous = ibis.memtable(pd.DataFrame(before.items(), columns=["prompt_id", "split"]))
+    more = [{"prompt": f"new {i}", "response": "ok"} for i in range(40)]
+    changed = SplitShares(train=0.1, validation=0.1, test=0.8)
+    after = splits_of([*filler(), *more], previous, changed)
+    assert {prompt_id: after[prompt_id] for prompt_id in before} == before
+    assert len(after) == 80
+
+
+def test_a_prompt_that_comes_back_after_a_pause_finds_its_split():
+    before = splits_of(filler())
+    previous = ibis.memtable(pd.DataFrame(before.items(), columns=["prompt_id", "split"]))
+    paused = splits_of(filler()[:30], previous)
+    assert paused == before
+
+
+def test_splits_follow_the_shares():
+    many = [{"prompt": f"prompt {i}", "response": "ok"} for i in range(3000)]
+    shares = pd.Series(splits_of(many)).value_counts(normalize=True)
+    assert shares["train"] == pytest.approx(0.7, abs=0.03)
+    assert shares["test"] == pytest.approx(0.2, abs=0.03)
+
+
+def test_all_prompts_in_one_split_is_an_error_that_names_the_shares():
+    with pytest.raises(DataError, match=r"0 test with shares 0\.7 / 0\.1 / 0\.2"):
+        splits_of([{"prompt": "prompt 0", "response": "ok"}])
+
+
+def rejected(file, number):
+    return [Rejection(file, i + 1, Reason.REWARD_NOT_A_NUMBER, '{"reward": "bad"}') for i in range(number)]
+
+
+def test_a_file_without_a_valid_row_is_named_with_reason_and_example():
+    quarantine = quarantine_table(rejected("strings.jsonl", 3))
+    with pytest.raises(DataError, match=r"strings\.jsonl has no valid row: 3 reward_not_a_number"):
+        check_quarantine(table(filler()), quarantine, max_share=1.0)
+
+
+def test_too_large_a_share_of_quarantined_rows_stops_the_run():
+    quarantine = quarantine_table(rejected("log.jsonl", 10))
+    check_quarantine(table(filler()), quarantine, max_share=0.2)
+    with pytest.raises(DataError, match=r"20\.0% of the rows read are quarantined"):
+        check_quarantine(table(filler()), quarantine, max_share=0.19)

@@ -1,0 +1,91 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpo_pipeline.data.quarantine import Reason, RejectedError
+from rpo_pipeline.data.rows import parse_record, prompt_key, row_key
+from rpo_pipeline.params import RatingParams, SourceParams
+
+SOURCE = SourceParams(
+    path="log.jsonl",
+    ratings=[
+        RatingParams(column="thumbs", values={"up": 1, "down": -1}),
+        RatingParams(column="stars", scale=(1, 5)),
+        RatingParams(column="reward"),
+    ],
+)
+
+
+def parse(**fields):
+    return parse_record({"prompt": "Hello", "response": "Hi", **fields}, SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "raw_reward", "source"),
+    [
+        ({"thumbs": "down"}, -1.0, "thumbs"),
+        ({"stars": 1}, -1.0, "stars"),
+        ({"stars": "4"}, 0.5, "stars"),
+        ({"reward": -7.25}, -7.25, "reward"),
+        ({"thumbs": "up", "stars": 1}, 1.0, "thumbs"),
+        ({"thumbs": None, "stars": ""}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_the_first_rating_that_holds_a_value_becomes_the_raw_reward(fields, raw_reward, source):
+    row = parse(**fields)
+    assert (row["raw_reward"], row["reward_source"]) == (raw_reward, source)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"response": ""}, Reason.MISSING_RESPONSE),
+        ({"response": "  \n"}, Reason.MISSING_RESPONSE),
+        ({"prompt": None}, Reason.MISSING_PROMPT),
+        ({"prompt": ["Hello"]}, Reason.NOT_TEXT),
+        ({"response": "a\0b"}, Reason.INVALID_TEXT),
+        ({"response": "\ud800"}, Reason.INVALID_TEXT),
+        ({"reward": float("nan")}, Reason.REWARD_NOT_FINITE),
+        ({"reward": "inf"}, Reason.REWARD_NOT_FINITE),
+        ({"reward": "very good"}, Reason.REWARD_NOT_A_NUMBER),
+        ({"reward": True}, Reason.REWARD_NOT_A_NUMBER),
+        ({"reward": [1]}, Reason.REWARD_NOT_A_NUMBER),
+        ({"thumbs": "sideways"}, Reason.REWARD_NOT_A_NUMBER),
+        ({"stars": 11}, Reason.REWARD_OFF_SCALE),
+        ({"timestamp": "yesterday"}, Reason.BAD_TIMESTAMP),
+        ({"behaviour_logps": 0.5}, Reason.BAD_BEHAVIOUR_LOGPS),
+    ],
+)
+def test_a_record_that_cannot_be_used_says_why(fields, reason):
+    with pytest.raises(RejectedError) as rejected:
+        parse(**fields)
+    assert rejected.value.reason is reason
+
+
+def test_columns_are_read_by_the_names_of_the_source():
+    source = SourceParams(path="log.csv", columns={"prompt": "question", "response": "answer"})
+    row = parse_record({"question": "Why?", "answer": "Because.", "reward": "2"}, source)
+    assert (row["prompt"], row["response"], row["raw_reward"]) == ("Why?", "Because.", 2.0)
+
+
+def test_timestamps_of_any_zone_are_the_same_instant_in_utc():
+    there = parse(timestamp="2026-01-05T10:00:00+02:00")["timestamp"]
+    assert there == parse(timestamp="2026-01-05T08:00:00Z")["timestamp"]
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_row_ids_do_not_run_together_where_prompt_and_response_do(prompt, response):
+    joined = row_key(prompt + response[:1], response[1:])
+    assert row_key(prompt, response) != joined
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_the_split_point_depends_on_the_prompt_alone_and_is_a_share(prompt):
+    try:
+        row = parse(prompt=prompt, stars=3)
+    except RejectedError:
+        return
+    assert 0 <= row["split_point"] < 1
+    assert row["prompt_id"] == prompt_key(prompt)
+    assert row["split_point"] == parse(prompt=prompt, response="other")["split_point"]

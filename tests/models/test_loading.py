@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from rpo_pipeline.errors import ModelError
+from rpo_pipeline.models.building import build_language_model
+from rpo_pipeline.models.loading import load_language_model, model_fingerprint
+from rpo_pipeline.params import FromConfigParams
+from tests.conftest import build_small
+
+
+def test_a_saved_model_loads_with_the_same_weights_tokenizer_and_no_pickle(language_model, tmp_path):
+    language_model.save(tmp_path / "model")
+    loaded = load_language_model(tmp_path / "model")
+    assert loaded.tokenizer.get_vocab() == language_model.tokenizer.get_vocab()
+    assert loaded.tokenizer.chat_template == language_model.tokenizer.chat_template
+    for one, other in zip(
+        loaded.model.parameters(), language_model.model.parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert not list((tmp_path / "model").glob("*.bin"))
+
+
+def test_every_dropout_is_off_even_in_training_mode(language_model, tmp_path):
+    language_model.save(tmp_path / "model")
+    loaded = load_language_model(tmp_path / "model")
+    loaded.model.train()
+    rates = [m.p for m in loaded.model.modules() if isinstance(m, torch.nn.Dropout)]
+    assert not any(rates)
+
+
+def test_a_directory_that_is_no_model_is_an_error_that_says_what_is_needed(tmp_path):
+    with pytest.raises(ModelError, match=r"policy\.name_or_path"):
+        load_language_model(tmp_path)
+
+
+def test_an_architecture_that_does_not_exist_is_an_error_that_names_it():
+    settings = FromConfigParams(model_type="lama", vocab_size=320)
+    with pytest.raises(ModelError, match="lama"):
+        build_language_model(settings, ["text"], seed=0, dtype="float32")
+
+
+def test_the_same_seed_builds_the_same_model_and_another_seed_another(tmp_path):
+    prints = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        build_small("llama", seed).save(tmp_path / name)
+        prints.append(model_fingerprint(tmp_path / name))
+    assert prints[0] == prints[1] != prints[2]
