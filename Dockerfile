@@ -18,6 +18,6 @@ COPY --chown=rpo conf conf
 COPY --chown=rpo data data
 RUN mkdir -p conf/local && chown rpo /app conf/local
 USER 1000
-ENV PATH=/opt/venv/bin:$PATH DO_NOT_TRACK=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 # Runs, models and the registry: mount volumes on /app/data and /app/mlruns, or set MLFLOW_TRACKING_URI.
 CMD ["kedro", "run"]

@@ -4,8 +4,6 @@ BIN := $(VENV)/bin
 # The name changes with the requirements, so that a change of either installs again.
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-export DO_NOT_TRACK := 1
-
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check format clean
 

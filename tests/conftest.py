@@ -1,4 +1,4 @@
-"""Shared parts: small real models of both architectures, and a real project in a folder of its own."""
+"""Shared parts: small real models of each architecture, and a project in a folder of its own."""
 
 import os
 import shutil
@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 
-os.environ["DO_NOT_TRACK"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from rpo_pipeline.models.building import build_language_model
@@ -80,8 +79,9 @@ def project(tmp_path, monkeypatch) -> Path:
 def make_project(folder: Path, monkeypatch) -> Path:
     shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     (folder / "conf" / "local").mkdir()
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "src").symlink_to(ROOT / "src")
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data" / "01_raw").mkdir(parents=True)
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

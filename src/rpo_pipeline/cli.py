@@ -36,6 +36,6 @@ def explain(error: BaseException | None) -> str | None:
     return None
 
 
-cli.add_command(
-    FriendlyRun("run", params=kedro_run.params, callback=kedro_run.callback, help=kedro_run.help)
-)
+# The packaged project looks it up by this name.
+run = FriendlyRun("run", params=kedro_run.params, callback=kedro_run.callback, help=kedro_run.help)
+cli.add_command(run)

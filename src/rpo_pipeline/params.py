@@ -268,8 +268,8 @@ class GateParams(Params):
     against: Literal["champion", "reference", "none"]
     """Baseline of the difference; ``champion`` means the reference while there is no champion;
     ``none``: the challenger's own value."""
-    direction: Literal["at_least", "at_most"]
-    """On which side of the threshold the number must lie."""
+    direction: Literal["above", "below"]
+    """On which side of the threshold the number must lie; a number equal to it fails."""
     threshold: float
     """In units of the metric; for a difference, the margin over the baseline."""
     bound: Literal["value", "low", "high"]

@@ -1,8 +1,12 @@
 """Kedro settings of the project."""
 
 import os
+import warnings
 
 from rpo_pipeline.hooks import TrackingHooks
+
+# Kedro 1.7 still calls it; nothing that a user of this project could change.
+warnings.filterwarnings("ignore", message="register_new_resolver")
 
 HOOKS = (TrackingHooks(),)
 

@@ -37,8 +37,8 @@ def test_a_single_response_with_a_prior_gets_a_target():
     assert abs(0.7 / TAU - float(estimate.log_z)) > 0.1
 
 
-def test_reference_weighted_is_not_normalised_so_a_single_reward_cancels_and_the_level_is_the_weight():
-    """The published estimator at n = 1: target = -mean_logps_ref, whatever the reward."""
+def test_the_published_estimator_gives_a_single_response_a_target_without_its_reward():
+    """At n = 1 the target of ``reference_weighted`` is -mean_logps_ref."""
     for reward in (-1.0, 0.0, 2.0):
         estimate = partition([reward], [0], weights=[-0.9], normalised=False)
         assert reward / TAU - float(estimate.log_z) == pytest.approx(0.9)
@@ -69,7 +69,9 @@ def test_the_effective_sample_size_is_n_for_equal_terms_and_one_when_a_single_te
 def test_calibration_is_zero_when_every_left_out_row_looks_like_the_others():
     rewards = [0.4, 0.4, 0.4]
     without = partition(rewards, [0, 0, 0]).log_z_without
-    assert calibration(torch.tensor(rewards, dtype=torch.float64), without, tau=TAU) == pytest.approx(0.0)
+    assert calibration(
+        torch.tensor(rewards, dtype=torch.float64), without, tau=TAU
+    ) == pytest.approx(0.0)
 
 
 def test_calibration_is_positive_when_rows_hold_more_than_the_others_predict():
@@ -82,7 +84,10 @@ def test_weights_are_zero_for_monte_carlo_and_scaled_mean_logps_for_self_normali
     mean_logps = torch.tensor([-1.0, -3.0])
     assert log_weights("monte_carlo", mean_logps, self_normalized_alpha=2).tolist() == [0, 0]
     assert log_weights("self_normalized", mean_logps, self_normalized_alpha=2).tolist() == [-2, -6]
-    assert log_weights("reference_weighted", mean_logps, self_normalized_alpha=2).tolist() == [-1, -3]
+    assert log_weights("reference_weighted", mean_logps, self_normalized_alpha=2).tolist() == [
+        -1,
+        -3,
+    ]
 
 
 def test_the_prior_brings_log_z_of_single_responses_nearer_to_the_truth():

@@ -136,7 +136,10 @@ def test_all_prompts_in_one_split_is_an_error_that_names_the_shares():
 
 
 def rejected(file, number):
-    return [Rejection(file, i + 1, Reason.REWARD_NOT_A_NUMBER, '{"reward": "bad"}') for i in range(number)]
+    return [
+        Rejection(file, i + 1, Reason.REWARD_NOT_A_NUMBER, '{"reward": "bad"}')
+        for i in range(number)
+    ]
 
 
 def test_a_file_without_a_valid_row_is_named_with_reason_and_example():

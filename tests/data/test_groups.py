@@ -17,7 +17,9 @@ def group_lists(draw):
 
 
 @given(group_lists(), st.integers(1, 80))
-def test_packing_keeps_every_row_once_and_the_budget_unless_one_row_alone_exceeds_it(groups, budget):
+def test_packing_keeps_every_row_once_and_the_budget_unless_one_row_alone_exceeds_it(
+    groups, budget
+):
     batches = list(pack(groups, budget))
     rows = sorted(row for batch in batches for group in batch for row in group.rows)
     assert rows == list(range(len(rows)))

@@ -61,7 +61,7 @@ def test_byte_order_mark_crlf_and_blank_lines_are_no_content(in_folder):
 
 
 def test_every_type_of_file_gives_the_same_rows(in_folder):
-    table = pd.DataFrame([GOOD, {"prompt": "Näh?", "response": "a,\n\"b\"", "reward": -0.5}])
+    table = pd.DataFrame([GOOD, {"prompt": "Näh?", "response": 'a,\n"b"', "reward": -0.5}])
     (in_folder / "a.jsonl").write_bytes(jsonl(*table.to_dict("records")))
     with gzip.open(in_folder / "b.jsonl.gz", "wb") as file:
         file.write(jsonl(*table.to_dict("records")))

@@ -15,7 +15,10 @@ WEIGHTS = [[-0.5, -1.5, -0.75], [-0.25], [-2.0, -1.0], [-0.5, -0.5, -3.0, -1.25]
 
 
 def exp_sum(rewards, weights):
-    return sum(Fraction(math.exp(w)) * Fraction(math.exp(r / TAU)) for r, w in zip(rewards, weights, strict=True))
+    return sum(
+        Fraction(math.exp(w)) * Fraction(math.exp(r / TAU))
+        for r, w in zip(rewards, weights, strict=True)
+    )
 
 
 def log(fraction):
@@ -24,8 +27,8 @@ def log(fraction):
 
 def estimate(weights, **settings):
     group = torch.tensor([g for g, rewards in enumerate(REWARDS) for _ in rewards])
-    flat = torch.tensor(sum(REWARDS, []), dtype=torch.float64)
-    weights = torch.tensor(sum(weights, []), dtype=torch.float64)
+    flat = torch.tensor([r for rewards in REWARDS for r in rewards], dtype=torch.float64)
+    weights = torch.tensor([w for group in weights for w in group], dtype=torch.float64)
     return estimate_partition(flat, weights, group, len(REWARDS), tau=TAU, **settings)
 
 
@@ -51,7 +54,7 @@ def test_reference_weighted():
 
 def test_the_prior_for_few_responses():
     k = 2.0
-    flat = sum(REWARDS, [])
+    flat = [r for rewards in REWARDS for r in rewards]
     means = [fmean(r) for r in REWARDS]
     several = [(r, m, len(r)) for r, m in zip(REWARDS, means, strict=True) if len(r) > 1]
     within = sum((x - m) ** 2 for r, m, _ in several for x in r) / sum(n - 1 for *_, n in several)
@@ -86,5 +89,7 @@ def test_the_jackknife():
             for i in range(n)
         ]
         mean = fmean(without)
-        assert float(se) == pytest.approx(math.sqrt((n - 1) / n * sum((w - mean) ** 2 for w in without)))
+        assert float(se) == pytest.approx(
+            math.sqrt((n - 1) / n * sum((w - mean) ** 2 for w in without))
+        )
         assert float(bias) == pytest.approx((n - 1) * (mean - full))

@@ -8,7 +8,9 @@ from rpo_pipeline.params import FromConfigParams
 from tests.conftest import build_small
 
 
-def test_a_saved_model_loads_with_the_same_weights_tokenizer_and_no_pickle(language_model, tmp_path):
+def test_a_saved_model_loads_with_the_same_weights_tokenizer_and_no_pickle(
+    language_model, tmp_path
+):
     language_model.save(tmp_path / "model")
     loaded = load_language_model(tmp_path / "model")
     assert loaded.tokenizer.get_vocab() == language_model.tokenizer.get_vocab()

@@ -52,15 +52,15 @@ def test_gradients_equal_those_of_the_plain_forward_pass(language_model, rows):
 def test_scores_do_not_depend_on_the_token_budget(language_model, rows, micro_batch_tokens):
     groups = groups_of(language_model, rows)
     whole = score_groups(language_model, groups, micro_batch_tokens=10_000, title="")
-    split = score_groups(
-        language_model, groups, micro_batch_tokens=micro_batch_tokens, title=""
-    )
+    split = score_groups(language_model, groups, micro_batch_tokens=micro_batch_tokens, title="")
     torch.testing.assert_close(split, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_rows_given_one_by_one_score_like_their_groups(language_model, rows):
     groups = groups_of(language_model, rows)
-    pairs = [(g.prompt, ids, row) for g in groups for ids, row in zip(g.responses, g.rows, strict=True)]
+    pairs = [
+        (g.prompt, ids, row) for g in groups for ids, row in zip(g.responses, g.rows, strict=True)
+    ]
     table = score_rows(
         language_model,
         [prompt for prompt, _, _ in pairs],
@@ -80,7 +80,9 @@ def test_the_head_sees_response_tokens_only(rows):
     batch = collate(groups, language_model.tokenizer.pad_token_id)
     shapes = []
     head = language_model.model.get_output_embeddings()
-    handle = head.register_forward_hook(lambda _, inputs, output: shapes.append(output.shape))
+    handle = head.register_forward_hook(
+        lambda _module, _inputs, output: shapes.append(output.shape)
+    )
     group_logps(language_model, batch)
     handle.remove()
     assert [shape[0] for shape in shapes] == [int(batch.num_tokens.sum())]
@@ -91,7 +93,9 @@ def test_an_encoder_reads_each_prompt_once(rows):
     batch = collate(groups_of(language_model, rows), language_model.tokenizer.pad_token_id)
     shapes = []
     encoder = language_model.model.get_encoder()
-    handle = encoder.register_forward_hook(lambda _, inputs, output: shapes.append(output[0].shape))
+    handle = encoder.register_forward_hook(
+        lambda _module, _inputs, output: shapes.append(output[0].shape)
+    )
     group_logps(language_model, batch)
     handle.remove()
     assert [shape[0] for shape in shapes] == [rows["prompt_id"].nunique()]

@@ -21,9 +21,7 @@ def log_z(rewards, weights, tau, **settings):
 @st.composite
 def weighted(draw):
     rewards = draw(rewards_lists)
-    weights = draw(
-        st.lists(st.floats(-8, 0), min_size=len(rewards), max_size=len(rewards))
-    )
+    weights = draw(st.lists(st.floats(-8, 0), min_size=len(rewards), max_size=len(rewards)))
     return rewards, weights
 
 

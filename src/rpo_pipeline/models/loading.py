@@ -15,9 +15,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from rpo_pipeline.data.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError
+
+transformers_logging.disable_progress_bar()  # ours tell how far a run is, not how far a file
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The MLflow model registry: log a version, find the champion, move the aliases.
 
-Every call names its tracking server and its run, so nothing depends on MLflow's global run. The one
-exception is ``Model.log``, which takes the run but no server: the tracking URI is set for it.
+Every call names its tracking server and its run, so nothing depends on MLflow's global run. The
+one exception is ``Model.log``, which takes neither server nor experiment: both are set for it.
 """
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +17,6 @@ from typing import Any
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
@@ -25,16 +25,20 @@ from rpo_pipeline.params import PromotionParams
 
 logger = logging.getLogger(__name__)
 
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+CHECKPOINT = "checkpoint"
 SERVING_MODEL = Path(__file__).with_name("serving_model.py")
 SERVED_WITH = ("mlflow", "torch", "transformers")
 MAX_TAG_CHARACTERS = 5000
 
 
-def find_version(client: MlflowClient, model_name: str, alias: str) -> ModelVersion | None:
+def find_version(client: MlflowClient, model_name: str, alias: str) -> str | None:
     """The version that holds an alias; None before there is one."""
     try:
-        return client.get_model_version_by_alias(model_name, alias)
+        # A number or a text, depending on the store.
+        return str(client.get_model_version_by_alias(model_name, alias).version)
     except MlflowException as err:
         # A missing alias and a missing model, in MLflow's words.
         if err.error_code in {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}:
@@ -56,26 +60,26 @@ def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> 
     Raises:
         RegistryError: If the version exists but its checkpoint cannot be had.
     """
-    champion = find_version(MlflowClient(run["tracking_uri"]), model_name, CHAMPION)
-    if champion is None:
+    version = find_version(MlflowClient(run["tracking_uri"]), model_name, CHAMPION)
+    if version is None:
         logger.info("%s has no champion yet: the reference is the baseline", model_name)
         return {"version": None, "path": None}
-    target = directory / champion.version
+    target = directory / version
     if not target.is_dir():
         with tempfile.TemporaryDirectory(dir=directory) as folder:
             try:
                 path = mlflow.artifacts.download_artifacts(
-                    f"models:/{model_name}/{champion.version}/artifacts/checkpoint",
+                    f"models:/{model_name}/{version}/artifacts/{CHECKPOINT}",
                     dst_path=folder,
                     tracking_uri=run["tracking_uri"],
                 )
             except (MlflowException, OSError) as err:
                 raise RegistryError(
-                    f"version {champion.version} of {model_name} is champion, but its checkpoint "
+                    f"version {version} of {model_name} is champion, but its checkpoint "
                     f"cannot be downloaded: {err}"
                 ) from err
             shutil.move(path, target)
-    return {"version": champion.version, "path": str(target)}
+    return {"version": version, "path": str(target)}
 
 
 def register_version(
@@ -88,7 +92,7 @@ def register_version(
     """Log the policy to a run and register it as the challenger.
 
     Args:
-        run: ``tracking_uri`` and ``run_id``.
+        run: ``tracking_uri``, ``experiment_id`` and ``run_id``.
         model_name: Registered model; made if it is new.
         checkpoint: Model directory.
         documents: JSON documents that travel with the version, by name.
@@ -98,9 +102,12 @@ def register_version(
         ``version`` and ``model_id``.
     """
     mlflow.set_tracking_uri(run["tracking_uri"])
+    mlflow.set_experiment(experiment_id=run["experiment_id"])
     client = MlflowClient(run["tracking_uri"])
-    with tempfile.TemporaryDirectory() as folder:
-        artifacts = {"checkpoint": str(checkpoint)}
+    with tempfile.TemporaryDirectory(dir=checkpoint.parent) as folder:
+        # MLflow stores a folder under its own name. Links: the weights are not copied for that.
+        staged = shutil.copytree(checkpoint, Path(folder) / CHECKPOINT, copy_function=os.link)
+        artifacts = {CHECKPOINT: str(staged)}
         for name, document in documents.items():
             file = Path(folder) / f"{name}.json"
             file.write_text(json.dumps(document, indent=2))
@@ -153,8 +160,7 @@ def apply_decision(
     """
     client, name = MlflowClient(run["tracking_uri"]), promotion.model_name
     with FileLock(lock_file):
-        champion = find_version(client, name, CHAMPION)
-        before = champion.version if champion else None
+        before = find_version(client, name, CHAMPION)
         reason = _refusal(gate, before, promotion.mode)
         if reason is None:
             _promote(client, name, version, before)
@@ -172,7 +178,7 @@ def apply_decision(
         "version": version,
         "promoted": reason is None,
         "champion_before": before,
-        "champion_after": after.version if after else None,
+        "champion_after": after,
         "reason": tags["promotion"],
     }
 
@@ -196,9 +202,9 @@ def _promote(client: MlflowClient, name: str, version: str, before: str | None) 
         client.set_registered_model_alias(name, PREVIOUS, before)
     client.set_registered_model_alias(name, CHAMPION, version)
     after = find_version(client, name, CHAMPION)
-    if after is None or str(after.version) != str(version):
+    if after != version:
         raise RegistryError(
-            f"version {version} of {name} was made champion, but the registry now names "
-            f"{after.version if after else 'none'}: another host promoted at the same moment"
+            f"version {version} of {name} was made champion, but the registry now names {after}: "
+            "another host promoted at the same moment"
         )
     client.delete_registered_model_alias(name, CHALLENGER)

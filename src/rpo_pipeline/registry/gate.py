@@ -52,7 +52,7 @@ def _check(evaluation: Metrics, gate: GateParams, baseline: str) -> dict[str, An
     )
     observed = (numbers.get(gate.metric) or {}).get(gate.bound)
     passed = observed is not None and (
-        observed >= gate.threshold if gate.direction == "at_least" else observed <= gate.threshold
+        observed > gate.threshold if gate.direction == "above" else observed < gate.threshold
     )
     return {
         **gate.model_dump(),
@@ -70,7 +70,7 @@ def _reason(gate: GateParams, against: str, observed: float | None) -> str:
         "high": "upper end of the 95 % interval of ",
     }
     what = gate.metric if against == "none" else f"the difference in {gate.metric} to the {against}"
-    limit = f"{gate.direction.replace('_', ' ')} {gate.threshold:g} is needed"
+    limit = f"it must be {gate.direction} {gate.threshold:g}"
     if observed is None:
         return f"{what} was not measured; {limit}"
     return f"{bound[gate.bound]}{what} is {observed:.4g}; {limit}"

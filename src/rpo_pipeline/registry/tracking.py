@@ -11,7 +11,6 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.utils.time import get_current_time_millis
 
 from rpo_pipeline.errors import RegistryError
@@ -29,12 +28,14 @@ class TrackedRun:
 
     def __init__(self, tracking: TrackingParams, project_path: Path) -> None:
         self.tracking_uri = _resolve(tracking.tracking_uri, project_path)
-        self._client = MlflowClient(self.tracking_uri)
         self._finished = False
         try:
+            self._client = MlflowClient(self.tracking_uri)
             self.experiment_id = self._experiment(tracking.experiment, project_path)
             self.run_id = self._client.create_run(self.experiment_id).info.run_id
-        except (MlflowException, OSError) as err:
+        except (
+            Exception
+        ) as err:  # whatever the store raises: an HTTP, SQL or operating system error
             raise RegistryError(
                 f"the tracking server at {self.tracking_uri} does not answer: {err} "
                 "(conf/base/mlflow.yml, or the environment variable MLFLOW_TRACKING_URI)"

@@ -111,7 +111,7 @@ def _health(
     freedom = several.sum() - rows.loc[several, "prompt_id"].nunique()
     error = calibration(
         _tensor(rows.loc[several, "reward"]),
-        estimate.log_z_without[torch.from_numpy(several)],
+        estimate.log_z_without[torch.tensor(several)],
         tau=rpo.tau,
     )
     health: dict[str, Any] = {

@@ -1,0 +1,68 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from rpo_pipeline.evaluation.generation import generate
+from rpo_pipeline.evaluation.generation import test_prompts as first_test_prompts
+from rpo_pipeline.params import PolicyParams, SamplingParams
+from tests.conftest import build_small
+
+SAMPLING = SamplingParams(sampling_temperature=1.0, responses_per_prompt=2)
+POLICY = PolicyParams(
+    name_or_path="unused",
+    revision=None,
+    from_config=None,
+    warm_start_epochs=0,
+    warm_start_learning_rate=1,
+    reset_reference=False,
+    max_prompt_tokens=64,
+    max_response_tokens=10,
+    dtype="float32",
+)
+PROMPTS = pd.DataFrame({"prompt_id": ["p0", "p1"], "prompt": ["Help!", "Hello, my kettle leaks."]})
+
+
+def write(models, tmp_path, **settings):
+    directories = {}
+    for name, language_model in models.items():
+        directories[name] = tmp_path / name
+        language_model.save(directories[name])
+    settings = {"seed": 0, "micro_batch_tokens": 1000, **settings}
+    table = generate(directories, PROMPTS, SAMPLING, POLICY, **settings)
+    return {name: rows.reset_index(drop=True) for name, rows in table.groupby("model")}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "t5"])
+def test_equal_models_write_the_same_and_have_no_divergence(model_type, tmp_path):
+    models = {"reference": build_small(model_type), "challenger": build_small(model_type)}
+    tables = write(models, tmp_path)
+    assert tables["reference"]["response"].tolist() == tables["challenger"]["response"].tolist()
+    np.testing.assert_allclose(tables["challenger"]["logps"], tables["challenger"]["ref_logps"])
+    assert len(tables["challenger"]) == 4
+
+
+def test_a_model_of_another_vocabulary_has_no_divergence_to_the_reference(tmp_path):
+    other = build_small("llama")
+    other.tokenizer.add_tokens(["kettle"])
+    other.model.resize_token_embeddings(len(other.tokenizer))
+    tables = write({"reference": build_small("llama"), "challenger": other}, tmp_path)
+    assert tables["challenger"]["ref_logps"].isna().all()
+    assert tables["reference"]["ref_logps"].notna().all()
+
+
+def test_another_seed_writes_other_responses(tmp_path):
+    models = {"reference": build_small("llama")}
+    first = write(models, tmp_path)["reference"]["response"].tolist()
+    assert first != write(models, tmp_path, seed=1)["reference"]["response"].tolist()
+
+
+def test_only_test_prompts_are_used_each_once():
+    feedback = pd.DataFrame(
+        {
+            "prompt_id": ["b", "a", "a", "c"],
+            "prompt": ["B", "A", "A", "C"],
+            "split": ["test", "test", "test", "train"],
+        }
+    )
+    assert first_test_prompts(feedback, 10)["prompt"].tolist() == ["A", "B"]
+    assert first_test_prompts(feedback, 1)["prompt"].tolist() == ["A"]

@@ -1,0 +1,94 @@
+"""Parameters fail before any node runs, in words, all at once."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from kedro.config import OmegaConfigLoader
+
+from rpo_pipeline import settings
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.params import BLOCKS, TrackingParams, validate_blocks
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def load(env):
+    arguments = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
+    return OmegaConfigLoader(conf_source=str(CONF), **arguments)
+
+
+@pytest.fixture
+def raw():
+    return deepcopy(load("smoke")["parameters"])
+
+
+@pytest.mark.parametrize("env", sorted(p.name for p in CONF.iterdir() if p.is_dir()))
+def test_the_parameters_of_every_environment_are_valid(env):
+    loader = load(env)
+    assert set(validate_blocks(loader["parameters"])) == set(BLOCKS)
+    TrackingParams.model_validate(loader["mlflow"])
+
+
+def refused(raw):
+    with pytest.raises(ConfigError) as error:
+        validate_blocks(raw)
+    return str(error.value)
+
+
+def test_a_negative_tau_is_refused_with_its_value_and_where_to_change_it(raw):
+    raw["rpo"]["tau"] = -1
+    message = refused(raw)
+    assert "rpo.tau: input should be greater than 0, got -1" in message
+    assert "conf/*/parameters_rpo.yml" in message
+    assert "--params rpo.tau=..." in message
+
+
+def test_an_unknown_estimator_is_refused_with_those_that_exist(raw):
+    raw["rpo"]["estimator"] = "montecarlo"
+    message = refused(raw)
+    for name in ("'monte_carlo'", "'self_normalized'", "'reference_weighted'", "got 'montecarlo'"):
+        assert name in message
+
+
+def test_an_unknown_parameter_is_refused_with_the_one_that_was_meant(raw):
+    raw["training"]["learning_rat"] = 1e-3
+    assert "training.learning_rat: no such parameter; did you mean learning_rate?" in refused(raw)
+
+
+def test_an_unknown_block_and_a_missing_one_are_refused(raw):
+    raw["trainning"] = raw.pop("training")
+    message = refused(raw)
+    assert "trainning: no such parameter; did you mean training?" in message
+    assert "training: this block is missing" in message
+
+
+def test_every_wrong_value_is_named_at_once(raw):
+    raw["rpo"]["tau"] = 0
+    raw["training"]["seed"] = -3
+    del raw["evaluation"]["num_prompts"]
+    message = refused(raw)
+    for name in ("rpo.tau", "training.seed", "evaluation.num_prompts is missing"):
+        assert name in message
+
+
+@pytest.mark.parametrize(
+    ("block", "change", "message"),
+    [
+        ("rpo", {"estimator": "reference_weighted"}, "rpo.prior_strength"),
+        ("policy", {"name_or_path": "some/model"}, "exactly one of policy.name_or_path"),
+        ("evaluation", {"labelers": [{"type": "column"}]}, "cannot score new text"),
+        ("labeling", {"labelers": [{"type": "rules"}]}, "needs a weight"),
+        ("ingestion", {"split_shares": {"train": 0.5, "validation": 0, "test": 0.1}}, "sum to 1"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(raw, block, change, message):
+    raw[block] |= change
+    assert message in refused(raw)
+
+
+def test_a_rating_column_takes_a_scale_or_values_but_not_both(raw):
+    raw["ingestion"]["sources"][0]["ratings"] = [
+        {"column": "stars", "scale": [1, 5], "values": {"one": 1}}
+    ]
+    assert "give `scale` or `values`, not both" in refused(raw)
