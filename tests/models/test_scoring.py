@@ -74,6 +74,15 @@ def test_rows_given_one_by_one_score_like_their_groups(language_model, rows):
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
+def outputs_of(module, language_model, batch):
+    """What a part of the model puts out while a batch is scored."""
+    outputs = []
+    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    group_logps(language_model, batch)
+    handle.remove()
+    return outputs
+
+
 def test_the_head_sees_response_tokens_only(rows):
     language_model = build_small("llama")
     groups = groups_of(language_model, rows)
