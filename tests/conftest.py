@@ -79,7 +79,7 @@ def project(tmp_path, monkeypatch) -> Path:
 def make_project(folder: Path, monkeypatch) -> Path:
     shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     (folder / "conf" / "local").mkdir()
-    for name in ("pyproject.toml", ".telemetry"):
+    for name in ("pyproject.toml", "constraints.txt", ".telemetry"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data" / "01_raw").mkdir(parents=True)

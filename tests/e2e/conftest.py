@@ -36,6 +36,13 @@ def override(folder: Path, block: str, values: dict) -> None:
     file.write_text(yaml.safe_dump(merged))
 
 
+def commit(folder: Path) -> None:
+    """Put the project under version control."""
+    who = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
+    for arguments in (["init", "-q"], ["add", "conf"], [*who, "commit", "-qm", "conf"]):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A project after two runs: one that is promoted, and one whose challenger learned nothing."""
@@ -43,6 +50,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         make_project(folder, patch)
     write_sample_data(folder / "data/01_raw/feedback.jsonl", None, seed=0)
+    commit(folder)
     # What a model of seconds reaches is no matter here; that it is compared and promoted is.
     easy = {"metric": "reward_mean", "against": "champion", "bound": "low"}
     lenient = {**easy, "direction": "above", "threshold": -9.0}

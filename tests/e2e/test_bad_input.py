@@ -1,6 +1,9 @@
 """What cannot work ends in one message that says what, where and what to do."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -115,12 +118,29 @@ def test_a_reference_made_from_other_settings_is_not_used_in_silence(finished):
     assert "policy.reset_reference=true" in message
 
 
+def statuses(project):
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("rpo_pipeline")
+    return [run.info.status for run in client.search_runs([experiment.experiment_id])]
+
+
 def test_a_failed_run_is_marked_failed_in_mlflow(project, log):
     write(log, [{"question": "Hello"}])
     refused(ingest(project))
-    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("rpo_pipeline")
-    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+    assert statuses(project) == ["FAILED"]
+
+
+@pytest.mark.usefixtures("log")
+def test_an_interrupted_run_is_marked_killed_in_mlflow(project):
+    command = [sys.executable, "-m", "kedro", "run", "--env", "smoke"]
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "Running node: prepare_reference" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        process.stderr.read()
+    assert process.returncode != 0
+    assert statuses(project) == ["KILLED"]
 
 
 @pytest.mark.usefixtures("log")

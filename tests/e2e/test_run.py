@@ -160,7 +160,11 @@ def test_a_run_holds_its_inputs_artifacts_and_origin(runs, client):
     assert {"raw_rows", "feedback", "quarantine"} <= set(inputs)
     artifacts = {file.path for file in client.list_artifacts(runs[0].info.run_id)}
     assert {"report.html", "summary.json", "row_account.json"} <= artifacts
-    assert runs[0].data.tags["kedro.env"] == "smoke"
+    tags = runs[0].data.tags
+    assert tags["kedro.env"] == "smoke"
+    assert len(tags["mlflow.source.git.commit"]) == 40
+    assert tags["git.dirty"] == "True"  # the gates were changed after the commit
+    assert len(tags["constraints.sha256"]) == 32
 
 
 def test_the_logged_model_belongs_to_the_run_and_holds_its_metrics(runs, client):

@@ -55,7 +55,7 @@ def parse_record(record: Mapping[str, Any], source: SourceParams) -> dict[str, A
         RejectedError: If the record cannot be used.
     """
 
-    def field(name: str) -> Any:  # noqa: ANN401 (a source may hold anything)
+    def field(name: str) -> object:
         return record.get(source.columns.get(name, name))
 
     prompt = _text(field("prompt"), Reason.MISSING_PROMPT)
@@ -77,11 +77,11 @@ def parse_record(record: Mapping[str, Any], source: SourceParams) -> dict[str, A
     }
 
 
-def _is_missing(value: Any) -> bool:  # noqa: ANN401
+def _is_missing(value: object) -> bool:
     return value is None or value == ""
 
 
-def _text(value: Any, reason_if_missing: Reason) -> str:  # noqa: ANN401
+def _text(value: object, reason_if_missing: Reason) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise RejectedError(reason_if_missing)
     if not isinstance(value, str):
@@ -105,7 +105,7 @@ def _rating(
     return None, None
 
 
-def _to_raw_reward(value: Any, rating: RatingParams) -> float:  # noqa: ANN401
+def _to_raw_reward(value: object, rating: RatingParams) -> float:
     if rating.values is not None:
         if str(value) not in rating.values:
             raise RejectedError(Reason.REWARD_NOT_A_NUMBER)
@@ -121,7 +121,7 @@ def _to_raw_reward(value: Any, rating: RatingParams) -> float:  # noqa: ANN401
     return 2 * (number - low) / (high - low) - 1
 
 
-def _number(value: Any, reason: Reason) -> float:  # noqa: ANN401
+def _number(value: object, reason: Reason) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise RejectedError(reason)
     try:
@@ -130,7 +130,7 @@ def _number(value: Any, reason: Reason) -> float:  # noqa: ANN401
         raise RejectedError(reason) from err
 
 
-def _behaviour_logps(value: Any) -> float | None:  # noqa: ANN401
+def _behaviour_logps(value: object) -> float | None:
     if _is_missing(value):
         return None
     number = _number(value, Reason.BAD_BEHAVIOUR_LOGPS)
@@ -139,11 +139,11 @@ def _behaviour_logps(value: Any) -> float | None:  # noqa: ANN401
     return number
 
 
-def _timestamp(value: Any) -> datetime | None:  # noqa: ANN401
+def _timestamp(value: object) -> datetime | None:
     if _is_missing(value):
         return None
     try:
-        time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, TypeError, OverflowError) as err:
         raise RejectedError(Reason.BAD_TIMESTAMP) from err
