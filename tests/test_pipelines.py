@@ -1,0 +1,43 @@
+"""The wiring as kedro-viz shows it."""
+
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from kedro.config import OmegaConfigLoader
+
+from rpo_pipeline import settings
+from rpo_pipeline.pipeline_registry import register_pipelines
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def catalog():
+    return OmegaConfigLoader(conf_source=str(CONF), **settings.CONFIG_LOADER_ARGS)["catalog"]
+
+
+def layer(name):
+    return catalog()[name]["metadata"]["kedro-viz"]["layer"]
+
+
+def test_every_dataset_that_a_pipeline_makes_is_in_the_catalog_with_a_layer():
+    for name in register_pipelines()["refresh"].all_outputs():
+        assert layer(name)
+
+
+def test_layers_follow_one_another_so_that_kedro_viz_can_draw_them():
+    layers = {name: layer(name) for name in catalog()}
+    before = {}
+    for node in register_pipelines()["refresh"].nodes:
+        for output in node.outputs:
+            sources = {layers[name] for name in node.inputs if name in layers}
+            before.setdefault(layers[output], set()).update(sources - {layers[output]})
+    order = list(TopologicalSorter(before).static_order())
+    assert order[-2:] == ["reporting", "registry"]
+
+
+def test_the_refresh_is_the_default_and_holds_every_node_of_the_six_pipelines():
+    pipelines = register_pipelines()
+    refresh = pipelines.pop("refresh")
+    assert pipelines.pop("__default__").nodes == refresh.nodes
+    assert len(pipelines) == 6
+    assert {n.name for p in pipelines.values() for n in p.nodes} == {n.name for n in refresh.nodes}
