@@ -2,6 +2,7 @@
 
 import atexit
 import hashlib
+import logging
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from kedro.pipeline.node import Node
 
 from rpo_pipeline.io import WorkspaceDataset
 from rpo_pipeline.params import Params, TrackingParams, validate_blocks
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun
@@ -107,7 +110,11 @@ class TrackingHooks:
         if "partition_health" in made:
             self._run.log_metrics(_numbers("partition", catalog.load("partition_health")))
         if "summary" in made:
-            self._run.log_metrics(_headline(catalog.load("summary")))
+            summary = catalog.load("summary")
+            self._run.log_metrics(_headline(summary))
+            logger.info(_verdict(summary))
+        if "report" in made:
+            logger.info("report: %s", _file(catalog, "report"))
         self._run.finish("FINISHED")
 
     @hook_impl
@@ -132,6 +139,17 @@ def _headline(summary: dict[str, Any]) -> dict[str, float | None]:
     differences = summary["difference"][f"vs_{baseline}"]
     numbers |= {f"eval/{name}_vs_{baseline}": m["value"] for name, m in differences.items()}
     return {**numbers, "gate/passed": float(summary["gate"]["passed"])}
+
+
+def _verdict(summary: dict[str, Any]) -> str:
+    baseline = summary["gate"]["baseline"]
+    gain = summary["difference"][f"vs_{baseline}"]["reward_mean"]
+    return (
+        f"gate {'passed' if summary['gate']['passed'] else 'not passed'}: reward "
+        f"{summary['challenger']['reward_mean']['value']:.2f}, {baseline} "
+        f"{summary[baseline]['reward_mean']['value']:.2f}; difference {gain['value']:+.2f} "
+        f"({gain['low']:+.2f} to {gain['high']:+.2f}) on {summary['num_prompts']} test prompts"
+    )
 
 
 def _file(catalog: DataCatalog, name: str) -> Path:
