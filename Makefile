@@ -35,5 +35,5 @@ format: setup ## Format and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-clean: ## Remove what runs produced; sources, environment and registry stay
-	git clean -Xdq data
+clean: ## Remove what runs wrote to data; sources, environment and registry stay
+	git clean -Xdfq $(filter-out data/01_raw,$(wildcard data/*))

@@ -1,9 +1,11 @@
 """Shared parts: small real models of each architecture, and a project in a folder of its own."""
 
+import gc
 import os
 import shutil
 from pathlib import Path
 
+import ibis
 import pandas as pd
 import pytest
 import torch
@@ -38,6 +40,15 @@ def build_small(model_type: str, seed: int = 0) -> LanguageModel:
         with torch.no_grad():
             language_model.model.get_output_embeddings().weight.mul_(0.05)
     return language_model
+
+
+def pytest_unconfigure() -> None:
+    """Close DuckDB before the interpreter does, or it reports what is left as leaked."""
+    backend = ibis.options.default_backend
+    if backend is not None:
+        backend.disconnect()
+        ibis.options.default_backend = None
+    gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 import atexit
 import hashlib
 import logging
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -114,7 +115,8 @@ class TrackingHooks:
             self._run.log_metrics(_headline(summary))
             logger.info(_verdict(summary))
         if "report" in made:
-            logger.info("report: %s", _file(catalog, "report"))
+            report = _file(catalog, "report")
+            logger.info("report: %s", os.path.relpath(report, self._context.project_path))
         self._run.finish("FINISHED")
 
     @hook_impl
