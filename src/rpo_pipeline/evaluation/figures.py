@@ -24,7 +24,6 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "text.color": INK,
-    "legend.frameon": False,
 }
 
 
@@ -44,7 +43,7 @@ def training_curves(metrics: pd.DataFrame) -> str:
                 marker="o",
                 label="validation",
             )
-        loss.legend()
+        loss.legend(frameon=False, labelcolor=INK)
         ratio.plot(metrics["step"], metrics["train/log_ratio"], color=COLOURS["champion"])
     _label(loss, "step", "loss (nats²)", "Loss")
     _label(ratio, "step", "log-ratio (nats)", "Mean log-ratio of a step's responses")
@@ -73,7 +72,7 @@ def distributions(generations: pd.DataFrame) -> str:
     words = count_words(generations["response"])
     _histograms(reward, generations["raw_reward"], generations["model"])
     _histograms(length, words, generations["model"])
-    reward.legend()
+    reward.legend(frameon=False, labelcolor=INK)
     _label(reward, "raw reward", "responses", "Reward")
     _label(length, "words", "responses", "Length")
     return _svg(figure, "distributions of reward and length")

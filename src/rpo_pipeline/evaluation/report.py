@@ -70,7 +70,11 @@ def render(findings: Findings) -> str:
         samples=_samples(findings.generations),
         row_account=findings.row_account,
         health=findings.partition_health,
-        parameters={name: _plain(block) for name, block in findings.parameters.items()},
+        parameters={
+            name: _plain(block)
+            for name, block in findings.parameters.items()
+            if not name.startswith("_")  # helpers of the YAML
+        },
         run=findings.mlflow_run,
     )
 
