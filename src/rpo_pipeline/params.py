@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from rpo_pipeline.errors import ConfigError
 
 Split = Literal["train", "validation", "test"]
+PrefixSharing = Literal["auto", "tree", "cache", "off"]
 
 
 class Params(BaseModel):
@@ -164,6 +165,9 @@ class PolicyParams(Params):
     """Longer responses are cut, and counted; also the limit of generation."""
     dtype: Literal["float32", "bfloat16"]
     """Precision of the forward pass, the same for policy and reference."""
+    prefix_sharing: PrefixSharing
+    """How a decoder computes a prompt once for all its responses: in one row with a tree mask, over
+    cached keys and values, not at all, or by whichever is cheapest."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -18,6 +18,7 @@ POLICY = PolicyParams(
     max_prompt_tokens=64,
     max_response_tokens=10,
     dtype="float32",
+    prefix_sharing="auto",
 )
 PROMPTS = pd.DataFrame({"prompt_id": ["p0", "p1"], "prompt": ["Help!", "Hello, my kettle leaks."]})
 

@@ -28,6 +28,7 @@ def policy(**changes):
         "max_prompt_tokens": 64,
         "max_response_tokens": 64,
         "dtype": "float32",
+        "prefix_sharing": "auto",
     }
     return PolicyParams.model_validate(settings | changes)
 

@@ -3,7 +3,7 @@
 Shapes: P prompts, R rows (responses), L tokens of the longest, T scored tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,22 +62,43 @@ def collate(groups: Sequence[Group], pad_token_id: int) -> GroupBatch:
     )
 
 
-def pack(groups: Sequence[Group], max_tokens: int) -> Iterator[list[Group]]:
+def rowwise_tokens(groups: Sequence[Group]) -> int:
+    """Padded tokens of a row ``[prompt | response]`` per response."""
+    return _num_rows(groups) * (_longest_prompt(groups) + _longest_response(groups))
+
+
+def tree_tokens(groups: Sequence[Group]) -> int:
+    """Padded tokens of a row ``[prompt | y_1 | ... | y_n]`` per group."""
+    rows = (len(group.prompt) + sum(map(len, group.responses)) for group in groups)
+    return len(groups) * max(rows)
+
+
+def cached_tokens(groups: Sequence[Group]) -> int:
+    """Padded tokens of each prompt once and of each response."""
+    prompts = len(groups) * _longest_prompt(groups)
+    return prompts + _num_rows(groups) * _longest_response(groups)
+
+
+def pack(
+    groups: Sequence[Group],
+    max_tokens: int,
+    padded_tokens: Callable[[Sequence[Group]], int] = rowwise_tokens,
+) -> Iterator[list[Group]]:
     """Fill micro-batches up to a token budget, longest groups first, so that little is padded.
 
     Args:
         groups: Groups in any order.
-        max_tokens: Budget of one micro-batch, in padded tokens: rows times the longest prompt plus
-            the longest response among them. A group over the budget is split; one row that is
-            over it alone still makes a batch.
+        max_tokens: Budget of one micro-batch. A group over it is split; one row that is over it
+            alone still makes a batch.
+        padded_tokens: Tokens of a micro-batch, as the forward pass lays it out.
 
     Yields:
         Lists of groups; together they hold every row once.
     """
-    pieces = [piece for group in groups for piece in _split(group, max_tokens)]
+    pieces = [piece for group in groups for piece in _split(group, max_tokens, padded_tokens)]
     batch: list[Group] = []
-    for piece in sorted(pieces, key=_longest_row, reverse=True):
-        if batch and _padded_tokens([*batch, piece]) > max_tokens:
+    for piece in sorted(pieces, key=lambda piece: padded_tokens([piece]), reverse=True):
+        if batch and padded_tokens([*batch, piece]) > max_tokens:
             yield batch
             batch = []
         batch.append(piece)
@@ -85,22 +106,32 @@ def pack(groups: Sequence[Group], max_tokens: int) -> Iterator[list[Group]]:
         yield batch
 
 
-def _split(group: Group, max_tokens: int) -> Iterator[Group]:
-    size = max(1, max_tokens // max(1, _longest_row(group)))
-    for start in range(0, len(group.responses), size):
-        part = slice(start, start + size)
-        yield replace(group, responses=group.responses[part], rows=group.rows[part])
+def _split(
+    group: Group, max_tokens: int, padded_tokens: Callable[[Sequence[Group]], int]
+) -> Iterator[Group]:
+    start = 0
+    for stop in range(1, len(group.rows) + 1):
+        if stop - start > 1 and padded_tokens([_part(group, start, stop)]) > max_tokens:
+            yield _part(group, start, stop - 1)
+            start = stop - 1
+    yield _part(group, start, len(group.rows))
 
 
-def _longest_row(group: Group) -> int:
-    return len(group.prompt) + max(map(len, group.responses))
+def _part(group: Group, start: int, stop: int) -> Group:
+    part = slice(start, stop)
+    return replace(group, responses=group.responses[part], rows=group.rows[part])
 
 
-def _padded_tokens(groups: Sequence[Group]) -> int:
-    num_rows = sum(len(group.responses) for group in groups)
-    longest_prompt = max(len(group.prompt) for group in groups)
-    longest_response = max(len(ids) for group in groups for ids in group.responses)
-    return num_rows * (longest_prompt + longest_response)
+def _num_rows(groups: Sequence[Group]) -> int:
+    return sum(len(group.rows) for group in groups)
+
+
+def _longest_prompt(groups: Sequence[Group]) -> int:
+    return max(len(group.prompt) for group in groups)
+
+
+def _longest_response(groups: Sequence[Group]) -> int:
+    return max(len(ids) for group in groups for ids in group.responses)
 
 
 def _pad(sequences: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:

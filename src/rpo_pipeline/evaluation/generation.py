@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rpo_pipeline.models.generation import sample_responses
-from rpo_pipeline.models.loading import LanguageModel, load_language_model
+from rpo_pipeline.models.loading import LanguageModel, load_checkpoint
 from rpo_pipeline.models.scoring import score_rows
 from rpo_pipeline.params import PolicyParams, SamplingParams
 
@@ -49,7 +49,7 @@ def generate(
     tables, tokens, vocabularies = [], {}, {}
     # The reference last, so that it is at hand to score what the others wrote.
     for name in sorted(models, key=lambda name: name == "reference"):
-        language_model = load_language_model(models[name], dtype=policy.dtype)
+        language_model = load_checkpoint(models[name], policy)
         ids = _encode(language_model, rows["prompt"], policy)
         responses = sample_responses(
             language_model,

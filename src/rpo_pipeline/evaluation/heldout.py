@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rpo_pipeline.models.loading import load_language_model
+from rpo_pipeline.models.loading import load_checkpoint
 from rpo_pipeline.models.scoring import score_table
 from rpo_pipeline.params import PolicyParams
 
@@ -36,7 +36,7 @@ def score_heldout(
     """
     test = feedback.loc[feedback["split"] == "test", ["row_id", "prompt_id", "prompt", "response"]]
     test = test.merge(rewards[["row_id", "raw_reward", "reward"]], on="row_id")
-    language_model = load_language_model(model, dtype=policy.dtype)
+    language_model = load_checkpoint(model, policy)
     scores = score_table(language_model, test, policy, micro_batch_tokens=micro_batch_tokens)
     both = test.merge(scores, on="row_id").merge(
         reference_logps[["row_id", "logps"]], on="row_id", suffixes=("", "_ref")

@@ -1,7 +1,7 @@
 """Language models as directories of safetensors."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from rpo_pipeline.data.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError
+from rpo_pipeline.params import PolicyParams, PrefixSharing
 
 transformers_logging.disable_progress_bar()  # ours tell how far a run is, not how far a file
 
@@ -31,6 +32,10 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     dtype: torch.dtype = torch.float32
     """Precision of the forward pass; the weights stay float32."""
+    prefix_sharing: PrefixSharing = "auto"
+    """How a decoder computes a prompt once for all its responses."""
+    checked_routes: dict[str, bool] = field(default_factory=dict, compare=False)
+    """Routes that were compared with row-by-row scoring, and whether they agreed."""
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -56,13 +61,18 @@ class LanguageModel:
 
 
 def load_language_model(
-    name_or_path: str | Path, *, dtype: str = "float32", revision: str | None = None
+    name_or_path: str | Path,
+    *,
+    dtype: str = "float32",
+    prefix_sharing: PrefixSharing = "auto",
+    revision: str | None = None,
 ) -> LanguageModel:
     """Load a causal or encoder-decoder model with its tokenizer.
 
     Args:
         name_or_path: Model directory or hub id.
         dtype: ``float32`` or ``bfloat16``, of the forward pass.
+        prefix_sharing: How a decoder computes a prompt once for all its responses.
         revision: Commit of a hub id.
 
     Returns:
@@ -92,7 +102,13 @@ def load_language_model(
         ) from err
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {str(name_or_path)!r} has no end-of-sequence token")
-    return as_language_model(model, tokenizer, dtype=dtype)
+    language_model = as_language_model(model, tokenizer, dtype=dtype)
+    return replace(language_model, prefix_sharing=prefix_sharing)
+
+
+def load_checkpoint(directory: Path, policy: PolicyParams) -> LanguageModel:
+    """Load a model that the project made, with the precision and sharing of the parameters."""
+    return load_language_model(directory, dtype=policy.dtype, prefix_sharing=policy.prefix_sharing)
 
 
 def as_language_model(

@@ -3,44 +3,104 @@
 Shapes: P prompts, R rows (responses), L tokens of the longest, T scored tokens.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 
 from rpo_pipeline.core.logps import sum_by_row, token_logps
-from rpo_pipeline.data.groups import Group, GroupBatch, collate, pack
+from rpo_pipeline.data.groups import (
+    Group,
+    GroupBatch,
+    cached_tokens,
+    collate,
+    pack,
+    rowwise_tokens,
+    tree_tokens,
+)
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.models.loading import LanguageModel
+from rpo_pipeline.models.routes import Route, decoder_logits, encoder_decoder_logits
 from rpo_pipeline.params import PolicyParams
 
+logger = logging.getLogger(__name__)
 
-def group_logps(language_model: LanguageModel, batch: GroupBatch) -> Tensor:
+PADDED_TOKENS: dict[Route, Callable[[Sequence[Group]], int]] = {
+    "off": rowwise_tokens,
+    "tree": tree_tokens,
+    "cache": cached_tokens,
+}
+EXACT = 1e-4
+"""Nats a token by which a route may differ from scoring row by row, in float32."""
+CACHE_OVERHEAD = 1.1
+"""Two passes instead of one, and keys and values copied for each response."""
+
+
+def micro_batches(
+    language_model: LanguageModel, groups: Sequence[Group], max_tokens: int
+) -> Iterator[tuple[GroupBatch, Route]]:
+    """Cut groups into batches of a token budget, and choose the cheapest route through the model.
+
+    Args:
+        language_model: The model that will score.
+        groups: In any order.
+        max_tokens: Tokens of one forward pass, padding included.
+
+    Yields:
+        Padded batches that together hold every row once, and the route to score each by.
+    """
+    route = choose_route(language_model, groups)
+    for part in pack(groups, max_tokens, PADDED_TOKENS[route]):
+        yield collate(part, language_model.tokenizer.pad_token_id), route
+
+
+def group_logps(language_model: LanguageModel, batch: GroupBatch, route: Route = "off") -> Tensor:
     """Log-probability of each response given its prompt, summed over its tokens.
 
-    The vocabulary projection runs on response tokens only; an encoder reads each prompt once,
-    however many responses it has. Gradients flow.
+    The vocabulary projection runs on response tokens only, whatever the route. Gradients flow.
 
     Args:
         language_model: The model that scores.
         batch: Groups, padded.
+        route: How a decoder reads the prompts; an encoder reads each once anyway.
 
     Returns:
         In nats, float32, shape ``(R,)``.
     """
     with language_model.autocast():
         if language_model.is_encoder_decoder:
-            logits = _encoder_decoder_logits(language_model, batch)
+            logits = encoder_decoder_logits(language_model.model, batch)
         else:
-            logits = _decoder_logits(language_model, batch)
+            logits = decoder_logits(language_model.model, batch, route)
     rows = torch.arange(len(batch.rows), device=logits.device).repeat_interleave(batch.num_tokens)
     scored = token_logps(logits, batch.response_ids[batch.loss_mask])
     return sum_by_row(scored, rows, len(batch.rows))
+
+
+def choose_route(language_model: LanguageModel, groups: Sequence[Group]) -> Route:
+    """The cheapest route through a decoder that is exact for these groups.
+
+    Args:
+        language_model: Its ``prefix_sharing`` is the wish: a route, or ``auto`` by cost.
+        groups: What will be scored.
+
+    Returns:
+        ``off`` where sharing cannot be exact: an encoder-decoder, a sliding window that is shorter
+        than a row, or a model that failed the check at its first use.
+    """
+    wish = language_model.prefix_sharing
+    if language_model.is_encoder_decoder or wish == "off" or _slides(language_model, groups):
+        return "off"
+    route = _cheapest(language_model.model.config.hidden_size, groups) if wish == "auto" else wish
+    if route == "cache" and language_model.model.is_activation_checkpointing:
+        route = "tree"  # checkpointing empties the cache
+    if route != "off" and route not in language_model.checked_routes:
+        language_model.checked_routes[route] = _is_exact(language_model, groups, route)
+    return route if language_model.checked_routes.get(route) else "off"
 
 
 def score_groups(
@@ -60,9 +120,8 @@ def score_groups(
     num_rows = sum(len(group.rows) for group in groups)
     logps = torch.zeros(num_rows)
     with torch.inference_mode(), tqdm(total=num_rows, desc=title, unit="row", disable=None) as bar:
-        for micro_batch in pack(groups, micro_batch_tokens):
-            batch = collate(micro_batch, language_model.tokenizer.pad_token_id)
-            logps[batch.rows] = group_logps(language_model, batch)
+        for batch, route in micro_batches(language_model, groups, micro_batch_tokens):
+            logps[batch.rows] = group_logps(language_model, batch, route)
             bar.update(len(batch.rows))
     return logps
 
@@ -134,58 +193,39 @@ def score_table(
     )
 
 
-def _encoder_decoder_logits(language_model: LanguageModel, batch: GroupBatch) -> Tensor:
-    model = language_model.model
-    encoded = model.get_encoder()(input_ids=batch.prompt_ids, attention_mask=batch.prompt_mask)
-    start = torch.full_like(batch.response_ids[:, :1], model.config.decoder_start_token_id)
-    with _head_reads(model, batch.loss_mask):
-        logits: Tensor = model(
-            encoder_outputs=BaseModelOutput(encoded.last_hidden_state[batch.prompt_index]),
-            attention_mask=batch.prompt_mask[batch.prompt_index],
-            decoder_input_ids=torch.cat([start, batch.response_ids[:, :-1]], dim=1),
-            use_cache=False,
-        ).logits
-    return logits
+def _slides(language_model: LanguageModel, groups: Sequence[Group]) -> bool:
+    """Whether a sliding window would cut what a shared prompt lets a response see."""
+    window = getattr(language_model.model.config, "sliding_window", None)
+    longest = max(len(group.prompt) + max(map(len, group.responses)) for group in groups)
+    return window is not None and longest > window
 
 
-def _decoder_logits(language_model: LanguageModel, batch: GroupBatch) -> Tensor:
-    """One row ``[prompt | response]`` per response, the prompt padded on the left."""
-    prompts, prompt_mask = _pad_left(batch.prompt_ids, batch.prompt_mask)
-    input_ids = torch.cat([prompts[batch.prompt_index], batch.response_ids], dim=1)
-    mask = torch.cat([prompt_mask[batch.prompt_index], batch.loss_mask.long()], dim=1)
-    # The token at t is predicted at t - 1: the scored positions start at the prompt's last token.
-    scored = torch.zeros_like(input_ids, dtype=torch.bool)
-    first = prompts.shape[1] - 1
-    scored[:, first : first + batch.loss_mask.shape[1]] = batch.loss_mask
-    with _head_reads(language_model.model, scored):
-        logits: Tensor = language_model.model(
-            input_ids=input_ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
-            use_cache=False,
-        ).logits
-    return logits
+def _cheapest(hidden_size: int, groups: Sequence[Group]) -> Route:
+    """Compare multiply-adds of a layer: 12 h^2 a token, 2 h a pair that attention looks at."""
+    costs: dict[Route, float] = dict.fromkeys(PADDED_TOKENS, 0.0)
+    for group in groups:
+        prompt, responses = len(group.prompt), [len(ids) for ids in group.responses]
+        shared = prompt + sum(responses)
+        pairs = prompt**2 + sum(n * (prompt + n) for n in responses)
+        costs["off"] += sum(6 * hidden_size * (prompt + n) + (prompt + n) ** 2 for n in responses)
+        costs["tree"] += 6 * hidden_size * shared + shared**2
+        costs["cache"] += (6 * hidden_size * shared + pairs) * CACHE_OVERHEAD
+    return min(costs, key=lambda route: costs[route])
 
 
-def _pad_left(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Move right padding to the left; shapes ``(P, L)`` stay."""
-    order = mask.argsort(dim=1, stable=True)
-    return ids.gather(1, order), mask.gather(1, order)
-
-
-@contextmanager
-def _head_reads(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
-    """Let the output head see only some positions, so that logits have shape ``(T, V)``.
-
-    A hook on the head, rather than a call to it, keeps whatever a model does between its last
-    layer and its logits (T5 scales the one, Gemma caps the other).
-    """
-
-    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][positions],)
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
+def _is_exact(language_model: LanguageModel, groups: Sequence[Group], route: Route) -> bool:
+    """Score two responses of one prompt by a route and row by row, and compare."""
+    group = max(groups, key=lambda group: len(group.rows))
+    sample = replace(group, responses=group.responses[:2], rows=group.rows[:2])
+    batch = collate([sample], language_model.tokenizer.pad_token_id)
+    plain = replace(language_model, dtype=torch.float32)
     try:
-        yield
-    finally:
-        handle.remove()
+        with torch.no_grad():
+            difference = group_logps(plain, batch, route) - group_logps(plain, batch)
+        error = float((difference.abs() / batch.num_tokens).max())
+    except (RuntimeError, TypeError, ValueError) as err:
+        logger.warning("prefix sharing by %s does not work for this model (%s): off", route, err)
+        return False
+    if error > EXACT:
+        logger.warning("prefix sharing by %s is off by %.2g nats a token: off", route, error)
+    return error <= EXACT

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rpo_pipeline.data.tokenisation import tokenise_groups
-from rpo_pipeline.models.loading import load_language_model
+from rpo_pipeline.models.loading import load_checkpoint
 from rpo_pipeline.params import PolicyParams, RpoParams, TrainingParams
 from rpo_pipeline.training.loop import TrainingSummary, train
 from rpo_pipeline.training.objectives import RpoObjective
@@ -69,7 +69,7 @@ def train_policy(
     Raises:
         TrainingError: If a loss or a gradient is not finite.
     """
-    language_model = load_language_model(reference, dtype=policy.dtype)
+    language_model = load_checkpoint(reference, policy)
     text_format = language_model.text_format(
         max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
     )

@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rpo_pipeline.data.groups import Group, collate, pack
+from rpo_pipeline.data.groups import Group
 from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.models.loading import LanguageModel
-from rpo_pipeline.models.scoring import group_logps
+from rpo_pipeline.models.scoring import group_logps, micro_batches
 from rpo_pipeline.training.objectives import Objective
 
 
@@ -69,9 +69,9 @@ def _accumulate(trainee: Trainee, groups: Sequence[Group], *, train: bool) -> di
     denominator = trainee.objective.denominator(groups)
     num_rows = sum(len(group.rows) for group in groups)
     sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
-    for micro_batch in pack(groups, trainee.micro_batch_tokens):
-        batch = collate(micro_batch, trainee.language_model.tokenizer.pad_token_id)
-        logps = group_logps(trainee.language_model, batch)
+    language_model = trainee.language_model
+    for batch, route in micro_batches(language_model, groups, trainee.micro_batch_tokens):
+        logps = group_logps(language_model, batch, route)
         losses, metrics = trainee.objective.row_losses(logps, batch)
         loss = losses.sum() / denominator
         if train:

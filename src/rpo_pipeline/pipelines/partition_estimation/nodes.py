@@ -25,10 +25,10 @@ def score_reference(
     feedback: pd.DataFrame, reference: Path, policy: PolicyParams, training: TrainingParams
 ) -> pd.DataFrame:
     """Compute the reference's log-probability of every response, once."""
-    from rpo_pipeline.models.loading import load_language_model
+    from rpo_pipeline.models.loading import load_checkpoint
     from rpo_pipeline.models.scoring import score_table
 
-    language_model = load_language_model(reference, dtype=policy.dtype)
+    language_model = load_checkpoint(reference, policy)
     return score_table(
         language_model, feedback, policy, micro_batch_tokens=training.micro_batch_tokens
     )
