@@ -130,6 +130,11 @@ def test_the_second_run_keeps_splits_and_reference(finished, data):
     assert reference.stat().st_mtime_ns == finished["first_reference"]
 
 
+def test_the_second_run_scores_no_row_of_the_reference_again(finished):
+    assert "1744 rows to score, 0 in the cache" in finished["first"].stderr
+    assert "0 rows to score, 1744 in the cache" in finished["second"].stderr
+
+
 def test_every_run_is_one_finished_mlflow_run_with_flat_parameters(runs):
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
     parameters = runs[0].data.params

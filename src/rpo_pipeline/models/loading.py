@@ -23,6 +23,12 @@ from rpo_pipeline.params import PolicyParams, PrefixSharing
 
 transformers_logging.disable_progress_bar()  # ours tell how far a run is, not how far a file
 
+# What decides a log-probability; notes beside it (how it was made, how it generates) do not.
+FINGERPRINTED = (
+    *("*.safetensors", "config.json", "chat_template*"),
+    *("tokenizer*", "special_tokens_map.json", "vocab*", "merges*", "*.model"),
+)
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -140,7 +146,7 @@ def without_dropout(config: PreTrainedConfig) -> PreTrainedConfig:
 def model_fingerprint(directory: Path) -> str:
     """Content hash of a model directory: weights, configuration and tokenizer."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+    for path in sorted({p for pattern in FINGERPRINTED for p in directory.glob(pattern)}):
         digest.update(path.relative_to(directory).as_posix().encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -22,15 +22,22 @@ def prepare_reference(
 
 
 def score_reference(
-    feedback: pd.DataFrame, reference: Path, policy: PolicyParams, training: TrainingParams
+    feedback: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    training: TrainingParams,
+    workspace: Path,
 ) -> pd.DataFrame:
     """Compute the reference's log-probability of every response, once."""
     from rpo_pipeline.models.loading import load_checkpoint
-    from rpo_pipeline.models.scoring import score_table
+    from rpo_pipeline.models.logps_cache import cache_key, score_new_rows
 
-    language_model = load_checkpoint(reference, policy)
-    return score_table(
-        language_model, feedback, policy, micro_batch_tokens=training.micro_batch_tokens
+    return score_new_rows(
+        load_checkpoint(reference, policy),
+        feedback,
+        policy,
+        workspace / cache_key(reference, policy),
+        micro_batch_tokens=training.micro_batch_tokens,
     )
 
 

@@ -21,7 +21,13 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 score_reference,
-                ["feedback@pandas", "reference", "params:policy", "params:training"],
+                [
+                    "feedback@pandas",
+                    "reference",
+                    "params:policy",
+                    "params:training",
+                    "reference_cache",
+                ],
                 "reference_logps",
                 name="score_reference",
             ),
