@@ -203,11 +203,18 @@ class RpoParams(Params):
         return self
 
 
+class SftParams(Params):
+    """Supervised fine-tuning (``training.objective: sft``)."""
+
+    responses: Literal["top", "all"]
+    """``top``: the response with the highest reward of each prompt; ``all``: every one."""
+
+
 class TrainingParams(Params):
     """The training loop."""
 
-    objective: Literal["rpo"]
-    """Loss of the loop."""
+    objective: Literal["rpo", "sft"]
+    """Loss of the loop: Reward Partition Optimization, or supervised fine-tuning as a baseline."""
     num_epochs: float = Field(ge=0)
     """Passes over the train rows."""
     learning_rate: float = Field(ge=0)
@@ -312,6 +319,7 @@ BLOCKS: dict[str, type[Params]] = {
     "labeling": LabelingParams,
     "policy": PolicyParams,
     "rpo": RpoParams,
+    "sft": SftParams,
     "training": TrainingParams,
     "evaluation": EvaluationParams,
     "promotion": PromotionParams,

@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {
 
 
 def training_curves(metrics: pd.DataFrame) -> str:
-    """Loss on train and validation, and the mean log-ratio, by step."""
+    """Loss on train and validation, and how likely the responses became, by step."""
     figure, (loss, ratio) = _axes(2)
     if len(metrics):
         smooth = metrics["train/loss"].rolling(9, min_periods=1, center=True).mean()
@@ -44,9 +44,10 @@ def training_curves(metrics: pd.DataFrame) -> str:
                 label="validation",
             )
         loss.legend(frameon=False, labelcolor=INK)
-        ratio.plot(metrics["step"], metrics["train/log_ratio"], color=COLOURS["champion"])
-    _label(loss, "step", "loss (nats²)", "Loss")
-    _label(ratio, "step", "log-ratio (nats)", "Mean log-ratio of a step's responses")
+        shown = "log_ratio" if "train/log_ratio" in metrics else "mean_logps"
+        ratio.plot(metrics["step"], metrics[f"train/{shown}"], color=COLOURS["champion"])
+        _label(ratio, "step", "nats", f"Mean {shown} of a step's responses")
+    _label(loss, "step", "loss", "Loss")
     return _svg(figure, "training curves")
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.models.loading import load_checkpoint
-from rpo_pipeline.params import PolicyParams, RpoParams, TrainingParams
+from rpo_pipeline.params import PolicyParams, RpoParams, SftParams, TrainingParams
 from rpo_pipeline.training.loop import TrainingSummary, train
-from rpo_pipeline.training.objectives import RpoObjective
+from rpo_pipeline.training.objectives import Objective, RpoObjective, SftObjective
 
 
 def training_rows(
@@ -31,7 +31,7 @@ def training_rows(
         rpo: Temperature.
 
     Returns:
-        row_id, prompt_id, split, prompt, response, ref_logps (summed, nats) and
+        row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats) and
         target = reward / tau - log_z (nats).
     """
     rows = (
@@ -41,7 +41,7 @@ def training_rows(
         .merge(partition[["prompt_id", "log_z"]], on="prompt_id")
     )
     rows["target"] = rows["reward"] / rpo.tau - rows["log_z"]
-    return rows.rename(columns={"logps": "ref_logps"}).drop(columns=["reward", "log_z"])
+    return rows.rename(columns={"logps": "ref_logps"}).drop(columns="log_z")
 
 
 def train_policy(
@@ -50,16 +50,18 @@ def train_policy(
     *,
     policy: PolicyParams,
     rpo: RpoParams,
+    sft: SftParams,
     training: TrainingParams,
     workspace: Path,
 ) -> TrainingSummary:
-    """Train by RPO, starting from the reference; the frozen reference itself is never loaded.
+    """Train from the reference by ``training.objective``; the frozen one is never loaded beside it.
 
     Args:
         rows: As ``training_rows`` gives them.
         reference: Directory of the model that training starts from.
         policy: Limits on tokens and precision.
         rpo: How log-probabilities are reduced.
+        sft: Which responses supervised fine-tuning learns from.
         training: The loop's settings.
         workspace: Gets ``best/`` and ``metrics.jsonl``.
 
@@ -73,21 +75,29 @@ def train_policy(
     text_format = language_model.text_format(
         max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
     )
-    rows = rows[rows["split"].isin(["train", "validation"])].reset_index(drop=True)
-    objective = RpoObjective(
-        ref_logps=_tensor(rows["ref_logps"]),
-        targets=_tensor(rows["target"]),
-        per_token=rpo.logp_reduction == "mean",
-    )
+    rows = rows[rows["split"].isin(["train", "validation"])]
+    if training.objective == "sft" and sft.responses == "top":
+        rows = rows.loc[rows.groupby("prompt_id")["reward"].idxmax()]
+    rows = rows.reset_index(drop=True)
     groups = tokenise_groups(rows, text_format)
     in_train = (rows["split"] == "train").to_numpy()
     return train(
         language_model,
         [group for group in groups if in_train[group.rows[0]]],
         [group for group in groups if not in_train[group.rows[0]]],
-        objective,
+        _objective(rows, rpo, training),
         training,
         workspace,
+    )
+
+
+def _objective(rows: pd.DataFrame, rpo: RpoParams, training: TrainingParams) -> Objective:
+    if training.objective == "sft":
+        return SftObjective()
+    return RpoObjective(
+        ref_logps=_tensor(rows["ref_logps"]),
+        targets=_tensor(rows["target"]),
+        per_token=rpo.logp_reduction == "mean",
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.params import PolicyParams, RpoParams, TrainingParams
+from rpo_pipeline.params import PolicyParams, RpoParams, SftParams, TrainingParams
 
 
 def join_training_rows(
@@ -26,6 +26,7 @@ def train_policy(
     reference: Path,
     policy: PolicyParams,
     rpo: RpoParams,
+    sft: SftParams,
     training: TrainingParams,
     workspace: Path,
 ) -> tuple[Path, pd.DataFrame, dict[str, Any]]:
@@ -33,6 +34,6 @@ def train_policy(
     from rpo_pipeline.training import policy as policy_training
 
     summary = policy_training.train_policy(
-        rows, reference, policy=policy, rpo=rpo, training=training, workspace=workspace
+        rows, reference, policy=policy, rpo=rpo, sft=sft, training=training, workspace=workspace
     )
     return workspace / "best", policy_training.read_metrics(workspace), summary.to_dict()

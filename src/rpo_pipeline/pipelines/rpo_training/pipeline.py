@@ -20,6 +20,7 @@ def create_pipeline() -> Pipeline:
                     "reference",
                     "params:policy",
                     "params:rpo",
+                    "params:sft",
                     "params:training",
                     "training_workspace",
                 ],
