@@ -8,7 +8,7 @@ from kedro.config import OmegaConfigLoader
 
 from rpo_pipeline import settings
 from rpo_pipeline.errors import ConfigError
-from rpo_pipeline.params import BLOCKS, TrackingParams, validate_blocks
+from rpo_pipeline.params import BLOCKS, validate_blocks, validate_tracking
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -27,7 +27,15 @@ def raw():
 def test_the_parameters_of_every_environment_are_valid(env):
     loader = load(env)
     assert set(validate_blocks(loader["parameters"])) == set(BLOCKS)
-    TrackingParams.model_validate(loader["mlflow"])
+    assert validate_tracking(loader["mlflow"]).experiment == "rpo_pipeline"
+
+
+def test_wrong_tracking_settings_are_refused_with_their_file():
+    with pytest.raises(ConfigError) as error:
+        validate_tracking({"tracking_url": "sqlite:///mlflow.db", "experiment": "x"})
+    message = str(error.value)
+    assert "mlflow.tracking_uri is missing (conf/*/mlflow.yml)" in message
+    assert "mlflow.tracking_url: no such parameter; did you mean tracking_uri?" in message
 
 
 def refused(raw):

@@ -16,7 +16,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from rpo_pipeline.io import WorkspaceDataset
-from rpo_pipeline.params import Params, TrackingParams, validate_blocks
+from rpo_pipeline.params import Params, TrackingParams, validate_blocks, validate_tracking
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class TrackingHooks:
     def __init__(self) -> None:
         self._run: TrackedRun
         self._context: KedroContext
+        self._tracking: TrackingParams
         self._blocks: dict[str, Params] = {}
         self._started: dict[str, float] = {}
         self._followers: dict[str, list[MetricsFollower]] = {}
@@ -50,6 +51,7 @@ class TrackingHooks:
         """Refuse parameters that cannot work, in words, before any dataset is touched."""
         self._context = context
         self._blocks = validate_blocks(context.config_loader["parameters"])
+        self._tracking = validate_tracking(context.config_loader["mlflow"])
 
     @hook_impl
     def before_pipeline_run(
@@ -59,8 +61,7 @@ class TrackingHooks:
         from rpo_pipeline.registry.tracking import TrackedRun
 
         context = self._context
-        tracking = TrackingParams.model_validate(context.config_loader["mlflow"])
-        self._run = TrackedRun(tracking, context.project_path)
+        self._run = TrackedRun(self._tracking, context.project_path)
         # A run that is still open when the process ends was interrupted.
         atexit.register(self._run.finish, "KILLED")
         catalog["mlflow_run"] = MemoryDataset(self._run.describe())

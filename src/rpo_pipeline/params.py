@@ -353,16 +353,41 @@ def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
             except ValidationError as err:
                 problems += [_explain(name, block, detail) for detail in err.errors()]
     if problems:
-        raise ConfigError(
-            "the parameters cannot work:\n" + "\n".join(f"  - {problem}" for problem in problems)
-        )
+        raise _cannot_work("the parameters", problems)
     return blocks
+
+
+def validate_tracking(raw: Mapping[str, Any]) -> TrackingParams:
+    """Build the tracking settings from ``mlflow.yml``.
+
+    Args:
+        raw: Values of the file.
+
+    Returns:
+        The typed settings.
+
+    Raises:
+        ConfigError: Naming every wrong value.
+    """
+    try:
+        return TrackingParams.model_validate(raw)
+    except ValidationError as err:
+        problems = [_explain("mlflow", TrackingParams, detail) for detail in err.errors()]
+        raise _cannot_work("the tracking settings", problems) from None
+
+
+def _cannot_work(what: str, problems: list[str]) -> ConfigError:
+    return ConfigError(f"{what} cannot work:\n" + "\n".join(f"  - {line}" for line in problems))
 
 
 def _explain(name: str, block: type[Params], detail: ErrorDetails) -> str:
     """One sentence: what is wrong, the value, and where to change it."""
     path = ".".join([name, *map(str, detail["loc"])])
-    where = f"conf/*/parameters_{name}.yml, or --params {path}=..."
+    where = (
+        f"conf/*/parameters_{name}.yml, or --params {path}=..."
+        if name in BLOCKS
+        else f"conf/*/{name}.yml"
+    )
     if detail["type"] == "extra_forbidden":
         siblings = block.model_fields if len(detail["loc"]) == 1 else ()
         return f"{path}: {_unknown(str(detail['loc'][-1]), siblings)} ({where})"
