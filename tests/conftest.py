@@ -3,18 +3,21 @@
 import gc
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 import ibis
 import pandas as pd
 import pytest
 import torch
+from kedro.config import OmegaConfigLoader
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from rpo_pipeline import settings
 from rpo_pipeline.models.building import build_language_model
 from rpo_pipeline.models.loading import LanguageModel
-from rpo_pipeline.params import FromConfigParams
+from rpo_pipeline.params import BLOCKS, FromConfigParams, Params
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +34,18 @@ SIZES = {
     "t5": {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_heads": 4, "num_layers": 2},
 }
 SIZES["llama"]["num_hidden_layers"] = 2
+
+
+@cache
+def raw_parameters(env: str = "base") -> dict:
+    """Values of the shipped configuration."""
+    arguments = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
+    return OmegaConfigLoader(conf_source=str(ROOT / "conf"), **arguments)["parameters"]
+
+
+def block(name: str, **changes) -> Params:
+    """A parameter block as shipped, with changes."""
+    return BLOCKS[name].model_validate(raw_parameters()[name] | changes)
 
 
 def build_small(model_type: str, seed: int = 0) -> LanguageModel:

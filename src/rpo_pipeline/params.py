@@ -4,11 +4,12 @@ One model per block of ``conf/base/parameters_<block>.yml``. Kedro builds and va
 any node runs, so a typo or a value out of bounds stops a run at once.
 """
 
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from rpo_pipeline.errors import ConfigError
@@ -144,6 +145,17 @@ class FromConfigParams(BaseModel):
     """Upper limit of the byte-level BPE vocabulary fitted on train."""
 
 
+class LoraParams(Params):
+    """Low-rank adapters: only they are trained, and the base weights are the reference."""
+
+    r: int = Field(gt=0)
+    """Rank of each adapter; more can learn more, and costs more."""
+    alpha: float = Field(gt=0)
+    """Scale of the adapters: their product is multiplied by ``alpha / r``."""
+    target_modules: Literal["all-linear"] | list[str]
+    """Names of the layers that get one; ``all-linear``: every linear layer but the head."""
+
+
 class PolicyParams(Params):
     """The language model that is trained; its frozen start is the reference."""
 
@@ -168,6 +180,8 @@ class PolicyParams(Params):
     prefix_sharing: PrefixSharing
     """How a decoder computes a prompt once for all its responses: in one row with a tree mask, over
     cached keys and values, not at all, or by whichever is cheapest."""
+    lora: LoraParams | None
+    """Train low-rank adapters, merged into the policy when it is saved; null: every weight."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -179,17 +193,47 @@ class PolicyParams(Params):
 # ---- mathematics and training
 
 
+def _number_or_auto(value: object) -> float | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int | float) and value > 0 and math.isfinite(value):
+        return float(value)
+    raise ValueError("tau must be a number greater than 0, or `auto`")
+
+
+class ReferenceSamplesParams(Params):
+    """Responses sampled from the reference, labelled like those that were logged."""
+
+    num_samples: int = Field(gt=1)
+    """Samples of each prompt; a quantile cannot be finer than one over it."""
+    below_responses: int = Field(gt=0)
+    """``reference_samples``: only prompts with fewer logged responses than this are sampled for;
+    the others use what was logged. ``quantile`` samples for every prompt."""
+
+
 class RpoParams(Params):
     """Reward Partition Optimization."""
 
-    tau: float = Field(gt=0)
-    """Temperature in units of the normalised reward; larger stays nearer the reference."""
-    estimator: Literal["monte_carlo", "self_normalized", "reference_weighted"]
+    tau: Annotated[float | Literal["auto"], PlainValidator(_number_or_auto)]
+    """Temperature in units of the normalised reward; larger stays nearer the reference. ``auto``:
+    chosen from ``tau_grid`` on the validation split."""
+    tau_grid: list[Annotated[float, Field(gt=0)]] = Field(min_length=2)
+    """``tau: auto``: the candidates."""
+    tau_search_epochs: float = Field(gt=0)
+    """``tau: auto``: passes over the train rows that each candidate is trained for."""
+    estimator: Literal[
+        "monte_carlo", "self_normalized", "reference_samples", "quantile", "reference_weighted"
+    ]
     """How log_z is estimated; see docs/method.md."""
     logp_reduction: Literal["sum", "mean"]
     """``sum``: of the whole response (the theory's); ``mean``: per token (the authors')."""
     self_normalized_alpha: float = Field(gt=0)
-    """``self_normalized``: strength of the mean_logps_ref weights."""
+    """``self_normalized``: strength of the log-weights."""
+    self_normalized_clip: float = Field(gt=0)
+    """``self_normalized``: largest distance, in nats, of a behaviour log-weight from the mean of
+    its prompt."""
+    reference_samples: ReferenceSamplesParams
+    """``reference_samples`` and ``quantile``: what is sampled from the reference."""
     prior_strength: float = Field(ge=0)
     """Responses that the prior over few-response prompts counts for; 0: none."""
 
@@ -210,11 +254,38 @@ class SftParams(Params):
     """``top``: the response with the highest reward of each prompt; ``all``: every one."""
 
 
+class KtoParams(Params):
+    """Kahneman-Tversky Optimization (``training.objective: kto``), arXiv 2402.01306."""
+
+    beta: float = Field(gt=0)
+    """Sharpness of the preference, per nat of the log-ratio; smaller moves further."""
+    desirable_weight: float = Field(gt=0)
+    """Weight of the losses of responses rewarded above the train mean."""
+    undesirable_weight: float = Field(gt=0)
+    """Weight of the losses of the others."""
+
+
+class DroParams(Params):
+    """DRO-V (``training.objective: dro``), arXiv 2405.19107."""
+
+    tau: float = Field(gt=0)
+    """Temperature in units of the normalised reward; larger stays nearer the reference."""
+    value_learning_rate: float = Field(gt=0)
+    """Peak learning rate of the value head, which starts from nothing."""
+
+
+class QrpoParams(Params):
+    """Quantile rewards (``training.objective: qrpo``), arXiv 2507.08068."""
+
+    tau: float = Field(gt=0)
+    """Temperature in units of the quantile, 0 to 1; larger stays nearer the reference."""
+
+
 class TrainingParams(Params):
     """The training loop."""
 
-    objective: Literal["rpo", "sft"]
-    """Loss of the loop: Reward Partition Optimization, or supervised fine-tuning as a baseline."""
+    objective: Literal["rpo", "sft", "kto", "dro", "qrpo"]
+    """Loss of the loop: Reward Partition Optimization, or a baseline over the same rows."""
     num_epochs: float = Field(ge=0)
     """Passes over the train rows."""
     learning_rate: float = Field(ge=0)
@@ -233,6 +304,19 @@ class TrainingParams(Params):
     """Steps between two validation losses; the best model is kept."""
     patience: int | None = Field(gt=0)
     """Validations without a better loss before training stops; null: never."""
+    checkpoint_every: int = Field(gt=0)
+    """Steps between two checkpoints, from which a killed training goes on."""
+    keep_last: int = Field(gt=0)
+    """Checkpoints kept while training."""
+    resume: bool
+    """Go on from the checkpoint of a training that was killed; false: start anew."""
+    gradient_checkpointing: bool
+    """Compute activations again in the backward pass: less memory, about a third more time."""
+    num_processes: int = Field(gt=0)
+    """Processes that share each step; 1 trains in the process of ``kedro run``."""
+    accelerate_config: str | None
+    """Configuration of ``accelerate launch``, such as ``conf/accelerate/fsdp2.yaml``, for GPUs;
+    null: ``torch.distributed.run``."""
     seed: int = Field(ge=0)
     """Of every random choice in a run."""
 
@@ -320,6 +404,9 @@ BLOCKS: dict[str, type[Params]] = {
     "policy": PolicyParams,
     "rpo": RpoParams,
     "sft": SftParams,
+    "kto": KtoParams,
+    "dro": DroParams,
+    "qrpo": QrpoParams,
     "training": TrainingParams,
     "evaluation": EvaluationParams,
     "promotion": PromotionParams,

@@ -4,22 +4,11 @@ import pytest
 
 from rpo_pipeline.evaluation.generation import generate
 from rpo_pipeline.evaluation.generation import test_prompts as first_test_prompts
-from rpo_pipeline.params import PolicyParams, SamplingParams
-from tests.conftest import build_small
+from rpo_pipeline.params import SamplingParams
+from tests.conftest import block, build_small
 
 SAMPLING = SamplingParams(sampling_temperature=1.0, responses_per_prompt=2)
-POLICY = PolicyParams(
-    name_or_path="unused",
-    revision=None,
-    from_config=None,
-    warm_start_epochs=0,
-    warm_start_learning_rate=1,
-    reset_reference=False,
-    max_prompt_tokens=64,
-    max_response_tokens=10,
-    dtype="float32",
-    prefix_sharing="auto",
-)
+POLICY = block("policy", max_prompt_tokens=64, max_response_tokens=10)
 PROMPTS = pd.DataFrame({"prompt_id": ["p0", "p1"], "prompt": ["Help!", "Hello, my kettle leaks."]})
 
 

@@ -2,21 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rpo_pipeline.params import RpoParams
 from rpo_pipeline.rewards.partition import partition_rows
+from tests.conftest import block
 
 
 def rpo(**settings):
-    return RpoParams(
-        **{
-            "tau": 0.5,
-            "estimator": "monte_carlo",
-            "logp_reduction": "sum",
-            "self_normalized_alpha": 1.0,
-            "prior_strength": 0.0,
-            **settings,
-        }
-    )
+    return block("rpo", **({"tau": 0.5, "logp_reduction": "sum", "prior_strength": 0.0} | settings))
 
 
 @pytest.fixture

@@ -7,23 +7,18 @@ import torch
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.scoring import score_groups
-from rpo_pipeline.params import TrainingParams
 from rpo_pipeline.training.loop import train
 from rpo_pipeline.training.objectives import RpoObjective, SftObjective
-from tests.conftest import build_small
+from tests.conftest import block, build_small
 
-SETTINGS = TrainingParams(
-    objective="rpo",
+SETTINGS = block(
+    "training",
     num_epochs=20,
     learning_rate=1e-2,
-    warmup_share=0.1,
     weight_decay=0.0,
-    max_grad_norm=1.0,
     micro_batch_tokens=2048,
     global_batch_groups=2,
     validation_every=4,
-    patience=None,
-    seed=0,
 )
 
 

@@ -4,19 +4,12 @@ import torch
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.scoring import score_groups, score_table
-from rpo_pipeline.params import RpoParams, SftParams
 from rpo_pipeline.training.policy import train_policy, training_rows
-from tests.conftest import build_small
+from tests.conftest import block, build_small
 from tests.training.test_loop import SETTINGS, metrics_of
 from tests.training.test_reference import policy
 
-RPO = RpoParams(
-    tau=0.5,
-    estimator="monte_carlo",
-    logp_reduction="sum",
-    self_normalized_alpha=1.0,
-    prior_strength=0.0,
-)
+RPO = block("rpo", tau=0.5, logp_reduction="sum", prior_strength=0.0)
 
 
 @pytest.fixture
@@ -41,7 +34,7 @@ def learn(joined, reference, tmp_path, objective, responses="top", **settings):
         reference,
         policy=policy(),
         rpo=RPO,
-        sft=SftParams(responses=responses),
+        sft=block("sft", responses=responses),
         training=SETTINGS.model_copy(update={"objective": objective, **settings}),
         workspace=tmp_path,
     )

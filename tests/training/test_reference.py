@@ -4,9 +4,8 @@ import pytest
 
 from rpo_pipeline.errors import ConfigError, ModelError
 from rpo_pipeline.models.loading import load_language_model, model_fingerprint
-from rpo_pipeline.params import PolicyParams
 from rpo_pipeline.training.reference import prepare_reference
-from tests.conftest import SIZES, build_small
+from tests.conftest import SIZES, block, build_small
 from tests.training.test_loop import SETTINGS, metrics_of
 
 
@@ -19,18 +18,13 @@ def feedback(rows):
 
 def policy(**changes):
     settings = {
-        "name_or_path": None,
-        "revision": None,
         "from_config": {"model_type": "llama", "vocab_size": 320, **SIZES["llama"]},
         "warm_start_epochs": 2,
         "warm_start_learning_rate": 1e-2,
-        "reset_reference": False,
         "max_prompt_tokens": 64,
         "max_response_tokens": 64,
-        "dtype": "float32",
-        "prefix_sharing": "auto",
     }
-    return PolicyParams.model_validate(settings | changes)
+    return block("policy", **(settings | changes))
 
 
 def prepare(feedback, folder, existing=None, **changes):
