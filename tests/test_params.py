@@ -47,7 +47,7 @@ def refused(raw):
 def test_a_negative_tau_is_refused_with_its_value_and_where_to_change_it(raw):
     raw["rpo"]["tau"] = -1
     message = refused(raw)
-    assert "rpo.tau: tau must be a number greater than 0, or `auto`, got -1" in message
+    assert "rpo.tau: must be a number greater than 0, or `auto`, got -1" in message
     assert "conf/*/parameters_rpo.yml" in message
     assert "--params rpo.tau=..." in message
 

@@ -198,7 +198,7 @@ def _number_or_auto(value: object) -> float | Literal["auto"]:
         return "auto"
     if isinstance(value, int | float) and value > 0 and math.isfinite(value):
         return float(value)
-    raise ValueError("tau must be a number greater than 0, or `auto`")
+    raise ValueError("must be a number greater than 0, or `auto`")
 
 
 class ReferenceSamplesParams(Params):
