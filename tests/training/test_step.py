@@ -1,16 +1,18 @@
 """Optimizer steps: the same result however a batch is split, and a stop before a bad one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from accelerate import Accelerator
 
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.scoring import score_groups
+from rpo_pipeline.training.loop import prepare
 from rpo_pipeline.training.objectives import RpoObjective, SftObjective
-from rpo_pipeline.training.step import Trainee, mean_loss, optimizer_step
-from tests.conftest import build_small
+from rpo_pipeline.training.step import mean_loss, optimizer_step
+from tests.conftest import block, build_small
 
 
 def groups_of(language_model, rows):
@@ -24,16 +26,10 @@ def rpo_objective(language_model, groups, targets=(1.0, -2.0, 0.5, 3.0, -1.0, 0.
 
 
 def trainee(language_model, objective, micro_batch_tokens=10_000, learning_rate=1e-2):
-    accelerator = Accelerator(cpu=True)
+    settings = block("training", micro_batch_tokens=micro_batch_tokens, max_grad_norm=1e9)
+    made, _ = prepare(language_model, objective, settings, num_steps=1)
     optimizer = torch.optim.SGD(language_model.model.parameters(), lr=learning_rate)
-    return Trainee(
-        language_model=language_model,
-        optimizer=accelerator.prepare_optimizer(optimizer),
-        accelerator=accelerator,
-        objective=objective,
-        micro_batch_tokens=micro_batch_tokens,
-        max_grad_norm=1e9,
-    )
+    return replace(made, optimizer=optimizer)
 
 
 def test_at_step_zero_the_log_ratio_to_the_cached_reference_is_zero(language_model, rows, tmp_path):

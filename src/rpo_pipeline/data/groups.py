@@ -23,6 +23,11 @@ class Group:
     prompt_id: str = ""
     """Names the group in messages."""
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the prompt and of every response."""
+        return len(self.prompt) + sum(map(len, self.responses))
+
 
 @dataclass(frozen=True)
 class GroupBatch:

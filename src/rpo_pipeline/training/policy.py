@@ -2,16 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from rpo_pipeline.data.tokenisation import tokenise_groups
-from rpo_pipeline.models.loading import load_checkpoint
 from rpo_pipeline.params import PolicyParams, RpoParams, SftParams, TrainingParams
-from rpo_pipeline.training.loop import TrainingSummary, train
-from rpo_pipeline.training.objectives import Objective, RpoObjective, SftObjective
+from rpo_pipeline.training.job import TrainingJob
+from rpo_pipeline.training.launch import launch
+from rpo_pipeline.training.loop import TrainingSummary
 
 
 def training_rows(
@@ -71,40 +67,12 @@ def train_policy(
     Raises:
         TrainingError: If a loss or a gradient is not finite.
     """
-    language_model = load_checkpoint(reference, policy)
-    text_format = language_model.text_format(
-        max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
+    job = TrainingJob(
+        start=reference, workspace=workspace, policy=policy, rpo=rpo, sft=sft, training=training
     )
-    rows = rows[rows["split"].isin(["train", "validation"])]
-    if training.objective == "sft" and sft.responses == "top":
-        rows = rows.loc[rows.groupby("prompt_id")["reward"].idxmax()]
-    rows = rows.reset_index(drop=True)
-    groups = tokenise_groups(rows, text_format)
-    in_train = (rows["split"] == "train").to_numpy()
-    return train(
-        language_model,
-        [group for group in groups if in_train[group.rows[0]]],
-        [group for group in groups if not in_train[group.rows[0]]],
-        _objective(rows, rpo, training),
-        training,
-        workspace,
-    )
-
-
-def _objective(rows: pd.DataFrame, rpo: RpoParams, training: TrainingParams) -> Objective:
-    if training.objective == "sft":
-        return SftObjective()
-    return RpoObjective(
-        ref_logps=_tensor(rows["ref_logps"]),
-        targets=_tensor(rows["target"]),
-        per_token=rpo.logp_reduction == "mean",
-    )
+    return launch(job.write(rows))
 
 
 def read_metrics(workspace: Path) -> pd.DataFrame:
     """The training's ``metrics.jsonl`` as a table, one line per step."""
     return pd.read_json(workspace / "metrics.jsonl", lines=True)
-
-
-def _tensor(column: pd.Series) -> Tensor:
-    return torch.from_numpy(column.to_numpy(np.float32, copy=True))
