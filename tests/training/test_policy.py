@@ -28,11 +28,11 @@ def joined(rows, reference):
     return training_rows(feedback, rewards, scores, partition, RPO)
 
 
-def learn(joined, reference, tmp_path, objective, responses="top", **settings):
+def learn(joined, reference, tmp_path, objective, responses="top", lora=None, **settings):
     return train_policy(
         joined,
         reference,
-        policy=policy(),
+        policy=policy(lora=lora),
         rpo=RPO,
         sft=block("sft", responses=responses),
         training=SETTINGS.model_copy(update={"objective": objective, **settings}),
@@ -88,3 +88,38 @@ def test_an_objective_never_sees_the_test_split(joined, reference, tmp_path):
     moved.loc[moved["split"] == "test", "target"] = torch.nan
     learn(moved, reference, tmp_path, "rpo", num_epochs=2)
     assert metrics_of(tmp_path)["train/loss"].notna().all()
+
+
+LORA = {"r": 4, "alpha": 8, "target_modules": "all-linear"}
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_training_starts_at_the_reference(joined, reference, tmp_path, lora):
+    learn(joined, reference, tmp_path, "rpo", lora=lora)
+    first = metrics_of(tmp_path).iloc[0]
+    assert abs(first["train/log_ratio"]) < 1e-4 * joined["ref_logps"].abs().mean()
+
+
+def test_adapters_learn_too_and_are_merged_into_the_policy(joined, reference, tmp_path):
+    settings = {"num_epochs": 30, "learning_rate": 2e-2, "validation_every": 99}
+    learn(joined, reference, tmp_path, "rpo", lora=LORA, **settings)
+    gain = gains(joined, reference, tmp_path)
+    assert gain["r2"] > gain["r0"] > gain["r1"]
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_gradient_checkpointing_changes_no_curve(joined, reference, tmp_path, lora):
+    curves = []
+    for name, checkpointing in (("without", False), ("with", True)):
+        (tmp_path / name).mkdir()
+        learn(
+            joined,
+            reference,
+            tmp_path / name,
+            "rpo",
+            lora=lora,
+            num_epochs=4,
+            gradient_checkpointing=checkpointing,
+        )
+        curves.append(torch.tensor(metrics_of(tmp_path / name)["train/loss"].to_numpy()))
+    torch.testing.assert_close(*curves, rtol=1e-4, atol=1e-5)

@@ -144,14 +144,16 @@ def prepare(
     """
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     if settings.gradient_checkpointing:
-        language_model.model.gradient_checkpointing_enable({"use_reentrant": False})
+        language_model.model.activation_checkpointing_enable({"use_reentrant": False})
         language_model.model.train()  # it is off in evaluation mode; every dropout is 0
-    scorer = accelerator.prepare_model(Scorer(language_model))
+    scorer = Scorer(language_model)
     optimizer = torch.optim.AdamW(
         [parameter for parameter in scorer.parameters() if parameter.requires_grad],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
     )
+    scorer, prepared = accelerator.prepare(scorer, optimizer)
+    optimizer = prepared.optimizer  # what accelerate adds is for loops that leave splitting to it
     schedule = get_cosine_with_min_lr_schedule_with_warmup(
         optimizer,
         num_warmup_steps=math.ceil(settings.warmup_share * num_steps),

@@ -22,6 +22,7 @@ class Scorer(nn.Module):
         super().__init__()
         self._language_model = language_model
         self.add_module(POLICY, language_model.model)
+        self._no_split_modules = language_model.model._no_split_modules  # accelerate shards by it
 
     def forward(self, batch: GroupBatch, route: Route) -> RowScores:
         """Log-probabilities of the rows of a batch."""
