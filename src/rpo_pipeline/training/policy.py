@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.models.loading import load_checkpoint
-from rpo_pipeline.params import PolicyParams, RpoParams, SftParams, TrainingParams
+from rpo_pipeline.params import ObjectiveParams, PolicyParams, RpoParams, TrainingParams
 from rpo_pipeline.training.loop import TrainingSummary, train
-from rpo_pipeline.training.objectives import Objective, RpoObjective, SftObjective
+from rpo_pipeline.training.objectives import build_objective
 
 
 def training_rows(
@@ -20,6 +17,8 @@ def training_rows(
     reference_logps: pd.DataFrame,
     partition: pd.DataFrame,
     rpo: RpoParams,
+    *,
+    mismatched_logps: pd.DataFrame,
 ) -> pd.DataFrame:
     """Join what training needs, one line per labelled row.
 
@@ -29,19 +28,23 @@ def training_rows(
         reference_logps: Cached log-probabilities of the reference.
         partition: log_z of each prompt.
         rpo: Temperature.
+        mismatched_logps: Of KTO's pairs; empty for other objectives.
 
     Returns:
-        row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats) and
-        target = reward / tau - log_z (nats).
+        row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats), target =
+        reward / tau - log_z (nats), mismatched_prompt_id and mismatched_ref_logps (null without).
     """
+    pairs = mismatched_logps.set_index("row_id").add_prefix("mismatched_")
     rows = (
         feedback[["row_id", "prompt_id", "split", "prompt", "response"]]
         .merge(rewards[["row_id", "reward"]], on="row_id")
         .merge(reference_logps[["row_id", "logps"]], on="row_id")
         .merge(partition[["prompt_id", "log_z"]], on="prompt_id")
+        .join(pairs, on="row_id")
     )
     rows["target"] = rows["reward"] / rpo.tau - rows["log_z"]
-    return rows.rename(columns={"logps": "ref_logps"}).drop(columns="log_z")
+    names = {"logps": "ref_logps", "mismatched_logps": "mismatched_ref_logps"}
+    return rows.rename(columns=names).drop(columns="log_z")
 
 
 def train_policy(
@@ -49,8 +52,7 @@ def train_policy(
     reference: Path,
     *,
     policy: PolicyParams,
-    rpo: RpoParams,
-    sft: SftParams,
+    objectives: ObjectiveParams,
     training: TrainingParams,
     workspace: Path,
 ) -> TrainingSummary:
@@ -60,8 +62,7 @@ def train_policy(
         rows: As ``training_rows`` gives them.
         reference: Directory of the model that training starts from.
         policy: Limits on tokens and precision.
-        rpo: How log-probabilities are reduced.
-        sft: Which responses supervised fine-tuning learns from.
+        objectives: Settings of each objective.
         training: The loop's settings.
         workspace: Gets ``best/`` and ``metrics.jsonl``.
 
@@ -69,14 +70,14 @@ def train_policy(
         How it went.
 
     Raises:
-        TrainingError: If a loss or a gradient is not finite.
+        RpoError: If the objective cannot work with these rows, or a loss is not finite.
     """
     language_model = load_checkpoint(reference, policy)
     text_format = language_model.text_format(
         max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
     )
     rows = rows[rows["split"].isin(["train", "validation"])]
-    if training.objective == "sft" and sft.responses == "top":
+    if training.objective == "sft" and objectives.sft.responses == "top":
         rows = rows.loc[rows.groupby("prompt_id")["reward"].idxmax()]
     rows = rows.reset_index(drop=True)
     groups = tokenise_groups(rows, text_format)
@@ -85,26 +86,12 @@ def train_policy(
         language_model,
         [group for group in groups if in_train[group.rows[0]]],
         [group for group in groups if not in_train[group.rows[0]]],
-        _objective(rows, rpo, training),
+        build_objective(training.objective, objectives, rows, groups),
         training,
         workspace,
-    )
-
-
-def _objective(rows: pd.DataFrame, rpo: RpoParams, training: TrainingParams) -> Objective:
-    if training.objective == "sft":
-        return SftObjective()
-    return RpoObjective(
-        ref_logps=_tensor(rows["ref_logps"]),
-        targets=_tensor(rows["target"]),
-        per_token=rpo.logp_reduction == "mean",
     )
 
 
 def read_metrics(workspace: Path) -> pd.DataFrame:
     """The training's ``metrics.jsonl`` as a table, one line per step."""
     return pd.read_json(workspace / "metrics.jsonl", lines=True)
-
-
-def _tensor(column: pd.Series) -> Tensor:
-    return torch.from_numpy(column.to_numpy(np.float32, copy=True))

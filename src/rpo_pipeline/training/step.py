@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -13,7 +13,7 @@ from rpo_pipeline.data.groups import Group
 from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.models.scoring import group_logps, micro_batches
-from rpo_pipeline.training.objectives import Objective
+from rpo_pipeline.training.objectives import Objective, RowScores
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,11 @@ def _accumulate(trainee: Trainee, groups: Sequence[Group], *, train: bool) -> di
     num_rows = sum(len(group.rows) for group in groups)
     sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
     language_model = trainee.language_model
+    point = trainee.objective.reference_point(groups, lambda pairs: _score(trainee, pairs))
     for batch, route in micro_batches(language_model, groups, trainee.micro_batch_tokens):
         logps = group_logps(language_model, batch, route)
-        losses, metrics = trainee.objective.row_losses(logps, batch)
+        scores = RowScores(logps, reference_point=point)
+        losses, metrics = trainee.objective.row_losses(scores, batch)
         loss = losses.sum() / denominator
         if train:
             trainee.accelerator.backward(loss)
@@ -80,3 +82,14 @@ def _accumulate(trainee: Trainee, groups: Sequence[Group], *, train: bool) -> di
         for name, values in metrics.items():
             sums[name] += values.sum() / num_rows
     return {name: float(value) for name, value in sums.items()}
+
+
+@torch.no_grad()
+def _score(trainee: Trainee, groups: Sequence[Group]) -> Tensor:
+    """Log-probabilities of the rows of some groups, group by group, without gradients."""
+    positions = iter(range(sum(len(group.rows) for group in groups)))
+    listed = [replace(group, rows=[next(positions) for _ in group.rows]) for group in groups]
+    logps = torch.zeros(sum(len(group.rows) for group in groups))
+    for batch, route in micro_batches(trainee.language_model, listed, trainee.micro_batch_tokens):
+        logps[batch.rows] = group_logps(trainee.language_model, batch, route)
+    return logps
