@@ -32,7 +32,7 @@ def partners(prompt_ids, seed):
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(logs, seeds)
 def test_no_prompt_keeps_its_own_responses_and_each_takes_those_of_one_other(prompt_ids, seed):
     partner = partners(prompt_ids, seed)
@@ -40,7 +40,7 @@ def test_no_prompt_keeps_its_own_responses_and_each_takes_those_of_one_other(pro
     assert sorted(partner.values()) == sorted(set(prompt_ids))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(logs, seeds)
 def test_a_row_keeps_its_response_and_takes_its_partners_prompt(prompt_ids, seed):
     rows = table(prompt_ids)
@@ -51,13 +51,13 @@ def test_a_row_keeps_its_response_and_takes_its_partners_prompt(prompt_ids, seed
     assert pairs["prompt"].tolist() == [f"prompt of {partner[own]}" for own in prompt_ids]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(logs, seeds, st.randoms())
 def test_the_order_of_the_log_does_not_matter(prompt_ids, seed, rng):
     assert partners(rng.sample(prompt_ids, len(prompt_ids)), seed) == partners(prompt_ids, seed)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(logs, seeds)
 def test_a_new_prompt_changes_the_partner_of_one_other_prompt_only(prompt_ids, seed):
     before, after = partners(prompt_ids, seed), partners([*prompt_ids, "new"], seed)

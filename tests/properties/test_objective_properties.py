@@ -58,7 +58,7 @@ def test_policy_and_value_of_dro_get_the_same_gradient_the_residual(table):
     torch.testing.assert_close(values.grad, residual)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tables(4, st.floats(-5, 5)), kto_rows(st.floats(-5, 5)))
 def test_gradients_are_those_of_finite_differences(table, rows):
     logps, ref_logps, scaled_rewards, values = table

@@ -32,11 +32,11 @@ def rpo_loss(logps: Tensor, ref_logps: Tensor, targets: Tensor) -> Tensor:
 def dro_loss(logps: Tensor, ref_logps: Tensor, scaled_rewards: Tensor, values: Tensor) -> Tensor:
     """DRO-V: RPO with a learned value in the place of log_z.
 
-    ``1/2 (logps - ref_logps - r / tau + v)^2``, minimised over policy and ``v`` together. Both
-    gradients are the residual, of opposite use: the policy moves its log-ratio to ``r / tau - v``
-    while ``v`` follows the mean of ``r / tau - log_ratio`` over the responses it cannot tell apart.
-    Neither is cut off here; that they share no weights is the caller's part (a value head on
-    detached states). At the joint optimum ``v = log Z``.
+    ``1/2 (logps - ref_logps - r / tau + v)^2``, minimised over policy and ``v`` together: the
+    policy moves its log-ratio to ``r / tau - v``, while ``v`` follows the mean of ``r / tau -
+    log_ratio`` over the responses of its prompt. The derivative by ``logps`` and by ``v`` is the
+    same residual and neither is cut off here; that they share no weights is the caller's part (a
+    value head on detached states). At the joint optimum ``v = log Z``.
 
     Args:
         logps: Of the policy, with gradients, shape ``(R,)``.
@@ -81,8 +81,8 @@ def kto_loss(
         Without a unit, 0 to the weight, shape ``(R,)``.
 
     Source:
-        Ethayarajh et al., arXiv:2402.01306, equation 7, in the form of TRL's ``KTOTrainer``: the
-        constant ``lambda_y - v`` of the paper with ``lambda_y`` the row's weight.
+        Ethayarajh et al., arXiv:2402.01306, ``lambda_y - v(x, y)`` with ``lambda_y`` the row's
+        weight, which is TRL's ``KTOTrainer``.
     """
     margin = beta * (logps - ref_logps - reference_point)
     # sigmoid(-m) is 1 - sigmoid(m) without the digits lost near 1
@@ -107,7 +107,7 @@ def kto_reference_point(mismatched_logps: Tensor, mismatched_ref_logps: Tensor) 
         In nats, shape ``()``.
 
     Source:
-        Ethayarajh et al., arXiv:2402.01306, section 4.
+        Ethayarajh et al., arXiv:2402.01306, the biased but convenient estimate of ``z0``.
     """
     return (mismatched_logps - mismatched_ref_logps).mean().clamp(min=0).detach()
 

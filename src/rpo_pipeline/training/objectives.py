@@ -150,7 +150,7 @@ class KtoObjective(Objective):
         )
         log_ratio = (scores.logps - ref_logps).detach()
         kl = scores.reference_point.expand_as(log_ratio)
-        return losses, {"log_ratio": log_ratio, "kl": kl, "desirable": desirable.float()}
+        return losses, {"log_ratio": log_ratio, "kl": kl, "desirable_share": desirable.float()}
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _kto_objective(
     partners = dict(zip(rows["prompt_id"], rows["mismatched_prompt_id"], strict=True))
     return KtoObjective(
         ref_logps=_tensor(rows["ref_logps"]),
-        desirable=torch.from_numpy((rows["reward"] > train_rewards.mean()).to_numpy()),
+        desirable=torch.from_numpy((rows["reward"] > train_rewards.mean()).to_numpy(copy=True)),
         partner_prompts={prompt_id: prompts[partner] for prompt_id, partner in partners.items()},
         mismatched_ref_logps=_tensor(rows["mismatched_ref_logps"]),
         settings=settings,

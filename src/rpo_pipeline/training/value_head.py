@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class ValueHead(nn.Module):
     """A prompt's value in nats, linear in the policy's states of the prompt.
 
-    It starts at 0 everywhere, where the DRO-V loss is RPO's without log_z. It reads states that are
-    detached from the policy, so its gradient never reaches the policy, nor the policy's it.
+    It starts at 0 everywhere, where the DRO-V loss is RPO's without log_z. The states it reads are
+    detached, so no gradient passes from it into the policy.
 
     Args:
         hidden_size: H, width of the states.
