@@ -226,7 +226,8 @@ class RpoParams(Params):
     ]
     """How log_z is estimated; see docs/method.md."""
     logp_reduction: Literal["sum", "mean"]
-    """``sum``: of the whole response (the theory's); ``mean``: per token (the authors')."""
+    """``sum``: of the whole response (the theory's); ``mean``: per token (the authors'). Of the
+    objectives rpo, qrpo and dro; KTO always sums."""
     self_normalized_alpha: float = Field(gt=0)
     """``self_normalized``: strength of the log-weights."""
     self_normalized_clip: float = Field(gt=0)
@@ -260,7 +261,7 @@ class KtoParams(Params):
     beta: float = Field(gt=0)
     """Sharpness of the preference, per nat of the log-ratio; smaller moves further."""
     desirable_weight: float = Field(gt=0)
-    """Weight of the losses of responses rewarded above the train mean."""
+    """Weight of the losses of desirable responses: rewarded above the mean of the train rows."""
     undesirable_weight: float = Field(gt=0)
     """Weight of the losses of the others."""
 
@@ -279,6 +280,15 @@ class QrpoParams(Params):
 
     tau: float = Field(gt=0)
     """Temperature in units of the quantile, 0 to 1; larger stays nearer the reference."""
+
+
+class ObjectiveParams(Params):
+    """The blocks of the objectives together, as training takes them."""
+
+    rpo: RpoParams
+    sft: SftParams
+    kto: KtoParams
+    dro: DroParams
 
 
 class TrainingParams(Params):

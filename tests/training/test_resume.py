@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.launch import launch
-from tests.conftest import block, build_small
+from tests.conftest import build_small
 from tests.training.test_loop import SETTINGS, metrics_of
 from tests.training.test_reference import policy
 
@@ -26,7 +26,7 @@ def start(tmp_path):
     return tmp_path / "start"
 
 
-def job_file(rows, start, workspace, *, lora=None, responses="all", **settings):
+def job_file(rows, start, workspace, *, lora=None, **settings):
     workspace.mkdir(exist_ok=True)
     settings = {"objective": "sft", "num_epochs": 6, "checkpoint_every": 3, **settings}
     job = TrainingJob(
@@ -34,7 +34,6 @@ def job_file(rows, start, workspace, *, lora=None, responses="all", **settings):
         workspace=workspace,
         policy=policy(lora=lora),
         training=SETTINGS.model_copy(update=settings),
-        sft=block("sft", responses=responses),
     )
     return job.write(rows.assign(split=["train"] * 4 + ["validation"] * 2, reward=0.0))
 
@@ -111,10 +110,10 @@ def test_only_the_last_checkpoints_are_kept_and_none_after_the_end(rows, start, 
 
 def test_other_settings_are_refused_with_their_names_and_values(rows, start, tmp_path):
     run_until_killed(job_file(rows, start, tmp_path / "work"), 4)
-    changed = job_file(rows, start, tmp_path / "work", learning_rate=0.5, responses="top")
+    changed = job_file(rows, start, tmp_path / "work", learning_rate=0.5, weight_decay=0.1)
     with pytest.raises(ConfigError) as error:
         launch(changed)
-    assert "sft.responses: all -> top" in str(error.value)
+    assert "training.weight_decay: 0.0 -> 0.1" in str(error.value)
     assert "training.learning_rate: 0.01 -> 0.5" in str(error.value)
     anew = job_file(rows, start, tmp_path / "work", learning_rate=0.5, resume=False)
     launch(anew)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.models.adapters import add_adapters
 from rpo_pipeline.models.loading import load_checkpoint, model_fingerprint
-from rpo_pipeline.params import PolicyParams, RpoParams, SftParams, TrainingParams
+from rpo_pipeline.params import ObjectiveParams, PolicyParams, TrainingParams
 from rpo_pipeline.training.checkpoint import Identity
 from rpo_pipeline.training.loop import TrainingSummary, train
 from rpo_pipeline.training.objectives import build_objective
@@ -37,8 +37,8 @@ class TrainingJob(BaseModel):
     """First part of the metrics' names."""
     policy: PolicyParams
     training: TrainingParams
-    rpo: RpoParams | None = None
-    sft: SftParams | None = None
+    objectives: ObjectiveParams | None = None
+    """Settings of each objective; supervised fine-tuning needs none."""
 
     def write(self, rows: pd.DataFrame) -> Path:
         """Put the job and its rows into its workspace.
@@ -50,8 +50,6 @@ class TrainingJob(BaseModel):
             The file of the job.
         """
         learned = rows[rows["split"].isin(["train", "validation"])]
-        if self.sft and self.sft.responses == "top" and self.training.objective == "sft":
-            learned = learned.loc[learned.groupby("prompt_id")["reward"].idxmax()]
         learned.to_parquet(self._rows, index=False)
         file = self.workspace / "job.json"
         file.write_text(self.model_dump_json(indent=2))
@@ -89,7 +87,7 @@ class TrainingJob(BaseModel):
                 "train": [group for group in groups if in_train[group.rows[0]]],
                 "validation": [group for group in groups if not in_train[group.rows[0]]],
             },
-            build_objective(rows, self.training.objective, self.rpo),
+            build_objective(self.training.objective, self.objectives, rows, groups),
             self.training,
             self.workspace,
             area=self.area,
@@ -101,9 +99,15 @@ class TrainingJob(BaseModel):
         return self.workspace / "rows.parquet"
 
     def _identity(self) -> Identity:
-        blocks = {"policy", "training", self.training.objective.replace("qrpo", "rpo")}
-        values: dict[str, Any] = self.model_dump(mode="json", include=blocks)
-        settings = {f"{block}.{key}": v for block in values for key, v in values[block].items()}
+        blocks: dict[str, Any] = {"policy": self.policy, "training": self.training}
+        if self.objectives:
+            name = "rpo" if self.training.objective == "qrpo" else self.training.objective
+            blocks[name] = getattr(self.objectives, name)
+        settings = {
+            f"{name}.{key}": value
+            for name, block in blocks.items()
+            for key, value in block.model_dump(mode="json").items()
+        }
         return Identity(
             settings={key: v for key, v in settings.items() if key not in FREE_SETTINGS},
             inputs={

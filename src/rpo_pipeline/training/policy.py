@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rpo_pipeline.params import PolicyParams, RpoParams, SftParams, TrainingParams
+from rpo_pipeline.params import ObjectiveParams, PolicyParams, RpoParams, TrainingParams
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.launch import launch
 from rpo_pipeline.training.loop import TrainingSummary
@@ -16,6 +16,8 @@ def training_rows(
     reference_logps: pd.DataFrame,
     partition: pd.DataFrame,
     rpo: RpoParams,
+    *,
+    mismatched_logps: pd.DataFrame,
 ) -> pd.DataFrame:
     """Join what training needs, one line per labelled row.
 
@@ -25,19 +27,23 @@ def training_rows(
         reference_logps: Cached log-probabilities of the reference.
         partition: log_z of each prompt.
         rpo: Temperature.
+        mismatched_logps: Of KTO's pairs; empty for other objectives.
 
     Returns:
-        row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats) and
-        target = reward / tau - log_z (nats).
+        row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats), target =
+        reward / tau - log_z (nats), mismatched_prompt_id and mismatched_ref_logps (null without).
     """
+    pairs = mismatched_logps.set_index("row_id").add_prefix("mismatched_")
     rows = (
         feedback[["row_id", "prompt_id", "split", "prompt", "response"]]
         .merge(rewards[["row_id", "reward"]], on="row_id")
         .merge(reference_logps[["row_id", "logps"]], on="row_id")
         .merge(partition[["prompt_id", "log_z"]], on="prompt_id")
+        .join(pairs, on="row_id")
     )
     rows["target"] = rows["reward"] / rpo.tau - rows["log_z"]
-    return rows.rename(columns={"logps": "ref_logps"}).drop(columns="log_z")
+    names = {"logps": "ref_logps", "mismatched_logps": "mismatched_ref_logps"}
+    return rows.rename(columns=names).drop(columns="log_z")
 
 
 def train_policy(
@@ -45,8 +51,7 @@ def train_policy(
     reference: Path,
     *,
     policy: PolicyParams,
-    rpo: RpoParams,
-    sft: SftParams,
+    objectives: ObjectiveParams,
     training: TrainingParams,
     workspace: Path,
 ) -> TrainingSummary:
@@ -56,8 +61,7 @@ def train_policy(
         rows: As ``training_rows`` gives them.
         reference: Directory of the model that training starts from.
         policy: Limits on tokens and precision.
-        rpo: How log-probabilities are reduced.
-        sft: Which responses supervised fine-tuning learns from.
+        objectives: Settings of each objective.
         training: The loop's settings.
         workspace: Gets ``best/`` and ``metrics.jsonl``.
 
@@ -65,10 +69,16 @@ def train_policy(
         How it went.
 
     Raises:
-        TrainingError: If a loss or a gradient is not finite.
+        RpoError: If the objective cannot work with these rows, or a loss is not finite.
     """
+    if training.objective == "sft" and objectives.sft.responses == "top":
+        rows = rows.loc[rows.groupby("prompt_id")["reward"].idxmax()]
     job = TrainingJob(
-        start=reference, workspace=workspace, policy=policy, rpo=rpo, sft=sft, training=training
+        start=reference,
+        workspace=workspace,
+        policy=policy,
+        training=training,
+        objectives=objectives,
     )
     return launch(job.write(rows))
 

@@ -10,7 +10,7 @@ import pandas as pd
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.models.building import build_language_model
 from rpo_pipeline.models.loading import LanguageModel, load_language_model
-from rpo_pipeline.params import PolicyParams, SftParams, TrainingParams
+from rpo_pipeline.params import PolicyParams, TrainingParams
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.launch import launch
 
@@ -93,7 +93,6 @@ def _warm_start(
         area="warm_start",
         policy=policy.model_copy(update={"lora": None}),
         training=training.model_copy(update=settings),
-        sft=SftParams(responses="all"),
     )
     logger.info("warm start: %s", launch(job.write(feedback)))
     return workspace / "best"

@@ -41,6 +41,28 @@ def score_reference(
     )
 
 
+def score_mismatched(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    training: TrainingParams,
+    workspace: Path,
+) -> pd.DataFrame:
+    """Compute the reference's log-probability of responses to another prompt, which KTO needs."""
+    from rpo_pipeline.data.mismatched import mismatched_pairs
+    from rpo_pipeline.data.rows import row_key
+
+    if training.objective != "kto":
+        return pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
+    learned = feedback["split"].isin(["train", "validation"])
+    labelled = feedback["row_id"].isin(rewards["row_id"])
+    pairs = mismatched_pairs(feedback[learned & labelled], training.seed)
+    keyed = pairs.assign(row_id=list(map(row_key, pairs["prompt"], pairs["response"])))
+    scores = score_reference(keyed, reference, policy, training, workspace)
+    return pairs[["row_id", "prompt_id"]].assign(logps=scores["logps"].to_numpy())
+
+
 def estimate_partition(
     feedback: pd.DataFrame, rewards: pd.DataFrame, reference_logps: pd.DataFrame, rpo: RpoParams
 ) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -1,6 +1,6 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import estimate_partition, prepare_reference, score_reference
+from .nodes import estimate_partition, prepare_reference, score_mismatched, score_reference
 
 
 def create_pipeline() -> Pipeline:
@@ -30,6 +30,19 @@ def create_pipeline() -> Pipeline:
                 ],
                 "reference_logps",
                 name="score_reference",
+            ),
+            Node(
+                score_mismatched,
+                [
+                    "feedback@pandas",
+                    "rewards",
+                    "reference",
+                    "params:policy",
+                    "params:training",
+                    "reference_cache",
+                ],
+                "mismatched_logps",
+                name="score_mismatched",
             ),
             Node(
                 estimate_partition,
