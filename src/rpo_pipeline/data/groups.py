@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+PART_PADDING = 64
+"""Tokens that cost about what it takes to call a model once more."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -51,9 +54,25 @@ class GroupBatch:
         """Response tokens of each row, int64, shape ``(R,)``."""
         return self.loss_mask.sum(dim=1)
 
+    def to(self, device: torch.device) -> "GroupBatch":
+        """The same batch on a device."""
+        return replace(self, **{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+    def take(self, rows: Sequence[int]) -> "GroupBatch":
+        """Some rows of the batch, no wider than the longest; all prompts stay."""
+        index = torch.tensor(rows, device=self.rows.device)
+        width = int(self.num_tokens[index].max())
+        return replace(
+            self,
+            response_ids=self.response_ids[index, :width],
+            loss_mask=self.loss_mask[index, :width],
+            prompt_index=self.prompt_index[index],
+            rows=self.rows[index],
+        )
+
 
 def collate(groups: Sequence[Group], pad_token_id: int) -> GroupBatch:
-    """Pad groups to one batch."""
+    """Pad groups to one batch, on the CPU."""
     prompts, prompt_mask = _pad([group.prompt for group in groups], pad_token_id)
     responses, loss_mask = _pad([ids for group in groups for ids in group.responses], pad_token_id)
     sizes = torch.tensor([len(group.responses) for group in groups])
@@ -78,16 +97,40 @@ def tree_tokens(groups: Sequence[Group]) -> int:
     return len(groups) * max(rows)
 
 
-def cached_tokens(groups: Sequence[Group]) -> int:
-    """Padded tokens of each prompt once and of each response."""
+def shared_tokens(groups: Sequence[Group]) -> int:
+    """Padded tokens of each prompt once, and of the responses in parts of like length."""
     prompts = len(groups) * _longest_prompt(groups)
-    return prompts + _num_rows(groups) * _longest_response(groups)
+    lengths = [len(ids) for group in groups for ids in group.responses]
+    return prompts + sum(len(part) * lengths[part[0]] for part in parts_of_like_length(lengths))
+
+
+def parts_of_like_length(lengths: Sequence[int], padding: int = PART_PADDING) -> list[list[int]]:
+    """Cut rows into parts that are computed one after the other, so that little is padded.
+
+    Args:
+        lengths: Tokens of each row.
+        padding: Tokens that may be padded in a part: what another part costs.
+
+    Returns:
+        Positions in ``lengths``, the longest first, each once.
+    """
+    parts: list[list[int]] = []
+    padded = padding
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        padded += lengths[parts[-1][0]] - lengths[row] if parts else 1
+        if padded > padding:
+            parts.append([])
+            padded = 0
+        parts[-1].append(row)
+    return parts
 
 
 def pack(
     groups: Sequence[Group],
     max_tokens: int,
     padded_tokens: Callable[[Sequence[Group]], int] = rowwise_tokens,
+    *,
+    by_prompt: bool = False,
 ) -> Iterator[list[Group]]:
     """Fill micro-batches up to a token budget, longest groups first, so that little is padded.
 
@@ -96,13 +139,15 @@ def pack(
         max_tokens: Budget of one micro-batch. A group over it is split; one row that is over it
             alone still makes a batch.
         padded_tokens: Tokens of a micro-batch, as the forward pass lays it out.
+        by_prompt: The longest prompts come first, where only they are padded to one another.
 
     Yields:
         Lists of groups; together they hold every row once.
     """
     pieces = [piece for group in groups for piece in _split(group, max_tokens, padded_tokens)]
     batch: list[Group] = []
-    for piece in sorted(pieces, key=lambda piece: padded_tokens([piece]), reverse=True):
+    order = (lambda piece: len(piece.prompt)) if by_prompt else lambda piece: padded_tokens([piece])
+    for piece in sorted(pieces, key=order, reverse=True):
         if batch and padded_tokens([*batch, piece]) > max_tokens:
             yield batch
             batch = []
