@@ -20,12 +20,12 @@ def reference(tmp_path):
 
 @pytest.fixture
 def joined(rows, reference):
-    """Training rows as the pipeline joins them: log_z is 0.25 everywhere."""
+    """Training rows as the pipeline joins them: tau is 0.5 and log_z 0.25 everywhere."""
     scores = score_table(load_language_model(reference), rows, policy(), micro_batch_tokens=500)
     rewards = rows[["row_id"]].assign(reward=[0.1, -0.9, 0.8, 0.2, -0.3, 0.6])
     feedback = rows.assign(split=rows["prompt_id"].map({"p2": "validation"}).fillna("train"))
-    partition = rows[["prompt_id"]].drop_duplicates().assign(log_z=0.25)
-    return training_rows(feedback, rewards, scores, partition, RPO)
+    targets = rows[["row_id"]].assign(target=rewards["reward"] / 0.5 - 0.25)
+    return training_rows(feedback, rewards, scores, targets)
 
 
 def learn(joined, reference, tmp_path, objective, responses="top", **settings):
@@ -50,7 +50,7 @@ def gains(joined, reference, tmp_path):
     return after - before
 
 
-def test_the_target_is_the_reward_over_tau_minus_log_z(joined):
+def test_each_row_keeps_its_own_target(joined):
     assert joined.set_index("row_id")["target"]["r2"] == pytest.approx(0.8 / 0.5 - 0.25)
 
 

@@ -18,8 +18,7 @@ def training_rows(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
-    partition: pd.DataFrame,
-    rpo: RpoParams,
+    targets: pd.DataFrame,
 ) -> pd.DataFrame:
     """Join what training needs, one line per labelled row.
 
@@ -27,21 +26,19 @@ def training_rows(
         feedback: The feedback table.
         rewards: Of the labelled rows.
         reference_logps: Cached log-probabilities of the reference.
-        partition: log_z of each prompt.
-        rpo: Temperature.
+        targets: ``reward / tau - log_z`` of each row, in nats.
 
     Returns:
         row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats) and
-        target = reward / tau - log_z (nats).
+        target (nats).
     """
     rows = (
         feedback[["row_id", "prompt_id", "split", "prompt", "response"]]
         .merge(rewards[["row_id", "reward"]], on="row_id")
         .merge(reference_logps[["row_id", "logps"]], on="row_id")
-        .merge(partition[["prompt_id", "log_z"]], on="prompt_id")
+        .merge(targets[["row_id", "target"]], on="row_id")
     )
-    rows["target"] = rows["reward"] / rpo.tau - rows["log_z"]
-    return rows.rename(columns={"logps": "ref_logps"}).drop(columns="log_z")
+    return rows.rename(columns={"logps": "ref_logps"})
 
 
 def train_policy(

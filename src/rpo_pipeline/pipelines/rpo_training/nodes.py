@@ -12,13 +12,12 @@ def join_training_rows(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
-    partition: pd.DataFrame,
-    rpo: RpoParams,
+    targets: pd.DataFrame,
 ) -> pd.DataFrame:
     """Put target and reference log-probability beside every labelled row."""
     from rpo_pipeline.training.policy import training_rows
 
-    return training_rows(feedback, rewards, reference_logps, partition, rpo)
+    return training_rows(feedback, rewards, reference_logps, targets)
 
 
 def train_policy(

@@ -9,7 +9,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 join_training_rows,
-                ["feedback@pandas", "rewards", "reference_logps", "partition", "params:rpo"],
+                ["feedback@pandas", "rewards", "reference_logps", "targets"],
                 "training_rows",
                 name="join_training_rows",
             ),
