@@ -5,7 +5,7 @@ any node runs, so a typo or a value out of bounds stops a run at once.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
@@ -242,8 +242,8 @@ class RpoParams(Params):
     def _prior_has_a_meaning(self) -> Self:
         if self.prior_strength and self.estimator == "reference_weighted":
             raise ValueError(
-                "rpo.prior_strength is for monte_carlo and self_normalized: reference_weighted is "
-                "not normalised, so there is no level to borrow (set rpo.prior_strength: 0)"
+                "rpo.prior_strength is for normalised estimators, and reference_weighted is not "
+                "one: there is no level to borrow (set rpo.prior_strength: 0)"
             )
         return self
 
@@ -449,9 +449,33 @@ def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
                 blocks[name] = block.model_validate(parameters[name])
             except ValidationError as err:
                 problems += [_explain(name, block, detail) for detail in err.errors()]
+    problems += _contradictions(blocks)
     if problems:
         raise _cannot_work("the parameters", problems)
     return blocks
+
+
+def _contradictions(blocks: Mapping[str, Params]) -> Iterator[str]:
+    """What blocks, each right alone, say against one another."""
+    rpo, training, labeling = (blocks.get(name) for name in ("rpo", "training", "labeling"))
+    if not isinstance(rpo, RpoParams) or not isinstance(training, TrainingParams):
+        return
+    if rpo.estimator == "quantile" and training.objective != "qrpo":
+        yield (
+            "rpo.estimator: `quantile` goes with training.objective `qrpo` only, which takes it by "
+            f"itself, got training.objective {training.objective!r} (conf/*/parameters_rpo.yml, or "
+            "--params training.objective=qrpo)"
+        )
+    samples = rpo.estimator in ("reference_samples", "quantile") or training.objective == "qrpo"
+    if not samples or not isinstance(labeling, LabelingParams):
+        return
+    if not any(labeler.scores_new_text for labeler in labeling.labelers):
+        qrpo = training.objective == "qrpo"
+        cause = "training.objective `qrpo`" if qrpo else f"rpo.estimator `{rpo.estimator}`"
+        yield (
+            f"labeling.labelers: {cause} samples responses that nobody rated, and `column` cannot "
+            "score new text; add a labeler such as `rules` (conf/*/parameters_labeling.yml)"
+        )
 
 
 def validate_tracking(raw: Mapping[str, Any]) -> TrackingParams:

@@ -26,7 +26,7 @@ def batch():
 def test_policy_and_value_head_together_find_the_optimal_policy_and_log_z(batch):
     """Three responses are all that a prompt can get here, and the reference is uniform on them."""
     logits, head = torch.zeros(2, 3, requires_grad=True), ValueHead(3)
-    objective = DroObjective(UNIFORM, SCALED_REWARDS, per_token=False)
+    objective = DroObjective(UNIFORM, SCALED_REWARDS, per_token=False, value_learning_rate=0.1)
     optimizer = torch.optim.Adam([logits, *head.parameters()], lr=0.05)
     for _ in range(800):
         optimizer.zero_grad()
@@ -56,7 +56,7 @@ def test_the_value_head_starts_at_zero_and_learns_all_the_same():
 def test_with_its_value_at_log_z_dro_is_rpo(batch, per_token):
     logps, log_z = torch.tensor([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), torch.tensor([0.5, -0.25])
     values = log_z[batch.prompt_index]
-    dro = DroObjective(UNIFORM, SCALED_REWARDS, per_token)
+    dro = DroObjective(UNIFORM, SCALED_REWARDS, per_token, value_learning_rate=0.1)
     rpo = RpoObjective(UNIFORM, SCALED_REWARDS - values, per_token)
     scores = RowScores(logps, values)
     losses, metrics = dro.row_losses(scores, batch)
@@ -65,4 +65,4 @@ def test_with_its_value_at_log_z_dro_is_rpo(batch, per_token):
     torch.testing.assert_close(metrics.pop("value"), values)
     torch.testing.assert_close(metrics, expected_metrics)
     assert dro.denominator([Group([1], [[1], [2]], [0, 1])]) == 2
-    assert (dro.needs_values, rpo.needs_values) == (True, False)
+    assert (dro.value_learning_rate, rpo.value_learning_rate) == (0.1, None)

@@ -24,18 +24,16 @@ def reference(tmp_path):
 
 @pytest.fixture
 def joined(rows, reference):
-    """Training rows as the pipeline joins them: log_z is 0.25 everywhere."""
+    """Training rows as the pipeline joins them: tau is 0.5 and log_z 0.25 everywhere."""
     model = load_language_model(reference)
     scores = score_table(model, rows, policy(), micro_batch_tokens=500)
     pairs = mismatched_pairs(rows, seed=0)
     logps = score_table(model, pairs, policy(), micro_batch_tokens=500)["logps"]
     rewards = rows[["row_id"]].assign(reward=[0.1, -0.9, 0.8, 0.2, -0.3, 0.6])
     feedback = rows.assign(split=rows["prompt_id"].map({"p2": "validation"}).fillna("train"))
-    partition = rows[["prompt_id"]].drop_duplicates().assign(log_z=0.25)
+    targets = rows[["row_id"]].assign(target=rewards["reward"] / 0.5 - 0.25)
     mismatched_logps = pairs[["row_id", "prompt_id"]].assign(logps=logps)
-    return training_rows(
-        feedback, rewards, scores, partition, RPO, mismatched_logps=mismatched_logps
-    )
+    return training_rows(feedback, rewards, scores, targets, mismatched_logps)
 
 
 def learn(joined, reference, tmp_path, objective, responses="top", lora=None, **settings):
@@ -61,11 +59,11 @@ def gains(joined, reference, tmp_path):
     return after - before
 
 
-def test_the_target_is_the_reward_over_tau_minus_log_z(joined):
+def test_each_row_keeps_its_own_target(joined):
     assert joined.set_index("row_id")["target"]["r2"] == pytest.approx(0.8 / 0.5 - 0.25)
 
 
-@pytest.mark.parametrize("objective", ["rpo", "qrpo", "kto"])
+@pytest.mark.parametrize("objective", ["rpo", "qrpo", "dro", "kto"])
 def test_what_was_rewarded_is_raised_over_what_was_not(joined, reference, tmp_path, objective):
     settings = {"num_epochs": 30, "learning_rate": 3e-3, "validation_every": 99}
     learn(joined, reference, tmp_path, objective, **settings)
@@ -165,9 +163,8 @@ def test_other_objectives_need_no_pairs(joined, rows, reference, tmp_path):
         rows.assign(split="train"),
         joined[["row_id", "reward"]],
         joined[["row_id", "ref_logps"]].rename(columns={"ref_logps": "logps"}),
-        joined[["prompt_id"]].drop_duplicates().assign(log_z=0.25),
-        RPO,
-        mismatched_logps=pd.DataFrame(columns=columns),
+        joined[["row_id", "target"]],
+        pd.DataFrame(columns=columns),
     )
     assert bare["mismatched_ref_logps"].isna().all()
     learn(bare, reference, tmp_path, "rpo", num_epochs=1)

@@ -67,7 +67,7 @@ def sample_responses(
     # Neighbours of one length share a batch, and a repeated prompt is not padded at all.
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     sampled: dict[int, SampledResponse] = {}
-    with tqdm(total=len(prompts), desc="sampling", unit="row", disable=None) as bar:
+    with tqdm(total=len(prompts), desc="sampling", unit="row", disable=None, leave=None) as bar:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             noise = LogitsProcessorList()

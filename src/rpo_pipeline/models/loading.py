@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -117,7 +117,7 @@ def load_language_model(
         ) from err
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {str(name_or_path)!r} has no end-of-sequence token")
-    model.to(device=default_device())
+    nn.Module.to(model, default_device())  # transformers' own wrapper of it is untyped
     language_model = as_language_model(model, tokenizer, dtype=dtype)
     return replace(language_model, prefix_sharing=prefix_sharing)
 

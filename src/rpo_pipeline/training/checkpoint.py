@@ -91,9 +91,8 @@ class Checkpoints:
     def save(self, progress: Progress) -> None:
         """Write a checkpoint, complete or not at all, and remove the oldest."""
         trainee = self._trainee
-        weights: dict[str, Any]
-        moments: dict[str, Any]
-        weights, moments = get_state_dict(trainee.scorer, trainee.optimizer, options=OPTIONS)
+        states: Any = get_state_dict(trainee.scorer, trainee.optimizer, options=OPTIONS)
+        weights, moments = states
         if trainee.accelerator.is_main_process:
             target = self._folder / f"step-{progress.step:08d}"
             prepared = temporary_sibling(target)
@@ -132,14 +131,13 @@ class Checkpoints:
             return Progress()
         tensors = load_file(complete[-1] / TENSORS)
         trainee = self._trainee
+        weights: Any = _under(tensors, "weights/")
+        moments: Any = _nested(_under(tensors, "moments/"))
         set_state_dict(
             trainee.scorer,
             trainee.optimizer,
-            model_state_dict={**_under(tensors, "weights/")},
-            optim_state_dict={
-                "state": {**_nested(_under(tensors, "moments/"))},
-                "param_groups": state["param_groups"],
-            },
+            model_state_dict=weights,
+            optim_state_dict={"state": moments, "param_groups": state["param_groups"]},
             options=LOADING,
         )
         self._schedule.load_state_dict(state["schedule"])

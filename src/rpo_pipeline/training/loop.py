@@ -146,11 +146,9 @@ def prepare(
     if settings.gradient_checkpointing:
         language_model.model.activation_checkpointing_enable({"use_reentrant": False})
         language_model.model.train()  # it is off in evaluation mode; every dropout is 0
-    scorer = Scorer(language_model)
+    scorer = Scorer(language_model, with_values=objective.value_learning_rate is not None)
     optimizer = torch.optim.AdamW(
-        [parameter for parameter in scorer.parameters() if parameter.requires_grad],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
+        _parameter_groups(scorer, objective, settings), weight_decay=settings.weight_decay
     )
     scorer, prepared = accelerator.prepare(scorer, optimizer)
     optimizer = prepared.optimizer  # what accelerate adds is for loops that leave splitting to it
@@ -170,6 +168,17 @@ def prepare(
         max_grad_norm=settings.max_grad_norm,
     )
     return trainee, schedule
+
+
+def _parameter_groups(
+    scorer: Scorer, objective: Objective, settings: TrainingParams
+) -> list[dict[str, Any]]:
+    policy = [p for p in scorer.get_submodule(POLICY).parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": policy, "lr": settings.learning_rate}]
+    if scorer.value_head is not None:
+        head = list(scorer.value_head.parameters())
+        groups.append({"params": head, "lr": objective.value_learning_rate})
+    return groups
 
 
 def _batches(groups: Sequence[Group], settings: TrainingParams) -> Iterator[list[Group]]:

@@ -21,6 +21,7 @@ from rpo_pipeline.core.objectives import (
 )
 from rpo_pipeline.data.groups import Group, GroupBatch
 from rpo_pipeline.errors import ConfigError, DataError
+from rpo_pipeline.models.loading import default_device
 from rpo_pipeline.params import KtoParams, ObjectiveParams
 
 
@@ -235,7 +236,7 @@ def _kto_objective(
     partners = dict(zip(rows["prompt_id"], rows["mismatched_prompt_id"], strict=True))
     return KtoObjective(
         ref_logps=_tensor(rows["ref_logps"]),
-        desirable=torch.from_numpy((rows["reward"] > train_rewards.mean()).to_numpy(copy=True)),
+        desirable=_tensor(rows["reward"]) > float(train_rewards.mean()),
         partner_prompts={prompt_id: prompts[partner] for prompt_id, partner in partners.items()},
         mismatched_ref_logps=_tensor(rows["mismatched_ref_logps"]),
         settings=settings,
@@ -243,4 +244,4 @@ def _kto_objective(
 
 
 def _tensor(column: pd.Series) -> Tensor:
-    return torch.from_numpy(column.to_numpy(np.float32, copy=True))
+    return torch.from_numpy(column.to_numpy(np.float32, copy=True)).to(default_device())

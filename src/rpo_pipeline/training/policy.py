@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rpo_pipeline.params import ObjectiveParams, PolicyParams, RpoParams, TrainingParams
+from rpo_pipeline.params import ObjectiveParams, PolicyParams, TrainingParams
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.launch import launch
 from rpo_pipeline.training.loop import TrainingSummary
@@ -14,9 +14,7 @@ def training_rows(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
-    partition: pd.DataFrame,
-    rpo: RpoParams,
-    *,
+    targets: pd.DataFrame,
     mismatched_logps: pd.DataFrame,
 ) -> pd.DataFrame:
     """Join what training needs, one line per labelled row.
@@ -25,25 +23,23 @@ def training_rows(
         feedback: The feedback table.
         rewards: Of the labelled rows.
         reference_logps: Cached log-probabilities of the reference.
-        partition: log_z of each prompt.
-        rpo: Temperature.
+        targets: ``reward / tau - log_z`` of each row, in nats.
         mismatched_logps: Of KTO's pairs; empty for other objectives.
 
     Returns:
-        row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats), target =
-        reward / tau - log_z (nats), mismatched_prompt_id and mismatched_ref_logps (null without).
+        row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats), target
+        (nats), mismatched_prompt_id and mismatched_ref_logps (null without).
     """
     pairs = mismatched_logps.set_index("row_id").add_prefix("mismatched_")
     rows = (
         feedback[["row_id", "prompt_id", "split", "prompt", "response"]]
         .merge(rewards[["row_id", "reward"]], on="row_id")
         .merge(reference_logps[["row_id", "logps"]], on="row_id")
-        .merge(partition[["prompt_id", "log_z"]], on="prompt_id")
+        .merge(targets[["row_id", "target"]], on="row_id")
         .join(pairs, on="row_id")
     )
-    rows["target"] = rows["reward"] / rpo.tau - rows["log_z"]
     names = {"logps": "ref_logps", "mismatched_logps": "mismatched_ref_logps"}
-    return rows.rename(columns=names).drop(columns="log_z")
+    return rows.rename(columns=names)
 
 
 def train_policy(

@@ -5,8 +5,9 @@ from torch import nn
 from rpo_pipeline.data.groups import GroupBatch
 from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.models.routes import Route
-from rpo_pipeline.models.scoring import group_logps
+from rpo_pipeline.models.scoring import group_logps, group_scores
 from rpo_pipeline.training.objectives import RowScores
+from rpo_pipeline.training.value_head import ValueHead
 
 POLICY = "policy"
 
@@ -16,14 +17,22 @@ class Scorer(nn.Module):
 
     Args:
         language_model: The policy.
+        with_values: Add a value head, which reads the policy's states of the prompts.
     """
 
-    def __init__(self, language_model: LanguageModel) -> None:
+    def __init__(self, language_model: LanguageModel, *, with_values: bool) -> None:
         super().__init__()
+        model = language_model.model
         self._language_model = language_model
-        self.add_module(POLICY, language_model.model)
-        self._no_split_modules = language_model.model._no_split_modules  # accelerate shards by it
+        self._no_split_modules = model._no_split_modules  # accelerate shards by it
+        self.add_module(POLICY, model)
+        self.value_head = (
+            ValueHead(model.config.hidden_size).to(model.device) if with_values else None
+        )
 
     def forward(self, batch: GroupBatch, route: Route) -> RowScores:
-        """Log-probabilities of the rows of a batch."""
-        return RowScores(logps=group_logps(self._language_model, batch, route))
+        """Log-probabilities of the rows of a batch, and values of their prompts if asked for."""
+        if self.value_head is None:
+            return RowScores(logps=group_logps(self._language_model, batch, route))
+        logps, prompt_states = group_scores(self._language_model, batch, route)
+        return RowScores(logps, values=self.value_head(prompt_states)[batch.prompt_index])

@@ -49,7 +49,11 @@ def optimizer_step(trainee: Trainee, groups: Sequence[Group]) -> dict[str, float
         TrainingError: If the loss or the gradient is not finite; the weights are untouched then.
     """
     metrics = _accumulate(trainee, groups, train=True)
-    norm = trainee.accelerator.clip_grad_norm_(trainee.scorer.parameters(), trainee.max_grad_norm)
+    # The policy comes first; a value head is clipped by itself, or it would shrink its gradients.
+    norm, *_ = [
+        trainee.accelerator.clip_grad_norm_(group["params"], trainee.max_grad_norm)
+        for group in trainee.optimizer.param_groups
+    ]
     metrics["grad_norm"] = float(norm)
     if not (torch.isfinite(norm) and torch.isfinite(torch.tensor(metrics["loss"]))):
         raise TrainingError(

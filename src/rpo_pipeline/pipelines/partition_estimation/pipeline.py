@@ -1,10 +1,16 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import estimate_partition, prepare_reference, score_mismatched, score_reference
+from .nodes import (
+    estimate_partition,
+    prepare_reference,
+    sample_reference,
+    score_mismatched,
+    score_reference,
+)
 
 
 def create_pipeline() -> Pipeline:
-    """The frozen reference, its log-probabilities, and log_z of every prompt."""
+    """The frozen reference, its log-probabilities, log_z of each prompt, the target of each row."""
     return Pipeline(
         [
             Node(
@@ -45,9 +51,34 @@ def create_pipeline() -> Pipeline:
                 name="score_mismatched",
             ),
             Node(
+                sample_reference,
+                [
+                    "feedback@pandas",
+                    "rewards",
+                    "normaliser",
+                    "reference",
+                    "params:policy",
+                    "params:labeling",
+                    "params:rpo",
+                    "params:qrpo",
+                    "params:training",
+                    "reference_cache",
+                ],
+                "reference_samples",
+                name="sample_reference",
+            ),
+            Node(
                 estimate_partition,
-                ["feedback@pandas", "rewards", "reference_logps", "params:rpo"],
-                ["partition", "partition_health"],
+                [
+                    "feedback@pandas",
+                    "rewards",
+                    "reference_logps",
+                    "reference_samples",
+                    "params:rpo",
+                    "params:qrpo",
+                    "params:training",
+                ],
+                ["partition", "targets", "partition_health"],
                 name="estimate_partition",
             ),
         ]

@@ -20,16 +20,13 @@ def join_training_rows(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
-    partition: pd.DataFrame,
+    targets: pd.DataFrame,
     mismatched_logps: pd.DataFrame,
-    rpo: RpoParams,
 ) -> pd.DataFrame:
     """Put target and reference log-probability beside every labelled row."""
     from rpo_pipeline.training.policy import training_rows
 
-    return training_rows(
-        feedback, rewards, reference_logps, partition, rpo, mismatched_logps=mismatched_logps
-    )
+    return training_rows(feedback, rewards, reference_logps, targets, mismatched_logps)
 
 
 def train_policy(

@@ -9,14 +9,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 join_training_rows,
-                [
-                    "feedback@pandas",
-                    "rewards",
-                    "reference_logps",
-                    "partition",
-                    "mismatched_logps",
-                    "params:rpo",
-                ],
+                ["feedback@pandas", "rewards", "reference_logps", "targets", "mismatched_logps"],
                 "training_rows",
                 name="join_training_rows",
             ),
