@@ -152,8 +152,9 @@ class LoraParams(Params):
     """Rank of each adapter; more can learn more, and costs more."""
     alpha: float = Field(gt=0)
     """Scale of the adapters: their product is multiplied by ``alpha / r``."""
-    target_modules: Literal["all-linear"] | list[str]
-    """Names of the layers that get one; ``all-linear``: every linear layer but the head."""
+    target_modules: str | list[str]
+    """Layers that get one: ``all-linear`` for every linear layer but the head, a list of names, or
+    a regular expression for whole names, such as the upper layers'."""
 
 
 class PolicyParams(Params):
@@ -283,12 +284,13 @@ class QrpoParams(Params):
 
 
 class ObjectiveParams(Params):
-    """The blocks of the objectives together, as training takes them."""
+    """The blocks that an objective needs, as training takes them."""
 
     rpo: RpoParams
-    sft: SftParams
-    kto: KtoParams
-    dro: DroParams
+    """How log-probabilities are reduced, also for other objectives than ``rpo``."""
+    sft: SftParams | None = None
+    kto: KtoParams | None = None
+    dro: DroParams | None = None
 
 
 class TrainingParams(Params):

@@ -7,6 +7,7 @@ the softmax exactly (Gumbel-max trick); two models given the same seed meet the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
@@ -39,6 +40,12 @@ class GumbelNoise(LogitsProcessor):
         ).clamp_(min=torch.finfo(torch.float32).tiny)
         gumbel = -torch.log(-torch.log(uniform)).to(scores.device)
         return scores.float() / self._temperature + gumbel
+
+
+def row_seed(*parts: object) -> int:
+    """Seed of a row's noise from what names it, such as run seed, prompt_id and sample."""
+    text = "/".join(map(str, parts))
+    return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())
 
 
 def sample_responses(

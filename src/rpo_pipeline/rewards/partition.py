@@ -24,11 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 def partition_settings(rpo: RpoParams, qrpo: QrpoParams, training: TrainingParams) -> RpoParams:
-    """How log_z is estimated: as ``rpo`` says, but by ``quantile`` for the objective ``qrpo``."""
-    if training.objective != "qrpo":
-        return rpo
-    quantile = {"estimator": "quantile", "tau": qrpo.tau, "prior_strength": 0.0}
-    return rpo.model_copy(update=quantile)
+    """How log_z is estimated: as ``rpo`` says, but by ``quantile`` for the objective ``qrpo``.
+
+    Objectives that do not use log_z still report its health; a tau to be chosen is then the middle
+    of the grid, since only a training by ``rpo`` could choose.
+    """
+    if training.objective == "qrpo":
+        quantile = {"estimator": "quantile", "tau": qrpo.tau, "prior_strength": 0.0}
+        return rpo.model_copy(update=quantile)
+    if training.objective != "rpo" and rpo.tau == "auto":
+        return rpo.model_copy(update={"tau": sorted(rpo.tau_grid)[len(rpo.tau_grid) // 2]})
+    return rpo
 
 
 def partition_rows(

@@ -203,8 +203,10 @@ def build_objective(
     per_token = settings.rpo.logp_reduction == "mean"
     match name:
         case "kto":
+            assert settings.kto is not None
             return _kto_objective(settings.kto, rows, groups)
         case "dro":
+            assert settings.dro is not None
             scaled_rewards = _tensor(rows["reward"] / settings.dro.tau)
             return DroObjective(
                 _tensor(rows["ref_logps"]),

@@ -15,7 +15,7 @@ def training_rows(
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
     targets: pd.DataFrame,
-    mismatched_logps: pd.DataFrame,
+    mismatched_logps: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Join what training needs, one line per labelled row.
 
@@ -24,12 +24,14 @@ def training_rows(
         rewards: Of the labelled rows.
         reference_logps: Cached log-probabilities of the reference.
         targets: ``reward / tau - log_z`` of each row, in nats.
-        mismatched_logps: Of KTO's pairs; empty for other objectives.
+        mismatched_logps: Of KTO's pairs; none, or empty, for other objectives.
 
     Returns:
         row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats), target
         (nats), mismatched_prompt_id and mismatched_ref_logps (null without).
     """
+    if mismatched_logps is None:
+        mismatched_logps = pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
     pairs = mismatched_logps.set_index("row_id").add_prefix("mismatched_")
     rows = (
         feedback[["row_id", "prompt_id", "split", "prompt", "response"]]
@@ -67,7 +69,7 @@ def train_policy(
     Raises:
         RpoError: If the objective cannot work with these rows, or a loss is not finite.
     """
-    if training.objective == "sft" and objectives.sft.responses == "top":
+    if training.objective == "sft" and objectives.sft and objectives.sft.responses == "top":
         rows = rows.loc[rows.groupby("prompt_id")["reward"].idxmax()]
     job = TrainingJob(
         start=reference,

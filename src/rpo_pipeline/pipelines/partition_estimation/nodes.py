@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import (
+    EvaluationParams,
     LabelingParams,
     PolicyParams,
     QrpoParams,
@@ -97,11 +97,50 @@ def sample_reference(
     )
 
 
+def choose_tau(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference_logps: pd.DataFrame,
+    reference_samples: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    rpo: RpoParams,
+    qrpo: QrpoParams,
+    training: TrainingParams,
+    evaluation: EvaluationParams,
+    workspace: Path,
+) -> dict[str, Any]:
+    """Give tau as it is set, or choose it by short trainings."""
+    from rpo_pipeline.rewards.partition import partition_rows, partition_settings
+    from rpo_pipeline.training import temperature
+    from rpo_pipeline.training.policy import training_rows
+
+    settings = partition_settings(rpo, qrpo, training)
+    if settings.tau != "auto":
+        return {"tau": settings.tau, "candidates": []}
+
+    def rows_at(tau: float) -> pd.DataFrame:
+        rows = _labelled(feedback, rewards, reference_logps)
+        _, targets, _ = partition_rows(rows, reference_samples, settings, tau=tau)
+        return training_rows(feedback, rewards, reference_logps, targets)
+
+    return temperature.choose_tau(
+        rows_at,
+        reference,
+        policy=policy,
+        rpo=rpo,
+        training=training,
+        evaluation=evaluation,
+        workspace=workspace,
+    )
+
+
 def estimate_partition(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
     reference_samples: pd.DataFrame,
+    chosen_tau: dict[str, Any],
     rpo: RpoParams,
     qrpo: QrpoParams,
     training: TrainingParams,
@@ -109,9 +148,16 @@ def estimate_partition(
     """Estimate log_z of every prompt that has a labelled row, and the target of each row."""
     from rpo_pipeline.rewards.partition import partition_rows, partition_settings
 
-    settings = partition_settings(rpo, qrpo, training)
-    if settings.tau == "auto":
-        raise ConfigError("rpo.tau: `auto` cannot be used here; give a number")
-    rows = feedback[["row_id", "prompt_id", "split", "behaviour_logps"]].merge(rewards, on="row_id")
-    rows = rows.merge(reference_logps, on="row_id")
-    return partition_rows(rows, reference_samples, settings, tau=settings.tau)
+    return partition_rows(
+        _labelled(feedback, rewards, reference_logps),
+        reference_samples,
+        partition_settings(rpo, qrpo, training),
+        tau=chosen_tau["tau"],
+    )
+
+
+def _labelled(
+    feedback: pd.DataFrame, rewards: pd.DataFrame, reference_logps: pd.DataFrame
+) -> pd.DataFrame:
+    rows = feedback[["row_id", "prompt_id", "split", "behaviour_logps"]]
+    return rows.merge(rewards, on="row_id").merge(reference_logps, on="row_id")

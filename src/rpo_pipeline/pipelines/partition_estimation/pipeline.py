@@ -1,6 +1,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import (
+    choose_tau,
     estimate_partition,
     prepare_reference,
     sample_reference,
@@ -68,12 +69,31 @@ def create_pipeline() -> Pipeline:
                 name="sample_reference",
             ),
             Node(
+                choose_tau,
+                [
+                    "feedback@pandas",
+                    "rewards",
+                    "reference_logps",
+                    "reference_samples",
+                    "reference",
+                    "params:policy",
+                    "params:rpo",
+                    "params:qrpo",
+                    "params:training",
+                    "params:evaluation",
+                    "tau_workspace",
+                ],
+                "chosen_tau",
+                name="choose_tau",
+            ),
+            Node(
                 estimate_partition,
                 [
                     "feedback@pandas",
                     "rewards",
                     "reference_logps",
                     "reference_samples",
+                    "chosen_tau",
                     "params:rpo",
                     "params:qrpo",
                     "params:training",
