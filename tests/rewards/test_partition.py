@@ -85,6 +85,12 @@ def test_samples_replace_what_was_logged_of_their_prompts_and_of_no_other(labell
     assert not warns_of(health, "teaches nothing")
 
 
+def test_a_log_of_which_no_prompt_is_sampled_for_is_estimated_as_by_monte_carlo(labelled):
+    table, _, health = estimate(labelled, estimator="reference_samples")
+    pd.testing.assert_frame_equal(table, estimate(labelled)[0])
+    assert health["num_sampled_prompts"] == 0
+
+
 def test_the_prior_of_reference_samples_is_fitted_on_the_rows_that_it_uses(labelled, samples):
     more = estimate(labelled, samples, estimator="reference_samples", prior_strength=2.0)[0]
     lone = labelled[labelled["prompt_id"].isin(["p0", "p1"])].assign(reward=99.0)
