@@ -2,7 +2,6 @@ from kedro.pipeline import Node, Pipeline
 
 from .nodes import estimate_partition, prepare_reference, sample_reference, score_reference
 
-
 FEEDBACK, POLICY, TRAINING = "feedback@pandas", "params:policy", "params:training"
 ESTIMATION = ["params:rpo", "params:qrpo", TRAINING]
 
