@@ -243,8 +243,8 @@ class RpoParams(Params):
     def _prior_has_a_meaning(self) -> Self:
         if self.prior_strength and self.estimator == "reference_weighted":
             raise ValueError(
-                "rpo.prior_strength is for normalised estimators, and reference_weighted is not "
-                "one: there is no level to borrow (set rpo.prior_strength: 0)"
+                "rpo.prior_strength is for normalised estimators: reference_weighted is not one, "
+                "so there is no level to borrow (set rpo.prior_strength: 0)"
             )
         return self
 

@@ -1,66 +1,107 @@
-"""KTO's mismatched pairs as the pipeline scores them."""
+"""What a changed parameter costs: partition estimation as Kedro calls it."""
 
 import pandas as pd
 import pytest
 
-from rpo_pipeline.models.loading import load_language_model
-from rpo_pipeline.models.scoring import score_table
-from rpo_pipeline.pipelines.partition_estimation.nodes import score_mismatched
+from rpo_pipeline.pipelines.partition_estimation import nodes
 from tests.conftest import block, build_small
 from tests.training.test_reference import policy
 
-
-@pytest.fixture
-def feedback(rows):
-    splits = {"p0": "train", "p1": "validation", "p2": "train"}
-    test = rows[:1].assign(row_id="t", prompt_id="p3", prompt="Not to be seen.")
-    return pd.concat([rows, test]).assign(split=lambda table: table["prompt_id"].map(splits))
+NORMALISER = {"kind": "none", "mean": 0.0, "std": 1.0}
 
 
 @pytest.fixture
-def reference(tmp_path):
+def project(rows, tmp_path):
+    """Feedback, its rewards, the reference, and a cache."""
     build_small("llama").save(tmp_path / "reference")
-    return tmp_path / "reference"
+    feedback = rows.assign(split="train", behaviour_logps=None)
+    rewards = rows[["row_id"]].assign(reward=[0.1, -0.9, 0.8, 0.2, -0.3, 0.6], labeler="rules")
+    return feedback, rewards, tmp_path / "reference", tmp_path / "cache"
 
 
-def score(feedback, reference, tmp_path, objective="kto"):
-    (tmp_path / "cache").mkdir(exist_ok=True)
-    rewards = feedback[feedback["row_id"] != "r4"][["row_id"]].assign(reward=1.0)
-    training = block("training", objective=objective)
-    return score_mismatched(feedback, rewards, reference, policy(), training, tmp_path / "cache")
+def score(project, training=None, **changes):
+    feedback, _, reference, cache = project
+    settings = policy(**changes), block("training", **(training or {}))
+    return nodes.score_reference(feedback, reference, *settings, cache)
 
 
-def stored(tmp_path):
-    return sorted((tmp_path / "cache").rglob("*.parquet"))
-
-
-def test_labelled_rows_of_train_and_validation_are_scored_after_another_prompt(
-    feedback, reference, tmp_path
-):
-    mismatched = score(feedback, reference, tmp_path)
-    rows = feedback.set_index("row_id")
-    assert mismatched["row_id"].tolist() == ["r0", "r1", "r2", "r3", "r5"]
-    prompts = feedback.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
-    pairs = mismatched.assign(
-        prompt=mismatched["prompt_id"].map(prompts).to_numpy(),
-        response=rows["response"][mismatched["row_id"]].to_numpy(),
+def sample(project, objective="rpo", **rpo):
+    feedback, rewards, reference, cache = project
+    few = {"num_samples": 2, "below_responses": 2}
+    return nodes.sample_reference(
+        feedback,
+        rewards,
+        NORMALISER,
+        reference,
+        policy(max_response_tokens=8),
+        block("labeling"),
+        block("rpo", reference_samples=few, **rpo),
+        block("qrpo"),
+        block("training", objective=objective),
+        cache,
     )
-    assert (mismatched["prompt_id"].to_numpy() != rows["prompt_id"][pairs["row_id"]]).all()
-    assert set(pairs["prompt_id"]) == {"p0", "p1", "p2"}
-    model = load_language_model(reference)
-    expected = score_table(model, pairs, policy(), micro_batch_tokens=500)
-    assert mismatched["logps"].tolist() == pytest.approx(expected["logps"].tolist(), rel=1e-5)
 
 
-def test_a_second_run_scores_nothing_and_gives_the_same(feedback, reference, tmp_path):
-    first = score(feedback, reference, tmp_path)
-    shards = stored(tmp_path)
-    pd.testing.assert_frame_equal(score(feedback, reference, tmp_path), first)
-    assert stored(tmp_path) == shards
+def estimate(project, logps, samples, objective="rpo", **rpo):
+    feedback, rewards, *_ = project
+    settings = block("rpo", **rpo), block("qrpo", tau=0.3), block("training", objective=objective)
+    chosen = nodes.choose_tau(
+        *(feedback, rewards, logps, samples, project[2], policy()),
+        *settings,
+        block("evaluation"),
+        project[3],
+    )
+    return nodes.estimate_partition(feedback, rewards, logps, samples, chosen, *settings)
 
 
-def test_no_other_objective_pays_for_them(feedback, reference, tmp_path):
-    table = score(feedback, reference, tmp_path, objective="rpo")
-    assert table.columns.tolist() == ["row_id", "prompt_id", "logps"]
-    assert table.empty
-    assert not stored(tmp_path)
+def num_stored(project):
+    return sum(len(pd.read_parquet(file)) for file in project[3].glob("*/*/*.parquet"))
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1.0}, {"seed": 7, "objective": "sft"}])
+def test_other_training_settings_score_nothing_again(project, change):
+    first = score(project)
+    assert num_stored(project) == 6
+    pd.testing.assert_frame_equal(score(project, training=change), first)
+    assert num_stored(project) == 6
+
+
+@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"max_response_tokens": 5}])
+def test_another_precision_or_truncation_scores_every_row_again(project, change):
+    score(project)
+    score(project, **change)
+    assert num_stored(project) == 12
+
+
+def test_another_reference_scores_every_row_again(project):
+    score(project)
+    build_small("llama", seed=1).save(project[2])
+    score(project)
+    assert num_stored(project) == 12
+
+
+def test_tau_and_estimator_change_targets_without_the_model(project):
+    logps, samples = score(project), sample(project)
+    build_small("gpt2").save(project[2])  # would give other log-probabilities
+    targets = [
+        tuple(estimate(project, logps, samples, **rpo)[1]["target"])
+        for rpo in ({}, {"tau": 0.3}, {"estimator": "self_normalized"})
+    ]
+    assert len(set(targets)) == 3
+
+
+def test_samples_are_drawn_where_the_estimator_wants_them_and_only_once(project):
+    assert sample(project).empty
+    assert sample(project, estimator="reference_samples")["prompt_id"].tolist() == ["p1"] * 2
+    assert len(sample(project, objective="qrpo")) == 6
+    assert num_stored(project) == 6
+    sample(project, objective="qrpo")
+    assert num_stored(project) == 6
+
+
+def test_the_objective_qrpo_learns_quantiles_at_its_own_tau(project):
+    samples = sample(project, objective="qrpo")
+    table, targets, health = estimate(project, score(project), samples, objective="qrpo")
+    assert (health["estimator"], health["tau"]) == ("quantile", 0.3)
+    quantiles = (targets["target"] + table["log_z"].repeat(table["n"]).to_numpy()) * 0.3
+    assert set(quantiles.round(9)) <= {0.0, 0.25, 0.5, 0.75, 1.0}

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rpo_pipeline.errors import DataError
 from rpo_pipeline.rewards.partition import partition_rows, partition_settings
 from tests.conftest import block
 
@@ -65,10 +66,9 @@ def test_there_is_one_line_a_prompt_with_its_count_targets_and_effective_sizes(l
 
 def test_the_order_of_the_rows_does_not_change_the_tables(labelled, samples):
     shuffled = labelled.sample(frac=1, random_state=3)
-    again = estimate(shuffled, samples.sample(frac=1, random_state=4), prior_strength=2.0)
-    for got, expected in zip(
-        again[:2], estimate(labelled, samples, prior_strength=2.0), strict=False
-    ):
+    settings = {"estimator": "reference_samples", "prior_strength": 2.0}
+    again = estimate(shuffled, samples.sample(frac=1, random_state=4), **settings)
+    for got, expected in zip(again[:2], estimate(labelled, samples, **settings), strict=False):
         pd.testing.assert_frame_equal(got, expected)
 
 
@@ -83,6 +83,12 @@ def test_samples_replace_what_was_logged_of_their_prompts_and_of_no_other(labell
     assert targets["target"][0] == pytest.approx(labelled["reward"][0] / 0.5 - table["log_z"][0])
     assert (health["num_sampled_prompts"], health["num_samples"]) == (2, 8)
     assert not warns_of(health, "teaches nothing")
+
+
+def test_a_log_of_which_no_prompt_is_sampled_for_is_estimated_as_by_monte_carlo(labelled):
+    table, _, health = estimate(labelled, estimator="reference_samples")
+    pd.testing.assert_frame_equal(table, estimate(labelled)[0])
+    assert health["num_sampled_prompts"] == 0
 
 
 def test_the_prior_of_reference_samples_is_fitted_on_the_rows_that_it_uses(labelled, samples):
@@ -107,6 +113,15 @@ def test_quantile_places_each_response_among_the_samples_of_its_prompt(few_quant
     assert table["n_used"].tolist() == [4, 4]
     assert (table["ess"] <= 4).all()
     assert health["num_samples"] == 8
+
+
+def test_quantile_refuses_rows_whose_prompt_has_no_samples(labelled, samples):
+    with pytest.raises(DataError, match="19 rows have no samples"):
+        estimate(labelled, samples, estimator="quantile")
+
+
+def test_samples_of_an_earlier_run_do_not_reach_an_estimator_of_the_log(labelled, samples):
+    pd.testing.assert_frame_equal(estimate(labelled, samples)[0], estimate(labelled)[0])
 
 
 def test_quantile_has_no_jackknife_and_no_calibration(few_quantiles):

@@ -17,6 +17,7 @@ from rpo_pipeline.core.partition import (
     fit_prior,
 )
 from rpo_pipeline.core.quantiles import quantile_log_z, quantiles
+from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import QrpoParams, RpoParams, TrainingParams
 from rpo_pipeline.rewards.partition_health import health_report
 
@@ -53,13 +54,16 @@ def partition_rows(
     Returns:
         The partition table, one line per prompt; row_id and target (nats) of every row; the health
         report.
+
+    Raises:
+        DataError: If ``quantile`` lacks the samples of a prompt.
     """
     logger.info("log_z of %d rows by %s at tau %g", len(rows), rpo.estimator, tau)
     rows = rows.sort_values(["prompt_id", "row_id"], ignore_index=True)
     if rpo.estimator == "quantile":
         rows, used, estimate = _by_quantile(rows, samples, tau)
     else:
-        used = _used_rows(rows, samples)
+        used = _used_rows(rows, samples) if rpo.estimator == "reference_samples" else rows
         estimate = _by_rewards(used, rpo, tau)
     log_z = estimate.log_z.numpy()[pd.factorize(rows["prompt_id"])[0]]
     rows["target"] = rows["reward"] / tau - log_z
@@ -73,7 +77,7 @@ def partition_rows(
 def _used_rows(rows: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """What log_z is estimated from: a prompt's samples if it has any, else its logged rows."""
     if samples.empty:
-        return rows
+        return rows  # an empty table has no types to concatenate
     splits = rows.drop_duplicates("prompt_id").set_index("prompt_id")["split"]
     logged = rows[~rows["prompt_id"].isin(samples["prompt_id"])]
     sampled = samples.assign(split=samples["prompt_id"].map(splits))
@@ -126,6 +130,11 @@ def _by_quantile(
     codes, prompt_ids = pd.factorize(samples["prompt_id"])
     rewards = _tensor(samples["reward"]).reshape(len(prompt_ids), -1)
     group = torch.from_numpy(prompt_ids.get_indexer(pd.Index(rows["prompt_id"])))
+    if (group < 0).any():
+        raise DataError(
+            f"{int((group < 0).sum())} rows have no samples of the reference to stand among; run "
+            "`kedro run --pipelines partition_estimation`"
+        )
     placed = quantiles(_tensor(rows["reward"])[:, None], rewards[group])
     rows = rows.assign(reward=placed.flatten().numpy())
     samples = samples.assign(reward=quantiles(rewards, rewards).flatten().numpy())

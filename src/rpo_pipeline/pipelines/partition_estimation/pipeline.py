@@ -9,6 +9,9 @@ from .nodes import (
     score_reference,
 )
 
+FEEDBACK, POLICY, TRAINING = "feedback@pandas", "params:policy", "params:training"
+ESTIMATION = ["params:rpo", "params:qrpo", TRAINING]
+
 
 def create_pipeline() -> Pipeline:
     """The frozen reference, its log-probabilities, log_z of each prompt, the target of each row."""
@@ -16,54 +19,27 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 prepare_reference,
-                [
-                    "existing_reference",
-                    "feedback@pandas",
-                    "params:policy",
-                    "params:training",
-                    "reference_workspace",
-                ],
+                ["existing_reference", FEEDBACK, POLICY, TRAINING, "reference_workspace"],
                 "reference",
                 name="prepare_reference",
             ),
             Node(
                 score_reference,
-                [
-                    "feedback@pandas",
-                    "reference",
-                    "params:policy",
-                    "params:training",
-                    "reference_cache",
-                ],
+                [FEEDBACK, "reference", POLICY, TRAINING, "reference_cache"],
                 "reference_logps",
                 name="score_reference",
             ),
             Node(
                 score_mismatched,
-                [
-                    "feedback@pandas",
-                    "rewards",
-                    "reference",
-                    "params:policy",
-                    "params:training",
-                    "reference_cache",
-                ],
+                [FEEDBACK, "rewards", "reference", POLICY, TRAINING, "reference_cache"],
                 "mismatched_logps",
                 name="score_mismatched",
             ),
             Node(
                 sample_reference,
                 [
-                    "feedback@pandas",
-                    "rewards",
-                    "normaliser",
-                    "reference",
-                    "params:policy",
-                    "params:labeling",
-                    "params:rpo",
-                    "params:qrpo",
-                    "params:training",
-                    "reference_cache",
+                    *(FEEDBACK, "rewards", "normaliser", "reference", POLICY, "params:labeling"),
+                    *(*ESTIMATION, "reference_cache"),
                 ],
                 "reference_samples",
                 name="sample_reference",
@@ -71,15 +47,13 @@ def create_pipeline() -> Pipeline:
             Node(
                 choose_tau,
                 [
-                    "feedback@pandas",
+                    FEEDBACK,
                     "rewards",
                     "reference_logps",
                     "reference_samples",
                     "reference",
-                    "params:policy",
-                    "params:rpo",
-                    "params:qrpo",
-                    "params:training",
+                    POLICY,
+                    *ESTIMATION,
                     "params:evaluation",
                     "tau_workspace",
                 ],
@@ -89,14 +63,12 @@ def create_pipeline() -> Pipeline:
             Node(
                 estimate_partition,
                 [
-                    "feedback@pandas",
+                    FEEDBACK,
                     "rewards",
                     "reference_logps",
                     "reference_samples",
                     "chosen_tau",
-                    "params:rpo",
-                    "params:qrpo",
-                    "params:training",
+                    *ESTIMATION,
                 ],
                 ["partition", "targets", "partition_health"],
                 name="estimate_partition",
