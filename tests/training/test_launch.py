@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.training.launch import launch
+from tests.conftest import build_small
 from tests.training.test_loop import metrics_of
 from tests.training.test_resume import job_file, start, weights_of  # noqa: F401 (a fixture)
 
@@ -63,3 +65,25 @@ def test_workers_do_not_outlive_the_process_that_started_them(rows, start, tmp_p
 def _running(file):
     found = subprocess.run(["pgrep", "-f", f"training.worker {file}"], capture_output=True)
     return found.stdout.split()
+
+
+@pytest.mark.parametrize("model_type", ["llama", "t5"])
+def test_a_sharded_model_trains_what_a_whole_one_does(rows, tmp_path, model_type):
+    build_small(model_type).save(tmp_path / "start")
+    launch(job_file(rows, tmp_path / "start", tmp_path / "whole"))
+    file = job_file(rows, tmp_path / "start", tmp_path / "sharded")
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    worker = Path(__file__).with_name("sharded_worker.py")
+    done = subprocess.run(
+        [sys.executable, *command, str(worker), str(file)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "prefix sharing" not in done.stderr  # it was checked before the weights were split
+    for name, weight in weights_of(tmp_path / "whole").items():
+        torch.testing.assert_close(
+            weight, weights_of(tmp_path / "sharded")[name], atol=1e-4, rtol=1e-3
+        )
