@@ -6,6 +6,7 @@ import shutil
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import ibis
 import pandas as pd
 import pytest
@@ -20,6 +21,9 @@ from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.params import BLOCKS, FromConfigParams, Params
 
 ROOT = Path(__file__).parents[1]
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a first call may be slow
+hypothesis.settings.load_profile("no deadline")
 
 TEXTS = [
     "Hello, my kettle leaks. Can you help?",

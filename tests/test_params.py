@@ -95,6 +95,28 @@ def test_values_that_contradict_each_other_are_refused(raw, block, change, messa
     assert message in refused(raw)
 
 
+def test_quantile_is_refused_for_any_objective_but_qrpo(raw):
+    raw["rpo"]["estimator"] = "quantile"
+    message = refused(raw)
+    assert "`quantile` goes with training.objective `qrpo` only" in message
+    assert "got training.objective 'rpo'" in message
+    raw["training"]["objective"] = "qrpo"
+    validate_blocks(raw)
+
+
+@pytest.mark.parametrize(
+    ("block", "change"),
+    [("training", {"objective": "qrpo"}), ("rpo", {"estimator": "reference_samples"})],
+)
+def test_samples_that_no_labeler_could_label_are_refused(raw, block, change):
+    raw[block] |= change
+    validate_blocks(raw)
+    raw["labeling"]["labelers"] = [{"type": "column"}]
+    message = refused(raw)
+    assert next(iter(change.values())) in message
+    assert "`column` cannot score new text; add a labeler such as `rules`" in message
+
+
 def test_a_rating_column_takes_a_scale_or_values_but_not_both(raw):
     raw["ingestion"]["sources"][0]["ratings"] = [
         {"column": "stars", "scale": [1, 5], "values": {"one": 1}}

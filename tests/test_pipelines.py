@@ -41,3 +41,13 @@ def test_the_refresh_is_the_default_and_holds_every_node_of_the_six_pipelines():
     assert pipelines.pop("__default__").nodes == refresh.nodes
     assert len(pipelines) == 6
     assert {n.name for p in pipelines.values() for n in p.nodes} == {n.name for n in refresh.nodes}
+
+
+def test_every_environment_shares_the_cache_of_the_reference():
+    """So that another folder for data costs no log-probability."""
+    folders = set()
+    for env in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
+        arguments = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
+        loader = OmegaConfigLoader(conf_source=str(CONF), **arguments)
+        folders.add(loader["catalog"]["reference_cache"]["filepath"])
+    assert folders == {"data/05_model_input/reference_cache"}

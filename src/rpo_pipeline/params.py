@@ -5,7 +5,7 @@ any node runs, so a typo or a value out of bounds stops a run at once.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
@@ -152,8 +152,9 @@ class LoraParams(Params):
     """Rank of each adapter; more can learn more, and costs more."""
     alpha: float = Field(gt=0)
     """Scale of the adapters: their product is multiplied by ``alpha / r``."""
-    target_modules: Literal["all-linear"] | list[str]
-    """Names of the layers that get one; ``all-linear``: every linear layer but the head."""
+    target_modules: str | list[str]
+    """Layers that get one: ``all-linear`` for every linear layer but the head, a list of names, or
+    a regular expression for whole names, such as the upper layers'."""
 
 
 class PolicyParams(Params):
@@ -226,7 +227,8 @@ class RpoParams(Params):
     ]
     """How log_z is estimated; see docs/method.md."""
     logp_reduction: Literal["sum", "mean"]
-    """``sum``: of the whole response (the theory's); ``mean``: per token (the authors')."""
+    """``sum``: of the whole response (the theory's); ``mean``: per token (the authors'). Of the
+    objectives rpo, qrpo and dro; KTO always sums."""
     self_normalized_alpha: float = Field(gt=0)
     """``self_normalized``: strength of the log-weights."""
     self_normalized_clip: float = Field(gt=0)
@@ -241,8 +243,8 @@ class RpoParams(Params):
     def _prior_has_a_meaning(self) -> Self:
         if self.prior_strength and self.estimator == "reference_weighted":
             raise ValueError(
-                "rpo.prior_strength is for monte_carlo and self_normalized: reference_weighted is "
-                "not normalised, so there is no level to borrow (set rpo.prior_strength: 0)"
+                "rpo.prior_strength is for normalised estimators: reference_weighted is not one, "
+                "so there is no level to borrow (set rpo.prior_strength: 0)"
             )
         return self
 
@@ -260,7 +262,7 @@ class KtoParams(Params):
     beta: float = Field(gt=0)
     """Sharpness of the preference, per nat of the log-ratio; smaller moves further."""
     desirable_weight: float = Field(gt=0)
-    """Weight of the losses of responses rewarded above the train mean."""
+    """Weight of the losses of desirable responses: rewarded above the mean of the train rows."""
     undesirable_weight: float = Field(gt=0)
     """Weight of the losses of the others."""
 
@@ -279,6 +281,16 @@ class QrpoParams(Params):
 
     tau: float = Field(gt=0)
     """Temperature in units of the quantile, 0 to 1; larger stays nearer the reference."""
+
+
+class ObjectiveParams(Params):
+    """The blocks that an objective needs, as training takes them."""
+
+    rpo: RpoParams
+    """How log-probabilities are reduced, also for other objectives than ``rpo``."""
+    sft: SftParams | None = None
+    kto: KtoParams | None = None
+    dro: DroParams | None = None
 
 
 class TrainingParams(Params):
@@ -439,9 +451,33 @@ def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
                 blocks[name] = block.model_validate(parameters[name])
             except ValidationError as err:
                 problems += [_explain(name, block, detail) for detail in err.errors()]
+    problems += _contradictions(blocks)
     if problems:
         raise _cannot_work("the parameters", problems)
     return blocks
+
+
+def _contradictions(blocks: Mapping[str, Params]) -> Iterator[str]:
+    """What blocks, each right alone, say against one another."""
+    rpo, training, labeling = (blocks.get(name) for name in ("rpo", "training", "labeling"))
+    if not isinstance(rpo, RpoParams) or not isinstance(training, TrainingParams):
+        return
+    if rpo.estimator == "quantile" and training.objective != "qrpo":
+        yield (
+            "rpo.estimator: `quantile` goes with training.objective `qrpo` only, which takes it by "
+            f"itself, got training.objective {training.objective!r} (conf/*/parameters_rpo.yml, or "
+            "--params training.objective=qrpo)"
+        )
+    samples = rpo.estimator in ("reference_samples", "quantile") or training.objective == "qrpo"
+    if not samples or not isinstance(labeling, LabelingParams):
+        return
+    if not any(labeler.scores_new_text for labeler in labeling.labelers):
+        qrpo = training.objective == "qrpo"
+        cause = "training.objective `qrpo`" if qrpo else f"rpo.estimator `{rpo.estimator}`"
+        yield (
+            f"labeling.labelers: {cause} samples responses that nobody rated, and `column` cannot "
+            "score new text; add a labeler such as `rules` (conf/*/parameters_labeling.yml)"
+        )
 
 
 def validate_tracking(raw: Mapping[str, Any]) -> TrackingParams:

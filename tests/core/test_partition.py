@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from rpo_pipeline.core.partition import (
+    behaviour_weights,
     calibration,
     estimate_partition,
     fit_prior,
-    log_weights,
 )
 
 TAU = 0.5
@@ -35,6 +35,15 @@ def test_a_single_response_with_a_prior_gets_a_target():
     prior = fit_prior(rewards, group, 2, tau=TAU, strength=2)
     estimate = partition([0.7], [0], prior=prior)
     assert abs(0.7 / TAU - float(estimate.log_z)) > 0.1
+
+
+def test_a_single_response_with_a_prior_has_an_error_as_large_as_what_it_moved():
+    rewards, group = torch.tensor([1.0, -1.0, 0.8, 0.2]).double(), torch.tensor([0, 0, 1, 1])
+    prior = fit_prior(rewards, group, 2, tau=TAU, strength=2)
+    estimate = partition([0.7], [0], prior=prior)
+    moved = float(estimate.log_z - estimate.log_z_without)
+    assert float(estimate.log_z_se) == pytest.approx(math.sqrt(2 / 3) * abs(moved))
+    assert estimate.log_z_bias.isnan().all()
 
 
 def test_the_published_estimator_gives_a_single_response_a_target_without_its_reward():
@@ -80,37 +89,36 @@ def test_calibration_is_positive_when_rows_hold_more_than_the_others_predict():
     assert calibration(torch.tensor(rewards, dtype=torch.float64), without, tau=TAU) > 0.5
 
 
-def test_weights_are_zero_for_monte_carlo_and_scaled_mean_logps_for_self_normalized():
-    mean_logps = torch.tensor([-1.0, -3.0])
-    assert log_weights("monte_carlo", mean_logps, self_normalized_alpha=2).tolist() == [0, 0]
-    assert log_weights("self_normalized", mean_logps, self_normalized_alpha=2).tolist() == [-2, -6]
-    assert log_weights("reference_weighted", mean_logps, self_normalized_alpha=2).tolist() == [
-        -1,
-        -3,
-    ]
+def behaviour(ref_logps, behaviour_logps, group, **settings):
+    return behaviour_weights(
+        torch.tensor(ref_logps),
+        torch.tensor(behaviour_logps),
+        torch.tensor(group),
+        max(group) + 1,
+        **{"alpha": 1.0, "clip": 5.0, **settings},
+    )
 
 
-def test_the_prior_brings_log_z_of_single_responses_nearer_to_the_truth():
-    """Simulation with a known answer: within = between sd 0.7, tau 0.5, so log_z = m/tau + 0.98."""
-    generator = torch.Generator().manual_seed(0)
-    num_prompts, sd = 4000, 0.7
-    level = sd * torch.randn(num_prompts, generator=generator, dtype=torch.float64)
-    truth = level / TAU + 0.5 * (sd / TAU) ** 2
+def test_behaviour_weights_are_the_log_ratio_of_reference_and_behaviour_policy():
+    assert behaviour([-3.0, -5.0], [-4.0, -2.0], [0, 0], alpha=0.5).tolist() == [0.5, -1.5]
 
-    def draw(n):
-        group = torch.arange(num_prompts).repeat_interleave(n)
-        noise = sd * torch.randn(len(group), generator=generator, dtype=torch.float64)
-        return level[group] + noise, group
 
-    train_rewards, train_group = draw(4)
-    prior = fit_prior(train_rewards, train_group, num_prompts, tau=TAU, strength=2)
+def test_behaviour_weights_are_clipped_around_the_mean_of_their_own_prompt():
+    weights = behaviour([-10.0, -30.0, -100.0, -104.0], [-20.0] * 4, [0, 0, 1, 1], clip=3.0)
+    assert weights.tolist() == [0 + 3, 0 - 3, -82 + 2, -82 - 2]
 
-    def error(n, prior):
-        rewards, group = draw(n)
-        estimate = estimate_partition(
-            rewards, torch.zeros_like(rewards), group, num_prompts, tau=TAU, prior=prior
-        )
-        return float((estimate.log_z - truth).square().mean().sqrt())
 
-    assert error(1, prior) < 0.7 * error(1, None)
-    assert error(8, prior) < error(8, None)
+def test_a_prompt_that_lacks_one_behaviour_logp_has_no_behaviour_weights():
+    weights = behaviour([-1.0, -2.0, -3.0], [-1.5, math.nan, -2.0], [0, 0, 1])
+    assert weights.isnan().tolist() == [True, True, False]
+
+
+def test_behaviour_weights_recover_log_z_of_the_reference_from_off_policy_rows():
+    """Two responses worth 1 and 0; the reference gives them 1/2 each, the log 9 to 1."""
+    ref_logps = [math.log(0.5)] * 10
+    behaviour_logps = [math.log(0.9)] * 9 + [math.log(0.1)]
+    rewards = [1.0] * 9 + [0.0]
+    weights = behaviour(ref_logps, behaviour_logps, [0] * 10).tolist()
+    truth = math.log(0.5 * math.exp(1 / TAU) + 0.5)
+    assert float(partition(rewards, [0] * 10, weights=weights).log_z) == pytest.approx(truth)
+    assert float(partition(rewards, [0] * 10).log_z) > truth + 0.4

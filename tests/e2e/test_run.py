@@ -53,6 +53,7 @@ def test_both_runs_end_with_exit_code_zero(finished):
             "05_model_input/partition.parquet",
             "prompt_id n n_used log_z log_z_se ess target_mean target_std",
         ),
+        ("05_model_input/targets.parquet", "row_id target"),
     ],
 )
 def test_every_table_of_the_contract_is_there_with_its_columns(data, file, columns):

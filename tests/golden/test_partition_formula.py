@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 import torch
 
-from rpo_pipeline.core.partition import estimate_partition, fit_prior
+from rpo_pipeline.core.partition import behaviour_weights, estimate_partition, fit_prior
 
 TAU = 0.5
 REWARDS = [[1.25, -0.5, 0.25], [0.75], [-1.0, -1.0], [2.0, 0.0, 0.5, -0.25]]
@@ -44,6 +44,23 @@ def test_self_normalized():
         for r, w in zip(REWARDS, WEIGHTS, strict=True)
     ]
     assert estimate(WEIGHTS).log_z.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_behaviour_weights():
+    """``w_i = clip(alpha (ref - behaviour), +-c around the prompt's mean)`` at alpha 0.5, c 1."""
+    ref_logps, behaviour_logps = [-4.0, -9.0, -2.5, -7.0], [-6.0, -3.0, -2.0, -8.0]
+    ratios = [0.5 * (r - b) for r, b in zip(ref_logps, behaviour_logps, strict=True)]
+    mean = fmean(ratios)
+    expected = [min(max(ratio, mean - 1), mean + 1) for ratio in ratios]
+    got = behaviour_weights(
+        torch.tensor(ref_logps).double(),
+        torch.tensor(behaviour_logps).double(),
+        torch.zeros(4, dtype=torch.long),
+        1,
+        alpha=0.5,
+        clip=1.0,
+    )
+    assert got.tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_reference_weighted():

@@ -1,12 +1,16 @@
-"""Only new rows are paid for, and nothing but the content decides what is new."""
+"""Only new rows are paid for, and nothing but their tokens decides what is new."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.logps_cache import cache_key, score_new_rows
 from rpo_pipeline.models.scoring import score_table
-from tests.conftest import build_small
+from tests.conftest import ROOT, build_small
 from tests.training.test_reference import policy
 
 
@@ -16,16 +20,17 @@ def score(language_model, table, cache, **settings):
 
 
 def stored(cache):
-    """Row ids in the shards, with repetition."""
-    shards = [pd.read_parquet(file) for file in cache.glob("*.parquet")]
-    return sorted(row_id for shard in shards for row_id in shard["row_id"])
+    """Keys in the shards, with repetition."""
+    return [key for file in cache.glob("*.parquet") for key in pd.read_parquet(file)["key"]]
 
 
 def test_cached_values_are_those_of_scoring_in_the_order_of_the_table(
     language_model, rows, tmp_path
 ):
-    shuffled = rows.sample(frac=1, random_state=2).reset_index(drop=True)
-    expected = score_table(language_model, shuffled, policy(), micro_batch_tokens=500)
+    shuffled = rows.sample(frac=1, random_state=2)
+    expected = score_table(
+        language_model, shuffled.reset_index(drop=True), policy(), micro_batch_tokens=500
+    )
     for _ in range(2):
         got = score(language_model, shuffled, tmp_path)
         assert got["row_id"].tolist() == expected["row_id"].tolist()
@@ -33,39 +38,94 @@ def test_cached_values_are_those_of_scoring_in_the_order_of_the_table(
         assert got["num_tokens"].tolist() == expected["num_tokens"].tolist()
 
 
-def test_a_second_pass_scores_nothing_and_new_rows_cost_what_they_are(rows, tmp_path):
+@pytest.fixture
+def counted():
+    """A model and the number of its forward passes."""
     language_model = build_small("llama")
-    score(language_model, rows[:4], tmp_path)
-    assert stored(tmp_path) == ["r0", "r1", "r2", "r3"]
-    score(language_model, rows[:4], tmp_path)
+    passes = []
+    language_model.model.register_forward_pre_hook(lambda *_: passes.append(1))
+    return language_model, passes
+
+
+def test_a_second_pass_runs_the_model_on_nothing(counted, rows, tmp_path):
+    language_model, passes = counted
+    first = score(language_model, rows, tmp_path)
+    passes.clear()
+    pd.testing.assert_frame_equal(score(language_model, rows, tmp_path), first)
+    assert passes == []
+
+
+def test_new_rows_cost_what_they_are_wherever_they_stand(counted, rows, tmp_path):
+    language_model, _ = counted
+    score(language_model, rows[rows["row_id"] != "r1"], tmp_path)
+    assert len(stored(tmp_path)) == 5
     score(language_model, rows, tmp_path)
-    assert stored(tmp_path) == sorted(rows["row_id"])
+    assert len(stored(tmp_path)) == len(set(stored(tmp_path))) == 6
 
 
-def test_an_interrupted_pass_keeps_its_finished_shards(rows, tmp_path):
-    language_model = build_small("llama")
-    calls = []
-
-    def interrupt(*_):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    handle = language_model.model.register_forward_pre_hook(interrupt)
-    separate = {"shard_rows": 3, "micro_batch_tokens": 10_000}
-    language_model.checked_routes.update(tree=False, cache=False)
-    with pytest.raises(KeyboardInterrupt):
-        score(language_model, rows, tmp_path, **separate)
-    handle.remove()
-    assert stored(tmp_path) == ["r0", "r1", "r2"]
-    assert len(score(language_model, rows, tmp_path, **separate)) == 6
-    assert stored(tmp_path) == sorted(rows["row_id"])
+def test_names_of_rows_and_prompts_are_no_part_of_their_content(counted, rows, tmp_path):
+    language_model, passes = counted
+    score(language_model, rows, tmp_path)
+    passes.clear()
+    renamed = rows.assign(row_id="x" + rows["row_id"], prompt_id="y" + rows["prompt_id"])
+    assert score(language_model, renamed, tmp_path)["row_id"].tolist() == renamed["row_id"].tolist()
+    assert passes == []
 
 
-def test_a_prompt_stays_in_one_shard(rows, tmp_path):
-    score(build_small("llama"), rows, tmp_path, shard_rows=1)
-    shards = [set(pd.read_parquet(file)["row_id"]) for file in tmp_path.glob("*.parquet")]
-    assert sorted(map(sorted, shards)) == [["r0", "r1", "r2"], ["r3"], ["r4", "r5"]]
+def test_a_response_to_another_prompt_is_another_row(counted, rows, tmp_path):
+    language_model, _ = counted
+    swapped = rows.assign(prompt=rows["prompt"].iloc[::-1].to_numpy(), prompt_id=rows["row_id"])
+    first = score(language_model, rows, tmp_path)["logps"]
+    assert not np.isclose(score(language_model, swapped, tmp_path)["logps"], first).any()
+    assert len(set(stored(tmp_path))) == 12
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import pandas as pd
+from rpo_pipeline.models.loading import load_language_model
+from rpo_pipeline.models.logps_cache import score_new_rows
+from rpo_pipeline.params import PolicyParams
+
+folder = Path(sys.argv[1])
+language_model = load_language_model(folder / "model", prefix_sharing="off")
+passes = []
+
+def die(*_):
+    passes.append(1)
+    if len(passes) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+language_model.model.register_forward_pre_hook(die)
+score_new_rows(
+    language_model,
+    pd.read_parquet(folder / "rows.parquet"),
+    PolicyParams.model_validate_json((folder / "policy.json").read_text()),
+    folder / "cache",
+    micro_batch_tokens=1,
+    shard_rows=2,
+)
+"""
+
+
+def test_a_pass_killed_in_the_middle_keeps_its_shards_and_ends_like_one_that_was_not(
+    rows, tmp_path
+):
+    """Row by row, two rows a shard: the fourth forward pass dies in the second shard."""
+    build_small("llama").save(tmp_path / "model")
+    rows.to_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "policy.json").write_text(policy().model_dump_json())
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, check=False)
+    assert killed.returncode == -9
+    kept = stored(tmp_path / "cache")
+    assert len(kept) == 2
+    language_model = load_language_model(tmp_path / "model", prefix_sharing="off")
+    settings = {"shard_rows": 2, "micro_batch_tokens": 1}
+    resumed = score(language_model, rows, tmp_path / "cache", **settings)
+    unkilled = score(language_model, rows, tmp_path / "other", **settings)
+    pd.testing.assert_frame_equal(resumed, unkilled)
+    assert sorted(stored(tmp_path / "cache")) == sorted(stored(tmp_path / "other"))
 
 
 @pytest.fixture

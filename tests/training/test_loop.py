@@ -27,8 +27,7 @@ def run(language_model, rows, workspace, objective=None, validation=(), **settin
     groups = tokenise_groups(rows, text_format)
     return train(
         language_model,
-        groups,
-        [groups[i] for i in validation],
+        {"train": groups, "validation": [groups[i] for i in validation]},
         objective or SftObjective(),
         SETTINGS.model_copy(update=settings),
         workspace,

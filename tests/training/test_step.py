@@ -1,16 +1,18 @@
 """Optimizer steps: the same result however a batch is split, and a stop before a bad one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from accelerate import Accelerator
 
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.scoring import score_groups
-from rpo_pipeline.training.objectives import RpoObjective, SftObjective
-from rpo_pipeline.training.step import Trainee, mean_loss, optimizer_step
-from tests.conftest import build_small
+from rpo_pipeline.training.loop import prepare
+from rpo_pipeline.training.objectives import KtoObjective, RpoObjective, SftObjective
+from rpo_pipeline.training.step import mean_loss, optimizer_step
+from tests.conftest import block, build_small
 
 
 def groups_of(language_model, rows):
@@ -23,17 +25,28 @@ def rpo_objective(language_model, groups, targets=(1.0, -2.0, 0.5, 3.0, -1.0, 0.
     return RpoObjective(ref_logps, torch.tensor(targets), per_token=False, **settings)
 
 
-def trainee(language_model, objective, micro_batch_tokens=10_000, learning_rate=1e-2):
-    accelerator = Accelerator(cpu=True)
-    optimizer = torch.optim.SGD(language_model.model.parameters(), lr=learning_rate)
-    return Trainee(
-        language_model=language_model,
-        optimizer=accelerator.prepare_optimizer(optimizer),
-        accelerator=accelerator,
-        objective=objective,
-        micro_batch_tokens=micro_batch_tokens,
-        max_grad_norm=1e9,
+def kto_objective(language_model, groups, beta=0.1):
+    prompts = [group.prompt for group in groups]
+    partners = {g.prompt_id: p for g, p in zip(groups, prompts[1:] + prompts[:1], strict=True)}
+    pairs = [replace(group, prompt=partners[group.prompt_id]) for group in groups]
+    ref_logps, mismatched_ref_logps = (
+        score_groups(language_model, some, micro_batch_tokens=10_000, title="")
+        for some in (groups, pairs)
     )
+    return KtoObjective(
+        ref_logps=ref_logps,
+        desirable=torch.tensor([True, False, True, True, False, True]),
+        partner_prompts=partners,
+        mismatched_ref_logps=mismatched_ref_logps - torch.arange(6.0),
+        settings=block("kto", beta=beta),
+    )
+
+
+def trainee(language_model, objective, micro_batch_tokens=10_000, learning_rate=1e-2):
+    settings = block("training", micro_batch_tokens=micro_batch_tokens, max_grad_norm=1e9)
+    made, _ = prepare(language_model, objective, settings, num_steps=1)
+    optimizer = torch.optim.SGD(language_model.model.parameters(), lr=learning_rate)
+    return replace(made, optimizer=optimizer)
 
 
 def test_at_step_zero_the_log_ratio_to_the_cached_reference_is_zero(language_model, rows, tmp_path):
@@ -51,12 +64,13 @@ def test_at_step_zero_the_log_ratio_to_the_cached_reference_is_zero(language_mod
 
 @pytest.mark.parametrize("micro_batch_tokens", [1, 80])
 def test_a_step_does_not_depend_on_how_its_batch_is_split(rows, micro_batch_tokens):
-    for model_type in ("llama", "t5"):
+    cases = [("llama", rpo_objective), ("t5", rpo_objective), ("llama", kto_objective)]
+    for model_type, make_objective in cases:
         weights = []
         for budget in (10_000, micro_batch_tokens):
             language_model = build_small(model_type)
             groups = groups_of(language_model, rows)
-            objective = rpo_objective(language_model, groups)
+            objective = make_objective(language_model, groups)
             optimizer_step(trainee(language_model, objective, budget), groups)
             parameters = language_model.model.parameters()
             weights.append(torch.cat([p.detach().flatten() for p in parameters]))
@@ -80,6 +94,20 @@ def test_the_sft_loss_is_the_mean_over_tokens(rows):
     num_tokens = sum(len(ids) for group in groups for ids in group.responses)
     loss = mean_loss(trainee(language_model, SftObjective()), groups)
     assert loss == pytest.approx(float(-logps.sum() / num_tokens), rel=1e-5)
+
+
+def test_the_reference_point_of_kto_is_over_the_pairs_of_the_whole_step(rows):
+    """Every pair is 0 to 5 nats above its reference: 2.5, whatever the split and the order."""
+    language_model = build_small("llama")
+    groups = groups_of(language_model, rows)
+    objective = kto_objective(language_model, groups)
+    for budget, order in ((10_000, 1), (1, -1)):
+        metrics = optimizer_step(
+            trainee(language_model, objective, budget, learning_rate=0.0), groups[::order]
+        )
+        assert metrics["kl"] == pytest.approx(2.5, abs=1e-3)
+        expected = torch.sigmoid(torch.tensor([0.25, -0.25]))  # -beta z0 for the desirable
+        assert metrics["loss"] == pytest.approx(float(expected @ torch.tensor([4, 2.0]) / 6), 1e-3)
 
 
 def test_with_mean_reduction_both_log_probabilities_are_per_token(rows):

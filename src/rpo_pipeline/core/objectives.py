@@ -1,9 +1,12 @@
 """Objectives: pure functions from log-probabilities to one loss per row.
 
-Shapes: R rows. Log-probabilities are in nats, summed over the response or averaged over its tokens
-as the caller chose; all inputs share one reduction.
+Shapes: R rows (responses). Log-probabilities are in nats, summed over the response or averaged over
+its tokens as the caller chose; all inputs of a call share one reduction.
+
+QRPO (arXiv:2507.08068) has no function of its own: it is ``rpo_loss`` on targets of quantiles.
 """
 
+import torch
 from torch import Tensor
 
 
@@ -24,6 +27,89 @@ def rpo_loss(logps: Tensor, ref_logps: Tensor, targets: Tensor) -> Tensor:
         Faye et al., arXiv:2506.13702, the RPO loss, in units of the log-ratio.
     """
     return 0.5 * (logps - ref_logps - targets).square()
+
+
+def dro_loss(logps: Tensor, ref_logps: Tensor, scaled_rewards: Tensor, values: Tensor) -> Tensor:
+    """DRO-V: RPO with a learned value in the place of log_z.
+
+    ``1/2 (logps - ref_logps - r / tau + v)^2``, minimised over policy and ``v`` together: the
+    policy moves its log-ratio to ``r / tau - v``, while ``v`` follows the mean of ``r / tau -
+    log_ratio`` over the responses of its prompt. The derivative by ``logps`` and by ``v`` is the
+    same residual and neither is cut off here; that they share no weights is the caller's part (a
+    value head on detached states). At the joint optimum ``v = log Z``.
+
+    Args:
+        logps: Of the policy, with gradients, shape ``(R,)``.
+        ref_logps: Of the reference, shape ``(R,)``.
+        scaled_rewards: ``r / tau``, in nats, shape ``(R,)``.
+        values: ``v`` of each row's prompt, in nats, with gradients, shape ``(R,)``.
+
+    Returns:
+        In nats^2, shape ``(R,)``.
+
+    Source:
+        Richemond et al., arXiv:2405.19107, the DRO loss, divided by ``tau^2`` with ``V = tau v``.
+    """
+    return rpo_loss(logps, ref_logps, scaled_rewards - values)
+
+
+def kto_loss(
+    logps: Tensor,
+    ref_logps: Tensor,
+    desirable: Tensor,
+    reference_point: Tensor,
+    *,
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,
+) -> Tensor:
+    """Kahneman-Tversky Optimization: a saturating gain or loss from a reference point.
+
+    With ``m = beta (logps - ref_logps - z0)``: ``w_D (1 - sigmoid(m))`` for a desirable response,
+    ``w_U (1 - sigmoid(-m))`` for another.
+
+    Args:
+        logps: Of the policy, with gradients, shape ``(R,)``.
+        ref_logps: Of the reference, shape ``(R,)``.
+        desirable: Bool, shape ``(R,)``.
+        reference_point: ``z0`` in nats, see ``kto_reference_point``, shape ``()``.
+        beta: Sharpness, per nat, ``> 0``.
+        desirable_weight: ``w_D``.
+        undesirable_weight: ``w_U``.
+
+    Returns:
+        Without a unit, 0 to the weight, shape ``(R,)``.
+
+    Source:
+        Ethayarajh et al., arXiv:2402.01306, ``lambda_y - v(x, y)`` with ``lambda_y`` the row's
+        weight, which is TRL's ``KTOTrainer``.
+    """
+    margin = beta * (logps - ref_logps - reference_point)
+    # sigmoid(-m) is 1 - sigmoid(m) without the digits lost near 1
+    return torch.where(
+        desirable,
+        desirable_weight * torch.sigmoid(-margin),
+        undesirable_weight * torch.sigmoid(margin),
+    )
+
+
+def kto_reference_point(mismatched_logps: Tensor, mismatched_ref_logps: Tensor) -> Tensor:
+    """KTO's ``z0``: how far the policy is from the reference on responses to other prompts.
+
+    ``max(0, mean(logps - ref_logps))`` over mismatched pairs, in the place of the divergence, which
+    is never negative. No gradient flows.
+
+    Args:
+        mismatched_logps: Of the policy, shape ``(R,)``.
+        mismatched_ref_logps: Of the reference, shape ``(R,)``.
+
+    Returns:
+        In nats, shape ``()``.
+
+    Source:
+        Ethayarajh et al., arXiv:2402.01306, the biased but convenient estimate of ``z0``.
+    """
+    return (mismatched_logps - mismatched_ref_logps).mean().clamp(min=0).detach()
 
 
 def sft_loss(logps: Tensor) -> Tensor:

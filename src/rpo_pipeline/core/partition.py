@@ -11,14 +11,11 @@ Source: Faye et al., arXiv:2506.13702; docs/method.md gives each equation.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rpo_pipeline.core.segments import leave_one_out_logsumexp, segment_logsumexp, segment_sum
-
-Estimator = Literal["monte_carlo", "self_normalized", "reference_weighted"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Partition:
 
     log_z: Tensor
     log_z_se: Tensor
-    """Jackknife standard error; NaN for a prompt with one response."""
+    """Jackknife standard error; NaN for a prompt with one response and no prior."""
     log_z_bias: Tensor
     """Jackknife bias; NaN for a prompt with one response."""
     ess: Tensor
@@ -52,23 +49,36 @@ class Partition:
     """log_z of the prompt without this row, shape ``(N,)``; NaN where nothing is left."""
 
 
-def log_weights(
-    estimator: Estimator, mean_ref_logps: Tensor, *, self_normalized_alpha: float
+def behaviour_weights(
+    ref_logps: Tensor,
+    behaviour_logps: Tensor,
+    group: Tensor,
+    num_groups: int,
+    *,
+    alpha: float,
+    clip: float,
 ) -> Tensor:
-    """Weigh the rows of a prompt.
+    """Importance weights of responses that another policy wrote.
+
+    ``w_i = clip(alpha (ref_logps_i - behaviour_logps_i), +-c around the prompt's mean)``.
 
     Args:
-        estimator: ``monte_carlo``: 0; ``self_normalized``: alpha times mean_ref_logps, a heuristic;
-            ``reference_weighted``: mean_ref_logps.
-        mean_ref_logps: Reference log-probability averaged over the response's tokens.
-        self_normalized_alpha: Strength of the heuristic.
+        ref_logps: Of the reference, summed over the response, shape ``(N,)``.
+        behaviour_logps: Of the policy that wrote the response, the same way; NaN where the log
+            lacks it, shape ``(N,)``.
+        group: Prompt of each row, shape ``(N,)``.
+        num_groups: G.
+        alpha: 1 trusts the weights in full, 0 not at all.
+        clip: Largest distance c from the prompt's mean.
 
     Returns:
-        Log-weight ``w`` of each row, shape ``(N,)``.
+        Log-weights, shape ``(N,)``; NaN for a whole prompt if one of its rows lacks
+        behaviour_logps.
     """
-    if estimator == "monte_carlo":
-        return torch.zeros_like(mean_ref_logps)
-    return mean_ref_logps * (self_normalized_alpha if estimator == "self_normalized" else 1.0)
+    weights = alpha * (ref_logps - behaviour_logps)
+    n = segment_sum(torch.ones_like(weights), group, num_groups)
+    centre = (segment_sum(weights, group, num_groups) / n)[group]
+    return centre + (weights - centre).clamp(-clip, clip)
 
 
 def fit_prior(
@@ -152,13 +162,13 @@ def estimate_partition(
     without = _with_prior(
         top_without - bottom_without, n[group] - 1, total[group] - rewards, tau, prior
     )
-    se, bias = _jackknife(log_z, without, n, group)
+    se, bias = _jackknife(log_z, without, n, group, strength=prior.strength if prior else 0.0)
     return Partition(
         log_z=log_z,
         log_z_se=se,
         log_z_bias=bias,
-        ess=_effective_size(terms, group, num_groups),
-        ess_weights=_effective_size(weights, group, num_groups),
+        ess=effective_size(terms, group, num_groups),
+        ess_weights=effective_size(weights, group, num_groups),
         log_z_without=without.masked_fill(~torch.isfinite(without), torch.nan),
     )
 
@@ -188,17 +198,28 @@ def _with_prior(
     return torch.logaddexp(own, borrowed) - (n + prior.strength).log()
 
 
-def _jackknife(log_z: Tensor, without: Tensor, n: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+def _jackknife(
+    log_z: Tensor, without: Tensor, n: Tensor, group: Tensor, *, strength: float
+) -> tuple[Tensor, Tensor]:
+    """Standard error and bias.
+
+    A prior's k responses are rows that, left out, would leave log_z as it is: they count in ``n +
+    k`` and draw the centre to log_z itself. In simulation this error is the real one also at n = 1.
+    """
     num_groups = len(log_z)
     mean = segment_sum(without, group, num_groups) / n
-    squares = segment_sum((without - mean[group]).square(), group, num_groups)
+    centre = log_z if strength else mean
+    squares = segment_sum((without - centre[group]).square(), group, num_groups)
+    se = ((n + strength - 1) / (n + strength) * squares).sqrt()
+    bias = (n - 1) * (mean - log_z)
     single = n < 2
-    se = ((n - 1) / n * squares).sqrt().masked_fill(single, torch.nan)
-    bias = ((n - 1) * (mean - log_z)).masked_fill(single, torch.nan)
-    return se, bias
+    return (
+        se if strength else se.masked_fill(single, torch.nan),
+        bias.masked_fill(single, torch.nan),
+    )
 
 
-def _effective_size(log_values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+def effective_size(log_values: Tensor, group: Tensor, num_groups: int) -> Tensor:
     """Kish's effective sample size ``(sum t)^2 / sum t^2`` of ``t = exp(log_values)``."""
     first = segment_logsumexp(log_values, group, num_groups)
     return (2 * first - segment_logsumexp(2 * log_values, group, num_groups)).exp()

@@ -28,6 +28,11 @@ class Group:
     prompt_is_cut: bool = False
     """Whether the limit on tokens took something from the prompt."""
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the prompt and of every response."""
+        return len(self.prompt) + sum(map(len, self.responses))
+
 
 @dataclass(frozen=True)
 class GroupBatch:

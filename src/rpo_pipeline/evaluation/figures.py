@@ -56,15 +56,34 @@ def partition_health(partition: pd.DataFrame) -> str:
     figure, (size, ess, target) = _axes(3)
     counts = partition["n"].value_counts().sort_index()
     size.bar(counts.index, counts.to_numpy(), color=COLOURS["reference"])
-    _label(size, "responses n", "prompts", "Responses per prompt")
-    ess.scatter(partition["n"], partition["ess"], s=12, alpha=0.4, color=COLOURS["champion"])
+    _label(size, "responses logged", "prompts", "Responses per prompt")
+    ess.scatter(partition["n_used"], partition["ess"], s=12, alpha=0.4, color=COLOURS["champion"])
     ess.axline((0, 0), slope=1, color=INK, linewidth=0.8, linestyle="--")
     ess.set_xlim(left=0)
     ess.set_ylim(bottom=0)
-    _label(ess, "responses n", "effective n", "Effective sample size")
+    _label(ess, "responses used", "effective n", "Effective sample size")
     target.hist(partition["target_mean"], bins=30, color=COLOURS["challenger"])
     _label(target, "mean target (nats)", "prompts", "Mean target of a prompt")
     return _svg(figure, "partition health")
+
+
+def partition_trust(partition: pd.DataFrame) -> str:
+    """Spread of rewards in tau, and jackknife error and bias of log_z."""
+    figure, (spread, error, bias) = _axes(3)
+    spread.hist(partition["reward_std_over_tau"].dropna(), bins=30, color=COLOURS["reference"])
+    _label(spread, "sd of reward / tau", "prompts", "Spread of rewards used")
+    for axes, column, title in (
+        (error, "log_z_se", "Jackknife error of log_z"),
+        (bias, "log_z_bias", "Jackknife bias of log_z"),
+    ):
+        known = partition.dropna(subset=column)
+        axes.scatter(known["n_used"], known[column], s=12, alpha=0.4, color=COLOURS["champion"])
+        axes.axhline(0, color=INK, linewidth=0.8)
+        if known.empty:
+            axes.set_axis_off()
+            axes.text(0.5, 0.5, "not defined", transform=axes.transAxes, ha="center", color=INK)
+        _label(axes, "responses used", "nats", title)
+    return _svg(figure, "trust in log_z")
 
 
 def distributions(generations: pd.DataFrame) -> str:

@@ -1,13 +1,12 @@
 """Responses of every model to the same test prompts, under the same noise."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.models.generation import sample_responses
+from rpo_pipeline.models.generation import row_seed, sample_responses
 from rpo_pipeline.models.loading import LanguageModel, load_checkpoint
 from rpo_pipeline.models.scoring import score_rows
 from rpo_pipeline.params import PolicyParams, SamplingParams
@@ -45,7 +44,7 @@ def generate(
     """
     rows = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     rows["sample"] = rows.groupby("prompt_id").cumcount()
-    seeds = [_seed(seed, *key) for key in zip(rows["prompt_id"], rows["sample"], strict=True)]
+    seeds = [row_seed(seed, *key) for key in zip(rows["prompt_id"], rows["sample"], strict=True)]
     tables, tokens, vocabularies = [], {}, {}
     # The reference last, so that it is at hand to score what the others wrote.
     for name in sorted(models, key=lambda name: name == "reference"):
@@ -91,8 +90,3 @@ def _encode(
         max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
     )
     return text_format.encode_prompts(prompts.tolist())
-
-
-def _seed(*parts: object) -> int:
-    text = "/".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())

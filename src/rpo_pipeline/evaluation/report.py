@@ -58,6 +58,7 @@ def render(findings: Findings) -> str:
     pictures = {
         "training": figures.training_curves(findings.training_metrics),
         "partition": figures.partition_health(findings.partition),
+        "trust": figures.partition_trust(findings.partition),
         "distributions": figures.distributions(findings.generations),
         "heldout": figures.heldout_ranking(findings.heldout),
     }

@@ -7,6 +7,7 @@ the softmax exactly (Gumbel-max trick); two models given the same seed meet the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
@@ -42,6 +43,12 @@ class GumbelNoise(LogitsProcessor):
         return scores.float() / self._temperature + gumbel
 
 
+def row_seed(*parts: object) -> int:
+    """Seed of a row's noise from what names it, such as run seed, prompt_id and sample."""
+    text = "/".join(map(str, parts))
+    return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())
+
+
 def sample_responses(
     language_model: LanguageModel,
     prompts: Sequence[list[int]],
@@ -68,7 +75,7 @@ def sample_responses(
     # Neighbours of one length share a batch, and a repeated prompt is not padded at all.
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     sampled: dict[int, SampledResponse] = {}
-    with tqdm(total=len(prompts), desc="sampling", unit="row", disable=None) as bar:
+    with tqdm(total=len(prompts), desc="sampling", unit="row", disable=None, leave=None) as bar:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             noise = LogitsProcessorList()

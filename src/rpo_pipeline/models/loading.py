@@ -1,10 +1,12 @@
 """Language models as directories of safetensors."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from rpo_pipeline.data.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError
+from rpo_pipeline.models.adapters import merged_weights
 from rpo_pipeline.params import PolicyParams, PrefixSharing
 
 transformers_logging.disable_progress_bar()  # ours tell how far a run is, not how far a file
@@ -60,9 +63,15 @@ class LanguageModel:
             self.model.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
         )
 
-    def save(self, directory: Path) -> None:
-        """Write weights, configuration and tokenizer, as transformers reads them."""
-        self.model.save_pretrained(directory)
+    def save(self, directory: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write weights, configuration and tokenizer, as transformers reads them.
+
+        Args:
+            directory: Where to.
+            weights: Whole state dict, where the model itself holds a part of it; null: its own.
+        """
+        merged = merged_weights(self.model, weights or self.model.state_dict())
+        self.model.save_pretrained(directory, state_dict=merged)
         self.tokenizer.save_pretrained(directory)
 
 
@@ -108,8 +117,14 @@ def load_language_model(
         ) from err
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {str(name_or_path)!r} has no end-of-sequence token")
+    nn.Module.to(model, default_device())  # transformers' own wrapper of it is untyped
     language_model = as_language_model(model, tokenizer, dtype=dtype)
     return replace(language_model, prefix_sharing=prefix_sharing)
+
+
+def default_device() -> torch.device:
+    """The accelerator of this process, or the CPU."""
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
 def load_checkpoint(directory: Path, policy: PolicyParams) -> LanguageModel:

@@ -157,7 +157,10 @@ def score_groups(
     """
     num_rows = sum(len(group.rows) for group in groups)
     logps = torch.zeros(num_rows)
-    with torch.inference_mode(), tqdm(total=num_rows, desc=title, unit="row", disable=None) as bar:
+    with (
+        torch.inference_mode(),
+        tqdm(total=num_rows, desc=title, unit="row", disable=None, leave=None) as bar,
+    ):
         for batch, route in micro_batches(language_model, groups, micro_batch_tokens):
             logps[batch.rows.cpu()] = group_logps(language_model, batch, route).cpu()
             bar.update(len(batch.rows))

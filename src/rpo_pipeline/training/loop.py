@@ -1,22 +1,33 @@
-"""The training loop: seeded order, schedule, validation, and the best model kept."""
+"""The training loop: seeded order, schedule, validation, checkpoints, and the best model kept."""
 
 import json
 import math
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from rpo_pipeline.data.groups import Group
+from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.params import TrainingParams
+from rpo_pipeline.training.checkpoint import Checkpoints, Identity, Progress
 from rpo_pipeline.training.objectives import Objective
+from rpo_pipeline.training.scorer import POLICY, Scorer
 from rpo_pipeline.training.step import Trainee, mean_loss, optimizer_step
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class TrainingSummary:
     """Null without validation rows: the last model is kept then."""
     stopped_early: bool
     seconds: float
+    """Since training last started; a resumed one was under way before."""
 
     def to_dict(self) -> dict[str, float | int | bool | None]:
         """For a JSON file."""
@@ -37,101 +49,109 @@ class TrainingSummary:
 
 def train(
     language_model: LanguageModel,
-    train_groups: Sequence[Group],
-    validation_groups: Sequence[Group],
+    groups: Mapping[str, Sequence[Group]],
     objective: Objective,
     settings: TrainingParams,
     workspace: Path,
     *,
     area: str = "train",
+    identity: Identity | None = None,
 ) -> TrainingSummary:
-    """Train a language model in place, on one process.
+    """Train a language model in place; every process of a launch calls this alike.
 
     Args:
         language_model: Its weights are updated.
-        train_groups: What it learns from.
-        validation_groups: What decides which model is the best; none: the last one is.
+        groups: By split: it learns from ``train``; ``validation`` decides which model is the best,
+            and without any the last one is.
         objective: Loss of each row.
         settings: Schedule, batch size and limits.
-        workspace: Gets ``metrics.jsonl``, a line a step while it runs, and ``best/``, the model
-            with the lowest validation loss.
+        workspace: Gets ``metrics.jsonl``, a line a step while it runs, ``checkpoints/`` until it
+            ends, and ``best/``, the model with the lowest validation loss.
         area: First part of the metrics' names.
+        identity: What a checkpoint must belong to for training to go on from it.
 
     Returns:
         How it went.
 
     Raises:
+        ConfigError: If an interrupted training in the workspace had other settings.
         TrainingError: If a loss or a gradient is not finite.
     """
     started = time.monotonic()
-    num_steps = math.ceil(settings.num_epochs * len(train_groups) / settings.global_batch_groups)
-    trainee, schedule = _prepare(language_model, objective, settings, num_steps)
-    best = _Best(language_model, workspace / "best", settings.patience)
+    num_groups = len(groups["train"])
+    num_steps = math.ceil(settings.num_epochs * num_groups / settings.global_batch_groups)
+    trainee, schedule = prepare(language_model, objective, settings, num_steps)
+    checkpoints = Checkpoints(
+        workspace / "checkpoints",
+        trainee,
+        schedule,
+        identity=identity or Identity({}, {}),
+        keep_last=settings.keep_last,
+    )
+    progress = checkpoints.load() if settings.resume else Progress()
     stopped_early = False
     with (
-        (workspace / "metrics.jsonl").open("w", buffering=1) as log,
-        tqdm(total=num_steps, desc=area, unit="step", disable=None) as bar,
+        _metrics_log(workspace, trainee.accelerator, progress.step) as log,
+        _bar(trainee.accelerator, area, progress.step, num_steps) as bar,
     ):
-        for step, groups in enumerate(_batches(train_groups, settings, num_steps), start=1):
+        for batch in islice(_batches(groups["train"], settings), progress.step, num_steps):
             learning_rate = schedule.get_last_lr()[0]
-            metrics = optimizer_step(trainee, groups)
+            metrics = optimizer_step(trainee, batch) | {"learning_rate": float(learning_rate)}
             schedule.step()
-            metrics["learning_rate"] = float(learning_rate)
-            if validation_groups and (step % settings.validation_every == 0 or step == num_steps):
-                loss = metrics["validation_loss"] = mean_loss(trainee, validation_groups)
-                stopped_early = best.should_stop(step, loss)
+            progress.step = step = progress.step + 1
+            if groups["validation"] and (
+                step % settings.validation_every == 0 or step == num_steps
+            ):
+                metrics["validation_loss"] = mean_loss(trainee, groups["validation"])
+                if progress.improves(metrics["validation_loss"]):
+                    _save_policy(trainee, workspace / "best")
+                stopped_early = settings.patience is not None and (
+                    progress.misses >= settings.patience
+                )
             line = {"step": step} | {f"{area}/{name}": metrics[name] for name in metrics}
             log.write(json.dumps(line) + "\n")
-            bar.update()
             bar.set_postfix(loss=f"{metrics['loss']:.3f}")
+            bar.update()
             if stopped_early:
                 break
-        else:
-            step = num_steps
-    if best.step is None:
-        language_model.save(workspace / "best")
+            if step % settings.checkpoint_every == 0:
+                checkpoints.save(progress)
+    if progress.best_step is None:
+        _save_policy(trainee, workspace / "best")
+    checkpoints.clear()
     return TrainingSummary(
-        num_steps=step,
-        best_step=best.step or step,
-        best_validation_loss=best.loss if best.step else None,
+        num_steps=progress.step,
+        best_step=progress.best_step or progress.step,
+        best_validation_loss=progress.best_loss,
         stopped_early=stopped_early,
         seconds=round(time.monotonic() - started, 1),
     )
 
 
-class _Best:
-    """Keeps the model with the lowest validation loss, and counts the validations since."""
-
-    def __init__(
-        self, language_model: LanguageModel, directory: Path, patience: int | None
-    ) -> None:
-        self._language_model = language_model
-        self._directory = directory
-        self._patience = patience
-        self._misses = 0
-        self.step: int | None = None
-        self.loss = math.inf
-
-    def should_stop(self, step: int, loss: float) -> bool:
-        if loss < self.loss:
-            self.loss, self.step, self._misses = loss, step, 0
-            self._language_model.save(self._directory)
-        else:
-            self._misses += 1
-        return self._patience is not None and self._misses >= self._patience
-
-
-def _prepare(
+def prepare(
     language_model: LanguageModel, objective: Objective, settings: TrainingParams, num_steps: int
-) -> tuple[Trainee, torch.optim.lr_scheduler.LambdaLR]:
-    accelerator = Accelerator()
-    optimizer = accelerator.prepare_optimizer(
-        torch.optim.AdamW(
-            language_model.model.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-        )
+) -> tuple[Trainee, LambdaLR]:
+    """Set up what an optimizer step needs.
+
+    Args:
+        language_model: The policy; only what has gradients is trained.
+        objective: Loss of each row.
+        settings: Optimizer, schedule and limits.
+        num_steps: Length of the schedule.
+
+    Returns:
+        What ``optimizer_step`` takes, and the schedule of the learning rate.
+    """
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    if settings.gradient_checkpointing:
+        language_model.model.activation_checkpointing_enable({"use_reentrant": False})
+        language_model.model.train()  # it is off in evaluation mode; every dropout is 0
+    scorer = Scorer(language_model, with_values=objective.value_learning_rate is not None)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(scorer, objective, settings), weight_decay=settings.weight_decay
     )
+    scorer, prepared = accelerator.prepare(scorer, optimizer)
+    optimizer = prepared.optimizer  # what accelerate adds is for loops that leave splitting to it
     schedule = get_cosine_with_min_lr_schedule_with_warmup(
         optimizer,
         num_warmup_steps=math.ceil(settings.warmup_share * num_steps),
@@ -140,6 +160,7 @@ def _prepare(
     )
     trainee = Trainee(
         language_model=language_model,
+        scorer=scorer,
         optimizer=optimizer,
         accelerator=accelerator,
         objective=objective,
@@ -149,16 +170,59 @@ def _prepare(
     return trainee, schedule
 
 
-def _batches(
-    groups: Sequence[Group], settings: TrainingParams, num_steps: int
-) -> Iterator[list[Group]]:
+def _parameter_groups(
+    scorer: Scorer, objective: Objective, settings: TrainingParams
+) -> list[dict[str, Any]]:
+    policy = [p for p in scorer.get_submodule(POLICY).parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": policy, "lr": settings.learning_rate}]
+    if scorer.value_head is not None:
+        head = list(scorer.value_head.parameters())
+        groups.append({"params": head, "lr": objective.value_learning_rate})
+    return groups
+
+
+def _batches(groups: Sequence[Group], settings: TrainingParams) -> Iterator[list[Group]]:
     """Groups of each step: every epoch a new seeded order, the last batch of one may be short."""
     generator = torch.Generator().manual_seed(settings.seed)
-    size, steps = settings.global_batch_groups, 0
-    while steps < num_steps:
+    size = settings.global_batch_groups
+    while groups:
         order = torch.randperm(len(groups), generator=generator).tolist()
         for start in range(0, len(order), size):
-            if steps == num_steps:
-                return
             yield [groups[index] for index in order[start : start + size]]
-            steps += 1
+
+
+def _save_policy(trainee: Trainee, directory: Path) -> None:
+    """Write the policy as a model directory, put together from all processes."""
+    weights: dict[str, Any] = get_model_state_dict(trainee.scorer, options=WHOLE)
+    if trainee.accelerator.is_main_process:
+        prepared = temporary_sibling(directory)
+        own = {
+            name.removeprefix(f"{POLICY}."): tensor
+            for name, tensor in weights.items()
+            if name.startswith(f"{POLICY}.")
+        }
+        trainee.language_model.save(prepared, own)
+        put_in_place(prepared, directory)
+    trainee.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _metrics_log(workspace: Path, accelerator: Accelerator, step: int) -> Iterator[TextIO]:
+    """The open ``metrics.jsonl``, less the lines after a step; other processes write to nowhere."""
+    if not accelerator.is_main_process:
+        with Path(os.devnull).open("w") as log:
+            yield log
+        return
+    file = workspace / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True) if step and file.is_file() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    prepared = temporary_sibling(file)
+    prepared.write_text("".join(kept))
+    put_in_place(prepared, file)
+    with file.open("a", buffering=1) as log:
+        yield log
+
+
+def _bar(accelerator: Accelerator, title: str, step: int, num_steps: int) -> Any:  # noqa: ANN401 (tqdm is untyped)
+    quiet = None if accelerator.is_main_process else True
+    return tqdm(total=num_steps, initial=step, desc=title, unit="step", disable=quiet)

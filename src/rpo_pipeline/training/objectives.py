@@ -1,28 +1,80 @@
-"""Objectives as the loop sees them: losses of a batch's rows, and what their sum is divided by."""
+"""Objectives as the loop sees them: losses of a batch's rows, and what their sum is divided by.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Shapes: R rows of a micro-batch. "By row" means by position in the table of training rows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+import pandas as pd
+import torch
 from torch import Tensor
 
-from rpo_pipeline.core.objectives import rpo_loss, sft_loss
+from rpo_pipeline.core.objectives import (
+    dro_loss,
+    kto_loss,
+    kto_reference_point,
+    rpo_loss,
+    sft_loss,
+)
 from rpo_pipeline.data.groups import Group, GroupBatch
+from rpo_pipeline.errors import ConfigError, DataError
+from rpo_pipeline.models.loading import default_device
+from rpo_pipeline.params import KtoParams, ObjectiveParams
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """What the policy says of a micro-batch."""
+
+    logps: Tensor
+    """Summed log-probability of each row, in nats, with gradients, shape ``(R,)``."""
+    values: Tensor | None = None
+    """Value of each row's prompt, in nats, with gradients, shape ``(R,)``, if there is a
+    value head."""
+    reference_point: Tensor | None = None
+    """What the objective asked to know of the whole step."""
 
 
 class Objective(Protocol):
-    """A loss that is a sum over rows, divided by a number known before the forward pass."""
+    """A loss that is a sum over rows, divided by a number known before the forward pass.
+
+    Unless an objective says otherwise: the mean over rows, with nothing to know before.
+    """
+
+    value_learning_rate: float | None = None
+    """Peak learning rate of the value head; null: the objective needs no values."""
 
     def denominator(self, groups: Sequence[Group]) -> float:
-        """What the losses of one optimizer step are divided by."""
+        """What the losses of one step are divided by, however it is split: number of rows."""
+        return sum(len(group.rows) for group in groups)
 
-    def row_losses(self, logps: Tensor, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def reference_point(
+        self,
+        groups: Sequence[Group],  # noqa: ARG002 (for those who need to know)
+        score: Callable[[Sequence[Group]], Tensor],  # noqa: ARG002
+    ) -> Tensor | None:
+        """What the whole step must know before its losses.
+
+        Args:
+            groups: Of the whole step.
+            score: Gives the summed log-probabilities under the policy, without gradients, of the
+                rows of some groups, shape ``(R,)``, group by group as listed.
+
+        Returns:
+            Without gradients; handed to ``row_losses`` in its scores.
+        """
+        return None
+
+    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of each row, and numbers to log, each shape ``(R,)``."""
 
 
 @dataclass(frozen=True)
-class RpoObjective:
-    """Mean over rows of the squared distance between log-ratio and target, in nats^2."""
+class RpoObjective(Objective):
+    """Squared distance between log-ratio and target, in nats^2; of QRPO too, on its targets."""
 
     ref_logps: Tensor
     """Cached reference log-probabilities by row, summed over the response."""
@@ -31,28 +83,167 @@ class RpoObjective:
     per_token: bool
     """``logp_reduction: mean``: log-probabilities are averaged over the response's tokens."""
 
-    def denominator(self, groups: Sequence[Group]) -> float:
-        """Number of rows."""
-        return sum(len(group.rows) for group in groups)
-
-    def row_losses(self, logps: Tensor, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """RPO loss of each row, in nats^2."""
-        ref_logps, targets = self.ref_logps[batch.rows], self.targets[batch.rows]
-        if self.per_token:
-            logps, ref_logps = logps / batch.num_tokens, ref_logps / batch.num_tokens
+        targets = self.targets[batch.rows]
+        logps, ref_logps = _reduced(scores.logps, self.ref_logps, batch, per_token=self.per_token)
         log_ratio = (logps - ref_logps).detach()
         metrics = {"log_ratio": log_ratio, "residual": log_ratio - targets}
         return rpo_loss(logps, ref_logps, targets), metrics
 
 
 @dataclass(frozen=True)
-class SftObjective:
+class DroObjective(Objective):
+    """DRO-V: RPO's squared distance with a value that a head learns, in the place of log_z."""
+
+    ref_logps: Tensor
+    """Cached reference log-probabilities by row, summed over the response."""
+    scaled_rewards: Tensor
+    """``r / tau`` by row, in nats."""
+    per_token: bool
+    """``logp_reduction: mean``: log-probabilities are averaged over the response's tokens."""
+    value_learning_rate: float
+    """Peak learning rate of the value head."""
+
+    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """DRO-V loss of each row, in nats^2."""
+        assert scores.values is not None
+        scaled_rewards, values = self.scaled_rewards[batch.rows], scores.values
+        logps, ref_logps = _reduced(scores.logps, self.ref_logps, batch, per_token=self.per_token)
+        log_ratio, value = (logps - ref_logps).detach(), values.detach()
+        residual = log_ratio - scaled_rewards + value
+        metrics = {"log_ratio": log_ratio, "residual": residual, "value": value}
+        return dro_loss(logps, ref_logps, scaled_rewards, values), metrics
+
+
+@dataclass(frozen=True)
+class KtoObjective(Objective):
+    """KTO over summed log-probabilities; its reference point is of the whole step."""
+
+    ref_logps: Tensor
+    """Cached reference log-probabilities by row, summed over the response."""
+    desirable: Tensor
+    """Whether the row's reward is above the train mean, bool, by row."""
+    partner_prompts: Mapping[str, list[int]]
+    """Token ids of the other prompt that the responses of a group are paired with, by prompt_id."""
+    mismatched_ref_logps: Tensor
+    """Cached reference log-probabilities of the mismatched pairs, by row of the response."""
+    settings: KtoParams
+
+    def reference_point(
+        self, groups: Sequence[Group], score: Callable[[Sequence[Group]], Tensor]
+    ) -> Tensor:
+        """KTO's ``z0`` over the mismatched pairs of the step's rows, in nats, shape ``()``."""
+        pairs = [replace(group, prompt=self.partner_prompts[group.prompt_id]) for group in groups]
+        rows = [row for group in groups for row in group.rows]
+        return kto_reference_point(score(pairs), self.mismatched_ref_logps[rows])
+
+    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """KTO loss of each row, 0 to its weight."""
+        assert scores.reference_point is not None
+        ref_logps, desirable = self.ref_logps[batch.rows], self.desirable[batch.rows]
+        losses = kto_loss(
+            scores.logps,
+            ref_logps,
+            desirable,
+            scores.reference_point,
+            beta=self.settings.beta,
+            desirable_weight=self.settings.desirable_weight,
+            undesirable_weight=self.settings.undesirable_weight,
+        )
+        log_ratio = (scores.logps - ref_logps).detach()
+        kl = scores.reference_point.expand_as(log_ratio)
+        return losses, {"log_ratio": log_ratio, "kl": kl, "desirable_share": desirable.float()}
+
+
+@dataclass(frozen=True)
+class SftObjective(Objective):
     """Mean over response tokens of the negative log-likelihood, in nats."""
 
     def denominator(self, groups: Sequence[Group]) -> float:
         """Number of response tokens."""
         return sum(len(ids) for group in groups for ids in group.responses)
 
-    def row_losses(self, logps: Tensor, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative log-likelihood of each row, in nats."""
-        return sft_loss(logps), {"mean_logps": logps.detach() / batch.num_tokens}
+        return sft_loss(scores.logps), {"mean_logps": scores.logps.detach() / batch.num_tokens}
+
+
+def _reduced(
+    logps: Tensor, ref_logps: Tensor, batch: GroupBatch, *, per_token: bool
+) -> tuple[Tensor, Tensor]:
+    """Policy's and reference's log-probabilities of a batch, summed or averaged over tokens."""
+    ref_logps = ref_logps[batch.rows]
+    if per_token:
+        return logps / batch.num_tokens, ref_logps / batch.num_tokens
+    return logps, ref_logps
+
+
+def build_objective(
+    name: str, settings: ObjectiveParams | None, rows: pd.DataFrame, groups: Sequence[Group]
+) -> Objective:
+    """Choose the objective of a training, and give it what it must know of each row.
+
+    Args:
+        name: ``training.objective``.
+        settings: Of every objective; ``sft`` needs none.
+        rows: As ``training_rows`` gives them, train and validation alone.
+        groups: The same rows tokenised.
+
+    Returns:
+        The objective, its tensors by row.
+
+    Raises:
+        ConfigError: If KTO's mismatched pairs were not scored for these rows.
+        DataError: If KTO would find no desirable response.
+    """
+    if name == "sft":
+        return SftObjective()
+    assert settings is not None
+    per_token = settings.rpo.logp_reduction == "mean"
+    match name:
+        case "kto":
+            assert settings.kto is not None
+            return _kto_objective(settings.kto, rows, groups)
+        case "dro":
+            assert settings.dro is not None
+            scaled_rewards = _tensor(rows["reward"] / settings.dro.tau)
+            return DroObjective(
+                _tensor(rows["ref_logps"]),
+                scaled_rewards,
+                per_token,
+                settings.dro.value_learning_rate,
+            )
+        case _:
+            return RpoObjective(_tensor(rows["ref_logps"]), _tensor(rows["target"]), per_token)
+
+
+def _kto_objective(
+    settings: KtoParams, rows: pd.DataFrame, groups: Sequence[Group]
+) -> KtoObjective:
+    prompts = {group.prompt_id: group.prompt for group in groups}
+    unpaired = ~rows["mismatched_prompt_id"].isin(prompts.keys())
+    if unpaired.any():
+        raise ConfigError(
+            f"{unpaired.sum()} of {len(rows)} rows have no mismatched log-probability, which "
+            "`partition_estimation` computes only for training.objective: kto; run it again with "
+            "that set (`kedro run --from-nodes score_mismatched --params training.objective=kto`)"
+        )
+    train_rewards = rows.loc[rows["split"] == "train", "reward"]
+    if train_rewards.nunique() < 2:
+        raise DataError(
+            f"every train row has the reward {train_rewards.iloc[0]:g}, so none is desirable for "
+            "KTO (look at `labeling`, or choose another training.objective)"
+        )
+    partners = dict(zip(rows["prompt_id"], rows["mismatched_prompt_id"], strict=True))
+    return KtoObjective(
+        ref_logps=_tensor(rows["ref_logps"]),
+        desirable=_tensor(rows["reward"]) > float(train_rewards.mean()),
+        partner_prompts={prompt_id: prompts[partner] for prompt_id, partner in partners.items()},
+        mismatched_ref_logps=_tensor(rows["mismatched_ref_logps"]),
+        settings=settings,
+    )
+
+
+def _tensor(column: pd.Series) -> Tensor:
+    return torch.from_numpy(column.to_numpy(np.float32, copy=True)).to(default_device())

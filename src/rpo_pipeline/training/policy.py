@@ -2,24 +2,20 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from rpo_pipeline.data.tokenisation import tokenise_groups
-from rpo_pipeline.models.loading import load_checkpoint
-from rpo_pipeline.params import PolicyParams, RpoParams, SftParams, TrainingParams
-from rpo_pipeline.training.loop import TrainingSummary, train
-from rpo_pipeline.training.objectives import Objective, RpoObjective, SftObjective
+from rpo_pipeline.params import ObjectiveParams, PolicyParams, TrainingParams
+from rpo_pipeline.training.job import TrainingJob
+from rpo_pipeline.training.launch import launch
+from rpo_pipeline.training.loop import TrainingSummary
 
 
 def training_rows(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
-    partition: pd.DataFrame,
-    rpo: RpoParams,
+    targets: pd.DataFrame,
+    mismatched_logps: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Join what training needs, one line per labelled row.
 
@@ -27,21 +23,25 @@ def training_rows(
         feedback: The feedback table.
         rewards: Of the labelled rows.
         reference_logps: Cached log-probabilities of the reference.
-        partition: log_z of each prompt.
-        rpo: Temperature.
+        targets: ``reward / tau - log_z`` of each row, in nats.
+        mismatched_logps: Of KTO's pairs; none, or empty, for other objectives.
 
     Returns:
-        row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats) and
-        target = reward / tau - log_z (nats).
+        row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats), target
+        (nats), mismatched_prompt_id and mismatched_ref_logps (null without).
     """
+    if mismatched_logps is None:
+        mismatched_logps = pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
+    pairs = mismatched_logps.set_index("row_id").add_prefix("mismatched_")
     rows = (
         feedback[["row_id", "prompt_id", "split", "prompt", "response"]]
         .merge(rewards[["row_id", "reward"]], on="row_id")
         .merge(reference_logps[["row_id", "logps"]], on="row_id")
-        .merge(partition[["prompt_id", "log_z"]], on="prompt_id")
+        .merge(targets[["row_id", "target"]], on="row_id")
+        .join(pairs, on="row_id")
     )
-    rows["target"] = rows["reward"] / rpo.tau - rows["log_z"]
-    return rows.rename(columns={"logps": "ref_logps"}).drop(columns="log_z")
+    names = {"logps": "ref_logps", "mismatched_logps": "mismatched_ref_logps"}
+    return rows.rename(columns=names)
 
 
 def train_policy(
@@ -49,8 +49,7 @@ def train_policy(
     reference: Path,
     *,
     policy: PolicyParams,
-    rpo: RpoParams,
-    sft: SftParams,
+    objectives: ObjectiveParams,
     training: TrainingParams,
     workspace: Path,
 ) -> TrainingSummary:
@@ -60,8 +59,7 @@ def train_policy(
         rows: As ``training_rows`` gives them.
         reference: Directory of the model that training starts from.
         policy: Limits on tokens and precision.
-        rpo: How log-probabilities are reduced.
-        sft: Which responses supervised fine-tuning learns from.
+        objectives: Settings of each objective.
         training: The loop's settings.
         workspace: Gets ``best/`` and ``metrics.jsonl``.
 
@@ -69,42 +67,20 @@ def train_policy(
         How it went.
 
     Raises:
-        TrainingError: If a loss or a gradient is not finite.
+        RpoError: If the objective cannot work with these rows, or a loss is not finite.
     """
-    language_model = load_checkpoint(reference, policy)
-    text_format = language_model.text_format(
-        max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
-    )
-    rows = rows[rows["split"].isin(["train", "validation"])]
-    if training.objective == "sft" and sft.responses == "top":
+    if training.objective == "sft" and objectives.sft and objectives.sft.responses == "top":
         rows = rows.loc[rows.groupby("prompt_id")["reward"].idxmax()]
-    rows = rows.reset_index(drop=True)
-    groups = tokenise_groups(rows, text_format)
-    in_train = (rows["split"] == "train").to_numpy()
-    return train(
-        language_model,
-        [group for group in groups if in_train[group.rows[0]]],
-        [group for group in groups if not in_train[group.rows[0]]],
-        _objective(rows, rpo, training),
-        training,
-        workspace,
+    job = TrainingJob(
+        start=reference,
+        workspace=workspace,
+        policy=policy,
+        training=training,
+        objectives=objectives,
     )
-
-
-def _objective(rows: pd.DataFrame, rpo: RpoParams, training: TrainingParams) -> Objective:
-    if training.objective == "sft":
-        return SftObjective()
-    return RpoObjective(
-        ref_logps=_tensor(rows["ref_logps"]),
-        targets=_tensor(rows["target"]),
-        per_token=rpo.logp_reduction == "mean",
-    )
+    return launch(job.write(rows))
 
 
 def read_metrics(workspace: Path) -> pd.DataFrame:
     """The training's ``metrics.jsonl`` as a table, one line per step."""
     return pd.read_json(workspace / "metrics.jsonl", lines=True)
-
-
-def _tensor(column: pd.Series) -> Tensor:
-    return torch.from_numpy(column.to_numpy(np.float32, copy=True))

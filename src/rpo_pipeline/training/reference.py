@@ -7,14 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.data.groups import Group
-from rpo_pipeline.data.tokenisation import TextFormat, tokenise_groups
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.models.building import build_language_model
 from rpo_pipeline.models.loading import LanguageModel, load_language_model
-from rpo_pipeline.params import PolicyParams, Split, TrainingParams
-from rpo_pipeline.training.loop import train
-from rpo_pipeline.training.objectives import SftObjective
+from rpo_pipeline.params import PolicyParams, TrainingParams
+from rpo_pipeline.training.job import TrainingJob
+from rpo_pipeline.training.launch import launch
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +55,10 @@ def prepare_reference(
         logger.info("reusing the reference in %s", existing)
         return existing
     language_model = _load_or_build(feedback, policy, training.seed)
-    directory = workspace / "best"
+    directory = workspace / "initial"
+    language_model.save(directory)
     if policy.warm_start_epochs > 0:
-        _warm_start(language_model, feedback, policy, training, workspace)
-    else:
-        language_model.save(directory)
+        directory = _warm_start(directory, feedback, policy, training, workspace)
     (directory / ORIGIN_FILE).write_text(json.dumps(origin, indent=2))
     return directory
 
@@ -77,37 +74,28 @@ def _load_or_build(feedback: pd.DataFrame, policy: PolicyParams, seed: int) -> L
 
 
 def _warm_start(
-    language_model: LanguageModel,
+    initial: Path,
     feedback: pd.DataFrame,
     policy: PolicyParams,
     training: TrainingParams,
     workspace: Path,
-) -> None:
-    text_format = language_model.text_format(
-        max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
-    )
-    settings = training.model_copy(
-        update={
-            "num_epochs": policy.warm_start_epochs,
-            "learning_rate": policy.warm_start_learning_rate,
-            "patience": None,
-        }
-    )
-    summary = train(
-        language_model,
-        _groups_of(feedback, "train", text_format),
-        _groups_of(feedback, "validation", text_format),
-        SftObjective(),
-        settings,
-        workspace,
+) -> Path:
+    """Fine-tune every weight on all responses of train."""
+    settings = {
+        "objective": "sft",
+        "num_epochs": policy.warm_start_epochs,
+        "learning_rate": policy.warm_start_learning_rate,
+        "patience": None,
+    }
+    job = TrainingJob(
+        start=initial,
+        workspace=workspace,
         area="warm_start",
+        policy=policy.model_copy(update={"lora": None}),
+        training=training.model_copy(update=settings),
     )
-    logger.info("warm start: %s", summary)
-
-
-def _groups_of(feedback: pd.DataFrame, split: Split, text_format: TextFormat) -> list[Group]:
-    rows = feedback[feedback["split"] == split].reset_index(drop=True)
-    return tokenise_groups(rows, text_format)
+    logger.info("warm start: %s", launch(job.write(feedback)))
+    return workspace / "best"
 
 
 def _check_origin(existing: Path, origin: dict[str, Any]) -> None:

@@ -1,18 +1,20 @@
 """One optimizer step, and one pass without gradients, over prompt groups."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rpo_pipeline.data.groups import Group
+from rpo_pipeline.data.groups import Group, GroupBatch
 from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.models.loading import LanguageModel
-from rpo_pipeline.models.scoring import group_logps, micro_batches
+from rpo_pipeline.models.routes import Route
+from rpo_pipeline.models.scoring import micro_batches
 from rpo_pipeline.training.objectives import Objective
 
 
@@ -21,6 +23,8 @@ class Trainee:
     """The policy with what moves it."""
 
     language_model: LanguageModel
+    scorer: nn.Module
+    """A ``Scorer`` as accelerate prepared it: what the optimizer moves."""
     optimizer: Optimizer
     accelerator: Accelerator
     objective: Objective
@@ -31,11 +35,12 @@ class Trainee:
 def optimizer_step(trainee: Trainee, groups: Sequence[Group]) -> dict[str, float]:
     """Take one step on the mean loss of some groups.
 
-    The denominator is fixed before the step is split, so the split does not change the result.
+    The denominator is fixed before the step is split into micro-batches and processes, so the
+    split does not change the result.
 
     Args:
         trainee: The policy with what moves it.
-        groups: Prompt groups of the step.
+        groups: Prompt groups of the step, the same in every process.
 
     Returns:
         Loss, the objective's metrics averaged over rows, and the norm of the gradient.
@@ -44,9 +49,11 @@ def optimizer_step(trainee: Trainee, groups: Sequence[Group]) -> dict[str, float
         TrainingError: If the loss or the gradient is not finite; the weights are untouched then.
     """
     metrics = _accumulate(trainee, groups, train=True)
-    norm = trainee.accelerator.clip_grad_norm_(
-        trainee.language_model.model.parameters(), trainee.max_grad_norm
-    )
+    # The policy comes first; a value head is clipped by itself, or it would shrink its gradients.
+    norm, *_ = [
+        trainee.accelerator.clip_grad_norm_(group["params"], trainee.max_grad_norm)
+        for group in trainee.optimizer.param_groups
+    ]
     metrics["grad_norm"] = float(norm)
     if not (torch.isfinite(norm) and torch.isfinite(torch.tensor(metrics["loss"]))):
         raise TrainingError(
@@ -61,22 +68,76 @@ def optimizer_step(trainee: Trainee, groups: Sequence[Group]) -> dict[str, float
 
 def mean_loss(trainee: Trainee, groups: Sequence[Group]) -> float:
     """Loss over groups, without gradients."""
-    with torch.inference_mode():
+    with torch.no_grad():
         return _accumulate(trainee, groups, train=False)["loss"]
 
 
 def _accumulate(trainee: Trainee, groups: Sequence[Group], *, train: bool) -> dict[str, float]:
-    denominator = trainee.objective.denominator(groups)
+    accelerator, objective = trainee.accelerator, trainee.objective
+    denominator = objective.denominator(groups)
     num_rows = sum(len(group.rows) for group in groups)
-    sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
-    language_model = trainee.language_model
-    for batch, route in micro_batches(language_model, groups, trainee.micro_batch_tokens):
-        logps = group_logps(language_model, batch, route)
-        losses, metrics = trainee.objective.row_losses(logps, batch)
-        loss = losses.sum() / denominator
-        if train:
-            trainee.accelerator.backward(loss)
+    reference_point = objective.reference_point(groups, lambda pairs: _score(trainee, pairs))
+    sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=accelerator.device))
+    for part in _shares(trainee, groups):
+        # Gradients of several processes are added up once, after the last micro-batch.
+        waiting = train and not part.last
+        with accelerator.no_sync(trainee.scorer) if waiting else nullcontext():
+            scores = replace(
+                trainee.scorer(part.batch, part.route), reference_point=reference_point
+            )
+            losses, metrics = objective.row_losses(scores, part.batch)
+            loss = part.weight * losses.sum() / denominator
+            if train:  # what is averaged over processes must be summed
+                accelerator.backward(loss * accelerator.num_processes)
         sums["loss"] += loss.detach()
         for name, values in metrics.items():
-            sums[name] += values.sum() / num_rows
-    return {name: float(value) for name, value in sums.items()}
+            sums[name] += part.weight * values.sum() / num_rows
+    totals = accelerator.reduce(torch.stack(list(sums.values())), "sum")
+    return dict(zip(sums, totals.tolist(), strict=True))
+
+
+def _score(trainee: Trainee, groups: Sequence[Group]) -> Tensor:
+    """Log-probabilities of the policy without gradients, in the order of the rows as listed."""
+    listed, start = [], 0
+    for group in groups:
+        listed.append(replace(group, rows=list(range(start, start + len(group.rows)))))
+        start += len(group.rows)
+    logps = torch.zeros(start, device=trainee.accelerator.device)
+    with torch.no_grad():
+        for part in _shares(trainee, listed):
+            scored = trainee.scorer(part.batch, part.route).logps
+            logps[part.batch.rows] += part.weight * scored
+    reduced: Tensor = trainee.accelerator.reduce(logps, "sum")
+    return reduced
+
+
+@dataclass(frozen=True)
+class _Share:
+    batch: GroupBatch
+    route: Route
+    weight: float
+    last: bool
+
+
+def _shares(trainee: Trainee, groups: Sequence[Group]) -> Iterator[_Share]:
+    """The micro-batches of this process.
+
+    Every process makes as many forward passes as the busiest one, because sharded models wait for
+    each other in each; what it makes them up with has weight 0.
+    """
+    accelerator = trainee.accelerator
+    rank, world = accelerator.process_index, accelerator.num_processes
+    own: Sequence[Group] = groups
+    if world > 1:
+        own = sorted(groups, key=lambda group: group.num_tokens, reverse=True)[rank::world]
+
+    def cut(some: Sequence[Group]) -> list[tuple[GroupBatch, Route]]:
+        return list(micro_batches(trainee.language_model, some, trainee.micro_batch_tokens))
+
+    batches = cut(own) if own else []
+    count = torch.tensor([len(batches)], device=accelerator.device)
+    number = int(accelerator.gather(count).max())
+    fill = batches or cut(groups[:1])
+    for index in range(number):
+        batch, route = fill[index % len(fill)]
+        yield _Share(batch, route, float(index < len(batches)), last=index == number - 1)

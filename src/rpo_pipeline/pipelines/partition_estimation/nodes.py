@@ -5,7 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.params import PolicyParams, RpoParams, TrainingParams
+from rpo_pipeline.params import (
+    EvaluationParams,
+    LabelingParams,
+    PolicyParams,
+    QrpoParams,
+    RpoParams,
+    TrainingParams,
+)
 
 
 def prepare_reference(
@@ -26,7 +33,7 @@ def score_reference(
     reference: Path,
     policy: PolicyParams,
     training: TrainingParams,
-    workspace: Path,
+    cache: Path,
 ) -> pd.DataFrame:
     """Compute the reference's log-probability of every response, once."""
     from rpo_pipeline.models.loading import load_checkpoint
@@ -36,16 +43,121 @@ def score_reference(
         load_checkpoint(reference, policy),
         feedback,
         policy,
-        workspace / cache_key(reference, policy),
+        cache / "logps" / cache_key(reference, policy),
         micro_batch_tokens=training.micro_batch_tokens,
     )
 
 
-def estimate_partition(
-    feedback: pd.DataFrame, rewards: pd.DataFrame, reference_logps: pd.DataFrame, rpo: RpoParams
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Estimate log_z of every prompt that has a labelled row."""
-    from rpo_pipeline.rewards.partition import partition_rows
+def score_mismatched(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    training: TrainingParams,
+    cache: Path,
+) -> pd.DataFrame:
+    """Compute the reference's log-probability of responses to another prompt, which KTO needs."""
+    from rpo_pipeline.data.mismatched import mismatched_pairs
 
-    rows = feedback[["row_id", "prompt_id", "split"]].merge(rewards, on="row_id")
-    return partition_rows(rows.merge(reference_logps, on="row_id"), rpo)
+    if training.objective != "kto":
+        return pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
+    learned = feedback["split"].isin(["train", "validation"])
+    labelled = feedback["row_id"].isin(rewards["row_id"])
+    pairs = mismatched_pairs(feedback[learned & labelled], training.seed)
+    scores = score_reference(pairs, reference, policy, training, cache)
+    return pairs[["row_id", "prompt_id"]].assign(logps=scores["logps"].to_numpy())
+
+
+def sample_reference(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    normaliser: dict[str, Any],
+    reference: Path,
+    policy: PolicyParams,
+    labeling: LabelingParams,
+    rpo: RpoParams,
+    qrpo: QrpoParams,
+    training: TrainingParams,
+    cache: Path,
+) -> pd.DataFrame:
+    """Sample and label responses of the reference, where the estimator wants them."""
+    from rpo_pipeline.rewards import reference_samples
+    from rpo_pipeline.rewards.partition import partition_settings
+
+    rows = feedback[["row_id", "prompt_id", "prompt"]].merge(rewards[["row_id"]], on="row_id")
+    settings = partition_settings(rpo, qrpo, training)
+    return reference_samples.sample_reference(
+        reference_samples.prompts_to_sample(rows, settings),
+        reference,
+        cache / "samples",
+        policy=policy,
+        num_samples=rpo.reference_samples.num_samples,
+        labelers=labeling.labelers,
+        normaliser=normaliser,
+    )
+
+
+def choose_tau(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference_logps: pd.DataFrame,
+    reference_samples: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    rpo: RpoParams,
+    qrpo: QrpoParams,
+    training: TrainingParams,
+    evaluation: EvaluationParams,
+    workspace: Path,
+) -> dict[str, Any]:
+    """Give tau as it is set, or choose it by short trainings."""
+    from rpo_pipeline.rewards.partition import partition_rows, partition_settings
+    from rpo_pipeline.training import temperature
+    from rpo_pipeline.training.policy import training_rows
+
+    settings = partition_settings(rpo, qrpo, training)
+    if settings.tau != "auto":
+        return {"tau": settings.tau, "candidates": []}
+
+    def rows_at(tau: float) -> pd.DataFrame:
+        rows = _labelled(feedback, rewards, reference_logps)
+        _, targets, _ = partition_rows(rows, reference_samples, settings, tau=tau)
+        return training_rows(feedback, rewards, reference_logps, targets)
+
+    return temperature.choose_tau(
+        rows_at,
+        reference,
+        policy=policy,
+        rpo=rpo,
+        training=training,
+        evaluation=evaluation,
+        workspace=workspace,
+    )
+
+
+def estimate_partition(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference_logps: pd.DataFrame,
+    reference_samples: pd.DataFrame,
+    chosen_tau: dict[str, Any],
+    rpo: RpoParams,
+    qrpo: QrpoParams,
+    training: TrainingParams,
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Estimate log_z of every prompt that has a labelled row, and the target of each row."""
+    from rpo_pipeline.rewards.partition import partition_rows, partition_settings
+
+    return partition_rows(
+        _labelled(feedback, rewards, reference_logps),
+        reference_samples,
+        partition_settings(rpo, qrpo, training),
+        tau=chosen_tau["tau"],
+    )
+
+
+def _labelled(
+    feedback: pd.DataFrame, rewards: pd.DataFrame, reference_logps: pd.DataFrame
+) -> pd.DataFrame:
+    rows = feedback[["row_id", "prompt_id", "split", "behaviour_logps"]]
+    return rows.merge(rewards, on="row_id").merge(reference_logps, on="row_id")

@@ -5,20 +5,28 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.params import PolicyParams, RpoParams, SftParams, TrainingParams
+from rpo_pipeline.params import (
+    DroParams,
+    KtoParams,
+    ObjectiveParams,
+    PolicyParams,
+    RpoParams,
+    SftParams,
+    TrainingParams,
+)
 
 
 def join_training_rows(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
-    partition: pd.DataFrame,
-    rpo: RpoParams,
+    targets: pd.DataFrame,
+    mismatched_logps: pd.DataFrame,
 ) -> pd.DataFrame:
     """Put target and reference log-probability beside every labelled row."""
     from rpo_pipeline.training.policy import training_rows
 
-    return training_rows(feedback, rewards, reference_logps, partition, rpo)
+    return training_rows(feedback, rewards, reference_logps, targets, mismatched_logps)
 
 
 def train_policy(
@@ -27,6 +35,8 @@ def train_policy(
     policy: PolicyParams,
     rpo: RpoParams,
     sft: SftParams,
+    kto: KtoParams,
+    dro: DroParams,
     training: TrainingParams,
     workspace: Path,
 ) -> tuple[Path, pd.DataFrame, dict[str, Any]]:
@@ -34,6 +44,11 @@ def train_policy(
     from rpo_pipeline.training import policy as policy_training
 
     summary = policy_training.train_policy(
-        rows, reference, policy=policy, rpo=rpo, sft=sft, training=training, workspace=workspace
+        rows,
+        reference,
+        policy=policy,
+        objectives=ObjectiveParams(rpo=rpo, sft=sft, kto=kto, dro=dro),
+        training=training,
+        workspace=workspace,
     )
     return workspace / "best", policy_training.read_metrics(workspace), summary.to_dict()

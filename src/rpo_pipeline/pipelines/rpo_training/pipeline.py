@@ -9,7 +9,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 join_training_rows,
-                ["feedback@pandas", "rewards", "reference_logps", "partition", "params:rpo"],
+                ["feedback@pandas", "rewards", "reference_logps", "targets", "mismatched_logps"],
                 "training_rows",
                 name="join_training_rows",
             ),
@@ -21,6 +21,8 @@ def create_pipeline() -> Pipeline:
                     "params:policy",
                     "params:rpo",
                     "params:sft",
+                    "params:kto",
+                    "params:dro",
                     "params:training",
                     "training_workspace",
                 ],

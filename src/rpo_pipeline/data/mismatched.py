@@ -1,0 +1,42 @@
+"""Mismatched pairs: each response beside another prompt, fixed for a whole run."""
+
+import hashlib
+
+import pandas as pd
+
+from rpo_pipeline.errors import DataError
+
+
+def mismatched_pairs(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Pair the responses of each prompt with one other prompt.
+
+    Prompts stand in a circle in an order drawn from the seed, and each takes the next one: a
+    derangement in which a new prompt changes the partner of one other prompt only.
+
+    Args:
+        rows: Columns row_id, prompt_id, prompt, response.
+        seed: Of the order.
+
+    Returns:
+        row_id and response (of the row), prompt_id and prompt (of the partner), in the order of
+        ``rows``.
+
+    Raises:
+        DataError: If all rows have the same prompt.
+    """
+    prompts = rows.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
+    if len(prompts) == 1:
+        raise DataError(
+            f"KTO pairs each response with another prompt, but all {len(rows)} labelled rows of "
+            "train and validation have the same one (log more prompts, or choose another "
+            "training.objective)"
+        )
+    circle = sorted(prompts.index, key=lambda prompt_id: _place(prompt_id, seed))
+    partner = dict(zip(circle, circle[1:] + circle[:1], strict=True))
+    partners = rows["prompt_id"].map(partner)
+    pairs = rows[["row_id", "response"]].assign(prompt_id=partners, prompt=partners.map(prompts))
+    return pairs.reset_index(drop=True)
+
+
+def _place(prompt_id: str, seed: int) -> bytes:
+    return hashlib.blake2b(f"{seed}:{prompt_id}".encode(), digest_size=16).digest()

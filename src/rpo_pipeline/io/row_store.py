@@ -1,0 +1,77 @@
+"""Expensive rows kept by content: a folder of shards, each written whole or not at all.
+
+A shard counts once it is complete, so a pass that was killed goes on where it stopped, and two
+writers at once do no harm but work twice.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from rpo_pipeline.io.durable import put_in_place, temporary_sibling
+
+logger = logging.getLogger(__name__)
+
+SHARD_ROWS = 256
+
+
+def content_key(*parts: Sequence[int]) -> str:
+    """Hash of lists of numbers, such as token ids, each list on its own: 32 hex digits."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(np.asarray(part, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def fetch_rows(
+    folder: Path,
+    keys: Sequence[str],
+    compute: Callable[[list[int]], pd.DataFrame],
+    *,
+    verb: str,
+    shard_rows: int = SHARD_ROWS,
+) -> pd.DataFrame:
+    """Read the rows that are stored; compute the others, shard by shard, and store them.
+
+    Args:
+        folder: Of what the rows depend on beside their content.
+        keys: Content key of each row; equal ones are computed once.
+        compute: From positions in ``keys`` to one line of values each, in that order.
+        verb: What ``compute`` does, for people.
+        shard_rows: Rows computed between two writes.
+
+    Returns:
+        The values, in the order of the keys.
+    """
+    stored = _load(folder)
+    missing = [row for row, key in enumerate(keys) if key not in stored.index]
+    logger.info("%d rows to %s, %d in the cache", len(missing), verb, len(keys) - len(missing))
+    if missing:
+        distinct = list({keys[row]: row for row in missing}.values())
+        with tqdm(total=len(distinct), desc=verb, unit="row", disable=None) as bar:
+            for start in range(0, len(distinct), shard_rows):
+                shard = distinct[start : start + shard_rows]
+                _save(folder, compute(shard).assign(key=[keys[row] for row in shard]))
+                bar.update(len(shard))
+        stored = _load(folder)
+    return stored.loc[list(keys)].reset_index(drop=True)
+
+
+def _load(folder: Path) -> pd.DataFrame:
+    shards = [pd.read_parquet(file) for file in sorted(folder.glob("shard-*.parquet"))]
+    rows = pd.concat(shards) if shards else pd.DataFrame(columns=["key"])
+    return rows.drop_duplicates("key").set_index("key")
+
+
+def _save(folder: Path, rows: pd.DataFrame) -> None:
+    target = folder / f"shard-{uuid4().hex}.parquet"
+    prepared = temporary_sibling(target)
+    rows.to_parquet(prepared, index=False)
+    put_in_place(prepared, target)

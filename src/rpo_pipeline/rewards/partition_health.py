@@ -1,0 +1,137 @@
+"""How far the estimates of log_z can be trusted: numbers over prompts, and loud warnings."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rpo_pipeline.core.partition import calibration
+from rpo_pipeline.params import RpoParams
+
+MISCALIBRATED = 0.5
+"""Nats of leave-one-out calibration above which log_z is loudly doubted."""
+BEST_OF_N = 2.0
+"""sd(r)/tau above which log_z is the best response's reward rather than a partition."""
+
+
+def health_report(
+    rows: pd.DataFrame,
+    used: pd.DataFrame,
+    table: pd.DataFrame,
+    log_z_without: np.ndarray,
+    rpo: RpoParams,
+    *,
+    tau: float,
+) -> dict[str, Any]:
+    """Sum up the partition over its prompts.
+
+    Args:
+        rows: The logged rows, with target, labeler and behaviour_logps.
+        used: What log_z was estimated from: logged rows, samples of the reference, or both.
+        table: One line per prompt.
+        log_z_without: log_z of a used row's prompt without that row, in nats; NaN if nothing is
+            left.
+        rpo: Estimator and its settings.
+        tau: Temperature.
+
+    Returns:
+        Numbers, None where an estimator has none, and ``warnings`` for people.
+    """
+    by_prompt = used.groupby("prompt_id")["reward"]
+    several = (by_prompt.transform("size") >= 2).to_numpy() & np.isfinite(log_z_without)
+    within = (used["reward"] - by_prompt.transform("mean")).pow(2).sum()
+    sampled = used["row_id"].isna() if "row_id" in used else pd.Series(True, index=used.index)
+    health: dict[str, Any] = {
+        "estimator": rpo.estimator,
+        "tau": tau,
+        "logp_reduction": rpo.logp_reduction,
+        "prior_strength": rpo.prior_strength,
+        "num_prompts": len(table),
+        "num_rows": len(rows),
+        "num_sampled_prompts": int(used.loc[sampled, "prompt_id"].nunique()),
+        "num_samples": int(sampled.sum()),
+        "num_behaviour_prompts": _prompts_with_behaviour(rows),
+        "num_rows_that_teach_nothing": _rows_that_teach_nothing(rows, table),
+        "singleton_share": float((table["n"] == 1).mean()),
+        "constant_reward_share": float((rows.groupby("prompt_id")["reward"].nunique() == 1).mean()),
+        "other_labeler_share": _other_labeler_share(rows, used[sampled]),
+        "reward_std_over_tau": math.sqrt(within / max(1, len(used) - len(table))) / tau,
+        "n_used_mean": float(table["n_used"].mean()),
+        "ess_mean": float(table["ess"].mean()),
+        "ess_weights_mean": float(table["ess_weights"].mean()),
+        "target_mean": float(rows["target"].mean()),
+        "target_std": float(rows["target"].std(ddof=0)),
+        "log_z_se_mean": _none_if_nan(table["log_z_se"].mean()),
+        "log_z_bias_mean": _none_if_nan(table["log_z_bias"].mean()),
+        "calibration": _none_if_nan(
+            calibration(
+                torch.from_numpy(used.loc[several, "reward"].to_numpy(np.float64, copy=True)),
+                torch.from_numpy(log_z_without[several]),
+                tau=tau,
+            )
+        ),
+    }
+    return {**health, "warnings": _warnings(health)}
+
+
+def _prompts_with_behaviour(rows: pd.DataFrame) -> int:
+    """Prompts whose every row has behaviour_logps: with some only, the weights do not compare."""
+    return int(rows["behaviour_logps"].notna().groupby(rows["prompt_id"]).all().sum())
+
+
+def _rows_that_teach_nothing(rows: pd.DataFrame, table: pd.DataFrame) -> int:
+    alone = rows["prompt_id"].isin(table.loc[table["n_used"] == 1, "prompt_id"])
+    return int((alone & (rows["target"].abs() < 1e-9)).sum())
+
+
+def _other_labeler_share(rows: pd.DataFrame, samples: pd.DataFrame) -> float:
+    """Share of the logged rows of sampled prompts that another labeler labelled."""
+    compared = rows[rows["prompt_id"].isin(samples["prompt_id"])]
+    other = ~compared["labeler"].isin(samples["labeler"])
+    return float(other.mean()) if len(compared) else 0.0
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _warnings(health: dict[str, Any]) -> list[str]:
+    warnings = []
+    error, spread = health["calibration"], health["reward_std_over_tau"]
+    if error is not None and abs(error) > MISCALIBRATED:
+        warnings.append(
+            f"log_z is off by {error:.2f} nats on rows that it has not seen (0 is right, the limit "
+            f"{MISCALIBRATED}): raise rpo.tau or rpo.prior_strength, or log more responses a prompt"
+        )
+    if spread > BEST_OF_N and health["estimator"] != "quantile":
+        warnings.append(
+            f"the spread of rewards within prompts is {spread:.1f} tau: above {BEST_OF_N} the best "
+            "response alone decides log_z (best-of-n regression); raise rpo.tau for a partition"
+        )
+    if health["num_rows_that_teach_nothing"]:
+        warnings.append(
+            f"{health['num_rows_that_teach_nothing']} of {health['num_rows']} rows are the only "
+            "response of their prompt and have target 0: each teaches nothing (rpo.prior_strength "
+            "borrows from prompts with several responses, rpo.estimator: reference_samples samples)"
+        )
+    if health["estimator"] == "self_normalized":
+        lacking = health["num_prompts"] - health["num_behaviour_prompts"]
+        if lacking:
+            warnings.append(
+                f"{lacking} of {health['num_prompts']} prompts lack behaviour_logps on some row: "
+                "self_normalized weighs them by alpha * mean_logps_ref, a heuristic"
+            )
+    if health["other_labeler_share"]:
+        warnings.append(
+            f"{health['other_labeler_share']:.0%} of the rows that are compared with samples of "
+            "the reference were labelled by another labeler than the samples: make sure that the "
+            "labelers share one scale (labeling.labelers)"
+        )
+    if health["estimator"] == "reference_weighted":
+        warnings.append(
+            "reference_weighted is not normalised: its level depends on n and on the reference, "
+            f"not on the rewards (mean target {health['target_mean']:.2f} nats); for reproduction"
+        )
+    return warnings

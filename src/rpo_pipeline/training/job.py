@@ -1,0 +1,117 @@
+"""A training written down, so that every process of a launch can read what it is."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.models.adapters import add_adapters
+from rpo_pipeline.models.loading import load_checkpoint, model_fingerprint
+from rpo_pipeline.params import ObjectiveParams, PolicyParams, TrainingParams
+from rpo_pipeline.training.checkpoint import Identity
+from rpo_pipeline.training.loop import TrainingSummary, train
+from rpo_pipeline.training.objectives import build_objective
+
+# They decide how a result is computed, not what it is: a training may go on with others.
+FREE_SETTINGS = {
+    *("training.resume", "training.checkpoint_every", "training.keep_last"),
+    *("training.num_processes", "training.accelerate_config", "training.gradient_checkpointing"),
+    *("training.micro_batch_tokens", "policy.prefix_sharing", "policy.reset_reference"),
+}
+
+
+class TrainingJob(BaseModel):
+    """One training: what it starts from, its settings, and the folder that it works in."""
+
+    model_config = ConfigDict(frozen=True)
+
+    start: Path
+    """Directory of the model that it starts from."""
+    workspace: Path
+    """Gets ``best/``, ``metrics.jsonl`` and, until it ends, ``checkpoints/``."""
+    area: str = "train"
+    """First part of the metrics' names."""
+    policy: PolicyParams
+    training: TrainingParams
+    objectives: ObjectiveParams | None = None
+    """Settings of each objective; supervised fine-tuning needs none."""
+
+    def write(self, rows: pd.DataFrame) -> Path:
+        """Put the job and its rows into its workspace.
+
+        Args:
+            rows: As ``training_rows`` gives them; the test split takes no part.
+
+        Returns:
+            The file of the job.
+        """
+        learned = rows[rows["split"].isin(["train", "validation"])]
+        learned.to_parquet(self._rows, index=False)
+        file = self.workspace / "job.json"
+        file.write_text(self.model_dump_json(indent=2))
+        return file
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read a job that was written."""
+        return cls.model_validate_json(file.read_text())
+
+    def run(self) -> TrainingSummary:
+        """Train, as one of the processes of a launch or as the only one.
+
+        Returns:
+            How it went.
+
+        Raises:
+            ConfigError: If an interrupted training in the workspace had other settings.
+            TrainingError: If a loss or a gradient is not finite.
+        """
+        rows = pd.read_parquet(self._rows)
+        language_model = load_checkpoint(self.start, self.policy)
+        torch.manual_seed(self.training.seed)
+        if self.policy.lora:
+            add_adapters(language_model.model, self.policy.lora)
+        text_format = language_model.text_format(
+            max_prompt_tokens=self.policy.max_prompt_tokens,
+            max_response_tokens=self.policy.max_response_tokens,
+        )
+        groups = tokenise_groups(rows, text_format)
+        in_train = (rows["split"] == "train").to_numpy()
+        return train(
+            language_model,
+            {
+                "train": [group for group in groups if in_train[group.rows[0]]],
+                "validation": [group for group in groups if not in_train[group.rows[0]]],
+            },
+            build_objective(self.training.objective, self.objectives, rows, groups),
+            self.training,
+            self.workspace,
+            area=self.area,
+            identity=self._identity(),
+        )
+
+    @property
+    def _rows(self) -> Path:
+        return self.workspace / "rows.parquet"
+
+    def _identity(self) -> Identity:
+        blocks: dict[str, Any] = {"policy": self.policy, "training": self.training}
+        if self.objectives:
+            name = "rpo" if self.training.objective == "qrpo" else self.training.objective
+            blocks[name] = getattr(self.objectives, name)
+        settings = {
+            f"{name}.{key}": value
+            for name, block in blocks.items()
+            for key, value in block.model_dump(mode="json").items()
+        }
+        return Identity(
+            settings={key: v for key, v in settings.items() if key not in FREE_SETTINGS},
+            inputs={
+                "rows": hashlib.sha256(self._rows.read_bytes()).hexdigest(),
+                "start": model_fingerprint(self.start),
+            },
+        )

@@ -1,0 +1,38 @@
+"""The policy as one module with one forward pass, which is what accelerate can wrap."""
+
+from torch import nn
+
+from rpo_pipeline.data.groups import GroupBatch
+from rpo_pipeline.models.loading import LanguageModel
+from rpo_pipeline.models.routes import Route
+from rpo_pipeline.models.scoring import group_logps, group_scores
+from rpo_pipeline.training.objectives import RowScores
+from rpo_pipeline.training.value_head import ValueHead
+
+POLICY = "policy"
+
+
+class Scorer(nn.Module):
+    """Scores prompt groups with the policy, whatever route that takes through it.
+
+    Args:
+        language_model: The policy.
+        with_values: Add a value head, which reads the policy's states of the prompts.
+    """
+
+    def __init__(self, language_model: LanguageModel, *, with_values: bool) -> None:
+        super().__init__()
+        model = language_model.model
+        self._language_model = language_model
+        self._no_split_modules = model._no_split_modules  # accelerate shards by it
+        self.add_module(POLICY, model)
+        self.value_head = (
+            ValueHead(model.config.hidden_size).to(model.device) if with_values else None
+        )
+
+    def forward(self, batch: GroupBatch, route: Route) -> RowScores:
+        """Log-probabilities of the rows of a batch, and values of their prompts if asked for."""
+        if self.value_head is None:
+            return RowScores(logps=group_logps(self._language_model, batch, route))
+        logps, prompt_states = group_scores(self._language_model, batch, route)
+        return RowScores(logps, values=self.value_head(prompt_states)[batch.prompt_index])

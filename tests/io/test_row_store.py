@@ -1,0 +1,68 @@
+"""Rows by content: computed once, in shards that survive whatever ends the pass."""
+
+import pandas as pd
+import pytest
+
+from rpo_pipeline.io.row_store import content_key, fetch_rows
+
+
+class Squares:
+    """Computes squares, and remembers of which rows."""
+
+    def __init__(self, keys, dies_after=None):
+        self.keys, self.asked, self.left = keys, [], dies_after
+
+    def __call__(self, rows):
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left = None if self.left is None else self.left - 1
+        self.asked.append([self.keys[row] for row in rows])
+        return pd.DataFrame({"square": [int(self.keys[row]) ** 2 for row in rows]})
+
+
+def fetch(folder, keys, compute=None, **settings):
+    compute = compute or Squares(keys)
+    return fetch_rows(folder, keys, compute, verb="square", **settings)["square"].tolist(), compute
+
+
+def test_rows_come_in_the_order_of_their_keys_and_equal_keys_are_computed_once(tmp_path):
+    squares, compute = fetch(tmp_path, ["3", "1", "3", "2"])
+    assert squares == [9, 1, 9, 4]
+    assert sorted(*compute.asked) == ["1", "2", "3"]
+
+
+def test_only_new_keys_are_computed_and_those_that_left_stay_stored(tmp_path):
+    fetch(tmp_path, ["1", "2", "3"])
+    squares, compute = fetch(tmp_path, ["4", "2", "5"])
+    assert (squares, compute.asked) == ([16, 4, 25], [["4", "5"]])
+    assert fetch(tmp_path, ["1", "5"])[1].asked == []
+
+
+def test_an_interrupted_pass_keeps_its_finished_shards(tmp_path):
+    keys = [str(number) for number in range(7)]
+    with pytest.raises(KeyboardInterrupt):
+        fetch(tmp_path, keys, Squares(keys, dies_after=2), shard_rows=2)
+    squares, compute = fetch(tmp_path, keys, shard_rows=2)
+    assert squares == [number**2 for number in range(7)]
+    assert compute.asked == [["4", "5"], ["6"]]
+
+
+def test_a_shard_that_was_not_put_in_place_does_not_count(tmp_path):
+    (tmp_path / ".shard-dead-12345678.parquet").write_bytes(b"half a shar")
+    assert fetch(tmp_path, ["2"])[0] == [4]
+
+
+def test_two_writers_at_once_do_no_harm(tmp_path):
+    def another_run_was_quicker(rows):
+        fetch(tmp_path, ["1", "2", "3"])
+        return pd.DataFrame({"square": [int(keys[row]) ** 2 for row in rows]})
+
+    keys = ["2", "3"]
+    assert fetch(tmp_path, keys, another_run_was_quicker)[0] == [4, 9]
+    assert fetch(tmp_path, ["1", "2", "3"])[0] == [1, 4, 9]
+
+
+def test_a_content_key_depends_on_every_number_its_order_and_where_a_list_ends():
+    keys = [([1, 2], [3]), ([1], [2, 3]), ([2, 1], [3]), ([1, 2], [3, 0]), ([], [1, 2, 3])]
+    assert len({content_key(*parts) for parts in keys}) == len(keys)
+    assert content_key([1, 2], [3]) == content_key([1, 2], [3])

@@ -1,0 +1,70 @@
+"""Adapters change nothing until they are trained, and nothing but the adapters is trained."""
+
+import pytest
+import torch
+
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.models.adapters import add_adapters, merged_weights
+from rpo_pipeline.models.loading import load_language_model
+from rpo_pipeline.models.scoring import score_table
+from rpo_pipeline.params import LoraParams
+from tests.conftest import build_small
+from tests.training.test_reference import policy
+
+LORA = LoraParams(r=2, alpha=3, target_modules="all-linear")
+
+
+def scores(language_model, rows):
+    table = score_table(language_model, rows, policy(), micro_batch_tokens=500)
+    return torch.tensor(table["logps"].to_numpy())
+
+
+def train_adapters(language_model):
+    with torch.no_grad():
+        for parameter in language_model.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+
+
+def test_new_adapters_change_no_score_and_freeze_the_rest(language_model, rows):
+    before = scores(language_model, rows)
+    add_adapters(language_model.model, LORA)
+    assert torch.equal(scores(language_model, rows), before)
+    trained = [n for n, p in language_model.model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all(".lora_" in name for name in trained)
+
+
+def test_a_saved_model_scores_like_the_live_one_and_knows_nothing_of_adapters(
+    language_model, rows, tmp_path
+):
+    add_adapters(language_model.model, LORA)
+    before = scores(language_model, rows)
+    train_adapters(language_model)
+    live = scores(language_model, rows)
+    language_model.save(tmp_path / "saved")
+    saved = load_language_model(tmp_path / "saved")
+    torch.testing.assert_close(scores(saved, rows), live, rtol=1e-5, atol=1e-4)
+    assert not torch.allclose(live, before, rtol=1e-3)
+    assert not any("lora" in name for name, _ in saved.model.named_parameters())
+
+
+def test_saving_leaves_the_live_model_as_it_was(tmp_path):
+    language_model = build_small("llama")
+    add_adapters(language_model.model, LORA)
+    train_adapters(language_model)
+    before = {name: t.clone() for name, t in language_model.model.state_dict().items()}
+    language_model.save(tmp_path / "saved")
+    for name, tensor in language_model.model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_without_adapters_the_weights_are_what_they_are(language_model):
+    weights = language_model.model.state_dict()
+    assert merged_weights(language_model.model, weights) == weights
+
+
+def test_layers_that_a_model_does_not_have_are_refused_by_name():
+    lora = LoraParams(r=2, alpha=3, target_modules=["no_such_layer"])
+    with pytest.raises(ConfigError, match="no_such_layer"):
+        add_adapters(build_small("llama").model, lora)
