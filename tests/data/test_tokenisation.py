@@ -1,6 +1,28 @@
 import logging
 
-from rpo_pipeline.data.tokenisation import tokenise_groups
+import pytest
+
+from rpo_pipeline.data.tokenisation import (
+    Truncation,
+    count_truncation,
+    find_end_token,
+    tokenise_groups,
+)
+from rpo_pipeline.errors import DataError
+from tests.conftest import build_small
+
+CHAT = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "Help!"},
+    {"role": "assistant", "content": "With what?"},
+    {"role": "user", "content": "My kettle."},
+]
+# Of three families, each with an end of turn of its own.
+ENDS = {
+    "<|im_end|>": "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n",
+    "<end_of_turn>": "<start_of_turn>{{ m.role }}\n{{ m.content | trim }}<end_of_turn>\n",
+    "<|end|>": "[{{ m.role }}] {{ m.content }}\n",  # no special token: the end of the sequence
+}
 
 
 def text_format(language_model, prompt=64, response=64):
@@ -49,3 +71,41 @@ def test_what_is_cut_is_counted_in_a_warning(language_model, rows, caplog):
     with caplog.at_level(logging.WARNING):
         tokenise_groups(rows, text_format(language_model, response=5))
     assert "of 6 responses are cut at policy.max_response_tokens = 5" in caplog.text
+
+
+def test_a_chat_with_a_system_prompt_and_several_turns_is_written_by_the_template():
+    language_model = build_small("llama")
+    (ids,) = text_format(language_model).encode_prompts([CHAT])
+    assert language_model.tokenizer.decode(ids) == (
+        "<|system|>Be kind.<|user|>Help!<|assistant|>With what?<|end|><|user|>My kettle.<|assistant|>"
+    )
+
+
+@pytest.mark.parametrize("model_type", ["llama", "t5"])
+def test_a_chat_for_a_model_without_a_template_is_an_error_in_words(model_type):
+    language_model = build_small(model_type)
+    language_model.tokenizer.chat_template = None
+    with pytest.raises(DataError, match="has no chat template"):
+        text_format(language_model).encode_prompts(["Help!", CHAT])
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_response_ends_as_the_chat_template_ends_an_assistant_turn(end):
+    language_model = build_small("llama")
+    tokenizer = language_model.tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>", "<end_of_turn>"]})
+    tokenizer.chat_template = "{% for m in messages %}" + ENDS[end] + "{% endfor %}"
+    assert find_end_token(tokenizer) == tokenizer.convert_tokens_to_ids(end)
+    (ids,) = text_format(language_model).encode_responses(["Hi"])
+    assert tokenizer.decode(ids) == f"Hi{end}"
+
+
+def test_what_is_cut_is_counted(language_model, rows):
+    whole = text_format(language_model)
+    assert count_truncation(tokenise_groups(rows, whole), whole) == Truncation(3, 0, 6, 0)
+    lengths = [len(ids) for ids in whole.encode_prompts(rows["prompt"].drop_duplicates().tolist())]
+    tight = text_format(language_model, prompt=max(lengths) - 1, response=5)
+    truncation = count_truncation(tokenise_groups(rows, tight), tight)
+    assert (truncation.num_prompts, truncation.cut_prompts) == (3, lengths.count(max(lengths)))
+    responses = whole.encode_responses(rows["response"].tolist())
+    assert truncation.cut_responses == sum(len(ids) > 5 for ids in responses)

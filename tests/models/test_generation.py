@@ -2,6 +2,7 @@ import torch
 
 from rpo_pipeline.models.generation import GumbelNoise, sample_responses
 from rpo_pipeline.models.scoring import score_rows
+from tests.conftest import build_small
 
 
 def sample(language_model, texts, seeds, **settings):
@@ -53,3 +54,14 @@ def test_gumbel_noise_samples_from_the_softmax():
     drawn = noise(torch.zeros(20_000, 1), logits).argmax(dim=1)
     shares = torch.bincount(drawn, minlength=3) / 20_000
     torch.testing.assert_close(shares, logits[0].exp(), atol=0.015, rtol=0)
+
+
+def test_sampling_stops_at_the_end_of_a_turn():
+    language_model = build_small("llama")
+    tokenizer = language_model.tokenizer
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<|user|>{% endfor %}"
+    end = tokenizer.convert_tokens_to_ids("<|user|>")
+    _, responses = sample(language_model, ["Help!"] * 60, range(60), max_new_tokens=40)
+    ended = [r.token_ids for r in responses if end in r.token_ids]
+    assert ended
+    assert all(ids.index(end) == len(ids) - 1 for ids in ended)

@@ -25,6 +25,8 @@ class Group:
     """Position of each response in the table that the group was made from."""
     prompt_id: str = ""
     """Names the group in messages."""
+    prompt_is_cut: bool = False
+    """Whether the limit on tokens took something from the prompt."""
 
     @property
     def num_tokens(self) -> int:

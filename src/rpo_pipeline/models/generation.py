@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from rpo_pipeline.data.tokenisation import find_end_token
 from rpo_pipeline.models.loading import LanguageModel
 
 
@@ -93,6 +94,7 @@ def _generate(
     max_new_tokens: int,
 ) -> list[list[int]]:
     model, tokenizer = language_model.model, language_model.tokenizer
+    ends = [find_end_token(tokenizer), tokenizer.eos_token_id]
     side = "right" if language_model.is_encoder_decoder else "left"
     batch = tokenizer.pad({"input_ids": prompts}, padding_side=side, return_tensors="pt")
     with torch.inference_mode(), language_model.autocast():
@@ -101,13 +103,15 @@ def _generate(
             do_sample=False,
             max_new_tokens=max_new_tokens,
             logits_processor=noise,
+            eos_token_id=ends,
         )
     given = 1 if language_model.is_encoder_decoder else batch["input_ids"].shape[1]
-    return [_until_end(row, tokenizer.eos_token_id) for row in output[:, given:].tolist()]
+    return [_until_end(row, ends) for row in output[:, given:].tolist()]
 
 
-def _until_end(ids: list[int], eos_token_id: int) -> list[int]:
-    return ids[: ids.index(eos_token_id) + 1] if eos_token_id in ids else ids
+def _until_end(ids: list[int], ends: list[int]) -> list[int]:
+    stop = next((place for place, token in enumerate(ids, start=1) if token in ends), None)
+    return ids[:stop]
 
 
 def _to_response(language_model: LanguageModel, ids: list[int]) -> SampledResponse:
