@@ -71,7 +71,7 @@ def _running(file):
 def test_a_sharded_model_trains_what_a_whole_one_does(rows, tmp_path, model_type):
     build_small(model_type).save(tmp_path / "start")
     launch(job_file(rows, tmp_path / "start", tmp_path / "whole"))
-    file = job_file(rows, tmp_path / "start", tmp_path / "sharded")
+    file = job_file(rows, tmp_path / "start", tmp_path / "sharded", num_processes=2)
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     worker = Path(__file__).with_name("sharded_worker.py")
     done = subprocess.run(

@@ -141,6 +141,15 @@ def choose_route(language_model: LanguageModel, groups: Sequence[Group]) -> Rout
     return route if language_model.checked_routes.get(route) else "off"
 
 
+def check_routes(language_model: LanguageModel, groups: Sequence[Group]) -> None:
+    """Compare the routes with scoring row by row now: once a model is sharded, it is too late."""
+    if language_model.prefix_sharing == "auto":
+        for route in ("tree", "cache"):
+            choose_route(replace(language_model, prefix_sharing=route), groups)
+    else:
+        choose_route(language_model, groups)
+
+
 def score_groups(
     language_model: LanguageModel, groups: Sequence[Group], *, micro_batch_tokens: int, title: str
 ) -> Tensor:
@@ -301,7 +310,7 @@ def _is_exact(language_model: LanguageModel, groups: Sequence[Group], route: Rou
     """Score two responses of one prompt by a route and row by row, and compare."""
     group = max(groups, key=lambda group: len(group.rows))
     sample = replace(group, responses=group.responses[:2], rows=group.rows[:2])
-    batch = collate([sample], language_model.tokenizer.pad_token_id)
+    batch = collate([sample], language_model.tokenizer.pad_token_id).to(language_model.model.device)
     plain = replace(language_model, dtype=torch.float32)
     try:
         with torch.no_grad():
