@@ -349,7 +349,7 @@ class EvaluationParams(Params):
     """What the challenger is measured on."""
 
     num_prompts: int = Field(gt=1)
-    """Test prompts to generate for, at most."""
+    """Test prompts to generate for, and to rank the logged responses of, at most."""
     sampling: SamplingParams
     """Same prompts and same noise for every model."""
     labelers: list[LabelerParams] = Field(min_length=1)

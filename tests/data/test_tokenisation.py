@@ -77,7 +77,8 @@ def test_a_chat_with_a_system_prompt_and_several_turns_is_written_by_the_templat
     language_model = build_small("llama")
     (ids,) = text_format(language_model).encode_prompts([CHAT])
     assert language_model.tokenizer.decode(ids) == (
-        "<|system|>Be kind.<|user|>Help!<|assistant|>With what?<|end|><|user|>My kettle.<|assistant|>"
+        "<|system|>Be kind.<|user|>Help!<|assistant|>With what?<|end|>"
+        "<|user|>My kettle.<|assistant|>"
     )
 
 

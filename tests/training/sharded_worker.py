@@ -1,4 +1,4 @@
-"""A process of a launch whose model is sharded as FSDP2 does, which accelerate offers on GPUs only."""
+"""A process of a launch whose model is sharded as FSDP2 does; accelerate does so on GPUs only."""
 
 import sys
 from pathlib import Path

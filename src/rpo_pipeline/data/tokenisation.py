@@ -129,7 +129,8 @@ def tokenise_groups(table: pd.DataFrame, text_format: TextFormat) -> list[Group]
     """Turn rows into prompt groups.
 
     Args:
-        table: Columns prompt_id, prompt (text or messages), response; the rows of a prompt need not be adjacent.
+        table: Columns prompt_id, prompt (text or messages), response; the rows of a prompt need
+            not be adjacent.
         text_format: How the model reads and writes.
 
     Returns:
@@ -175,8 +176,9 @@ def count_truncation(groups: Sequence[Group], text_format: TextFormat) -> Trunca
     )
 
 
-def _messages(prompt: Prompt) -> list[Message]:
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+def _messages(prompt: Prompt) -> list[dict[str, str]]:
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return [dict(message) for message in turns]
 
 
 def _warn_of_cuts(truncation: Truncation, text_format: TextFormat) -> None:

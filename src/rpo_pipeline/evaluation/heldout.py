@@ -10,7 +10,7 @@ from rpo_pipeline.params import PolicyParams
 
 
 def score_heldout(
-    feedback: pd.DataFrame,
+    test: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
     model: Path,
@@ -22,7 +22,7 @@ def score_heldout(
     """Log-ratio of the policy to the reference on the labelled test rows.
 
     Args:
-        feedback: The feedback table.
+        test: Rows to rank: row_id, prompt_id, prompt, response.
         rewards: Of the labelled rows.
         reference_logps: Cached log-probabilities of the reference.
         model: Directory of the policy.
@@ -34,7 +34,6 @@ def score_heldout(
         row_id, prompt_id, raw_reward, reward and log_ratio, in nats; averaged over the response's
         tokens if ``per_token``.
     """
-    test = feedback.loc[feedback["split"] == "test", ["row_id", "prompt_id", "prompt", "response"]]
     test = test.merge(rewards[["row_id", "raw_reward", "reward"]], on="row_id")
     language_model = load_checkpoint(model, policy)
     scores = score_table(language_model, test, policy, micro_batch_tokens=micro_batch_tokens)

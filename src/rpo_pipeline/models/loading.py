@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -50,6 +51,11 @@ class LanguageModel:
     def is_encoder_decoder(self) -> bool:
         """Whether an encoder reads the prompt."""
         return bool(self.model.config.is_encoder_decoder)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether its weights are spread over processes, which then must make the same passes."""
+        return any(isinstance(weight, DTensor) for weight in self.model.parameters())
 
     def text_format(self, *, max_prompt_tokens: int, max_response_tokens: int) -> TextFormat:
         """How this model reads prompts and writes responses."""

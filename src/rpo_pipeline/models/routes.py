@@ -54,7 +54,12 @@ class Reading:
 
 
 def read_responses(
-    model: PreTrainedModel, batch: GroupBatch, route: Route, *, with_logits: bool = True
+    model: PreTrainedModel,
+    batch: GroupBatch,
+    route: Route,
+    *,
+    with_logits: bool = True,
+    in_one_pass: bool = False,
 ) -> Reading:
     """Run the model over a batch of groups.
 
@@ -63,6 +68,7 @@ def read_responses(
         batch: Groups, padded, on the model's device.
         route: How the responses come by their prompts.
         with_logits: False spares the logits, but for one token of each pass.
+        in_one_pass: Do not cut an encoder-decoder's rows into parts of like length.
 
     Returns:
         What the vocabulary head read at the response tokens, and what the model made of it.
@@ -72,7 +78,8 @@ def read_responses(
         encoded = model.get_encoder()(
             input_ids=batch.prompt_ids, attention_mask=batch.prompt_mask
         ).last_hidden_state
-        passes = _over_encoder(model, batch, encoded, route)
+        parts = [list(range(len(batch.rows)))] if in_one_pass else _parts(batch)
+        passes = _over_encoder(model, batch, encoded, route, parts)
     else:
         passes = _ROUTES[route](model, batch)
     rows, states, logits = [], [], []
@@ -91,11 +98,15 @@ def read_responses(
 
 
 def _over_encoder(
-    model: PreTrainedModel, batch: GroupBatch, encoded: Tensor, route: Route
+    model: PreTrainedModel,
+    batch: GroupBatch,
+    encoded: Tensor,
+    route: Route,
+    parts: list[list[int]],
 ) -> Iterator[Pass]:
     start = model.config.decoder_start_token_id
     cache = _cross_cache(model, batch, encoded, start) if route == "cache" else None
-    for rows in _parts(batch):
+    for rows in parts:
         part = batch.take(rows)
         index = part.prompt_index
         # With a cache nobody reads the states again: one row of them stands for their shape.

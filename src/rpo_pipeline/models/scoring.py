@@ -134,7 +134,8 @@ def choose_route(language_model: LanguageModel, groups: Sequence[Group]) -> Rout
         route = "cache"
     else:
         route = _cheapest(model.config.hidden_size, groups) if wish == "auto" else wish
-    if route == "cache" and model.is_activation_checkpointing:  # it empties the cache
+    # Checkpointing empties a cache, and processes that share weights must make the same passes.
+    if route == "cache" and (model.is_activation_checkpointing or language_model.is_sharded):
         route = "off" if language_model.is_encoder_decoder else "tree"
     if route != "off" and route not in language_model.checked_routes:
         language_model.checked_routes[route] = _is_exact(language_model, groups, route)
@@ -247,7 +248,13 @@ def _read(language_model: LanguageModel, batch: GroupBatch, route: Route) -> tup
     model, checked = language_model.model, language_model.checked_routes
     labels = batch.response_ids[batch.loss_mask]
     with language_model.autocast():
-        reading = read_responses(model, batch, route, with_logits=not checked.get("head", True))
+        reading = read_responses(
+            model,
+            batch,
+            route,
+            with_logits=not checked.get("head", True),
+            in_one_pass=language_model.is_sharded,
+        )
         head = model.get_output_embeddings()
         if "head" not in checked:
             checked["head"] = _ends_with(head, reading)

@@ -66,12 +66,15 @@ def score_heldout(
     policy: PolicyParams,
     rpo: RpoParams,
     training: TrainingParams,
+    evaluation: EvaluationParams,
 ) -> pd.DataFrame:
-    """Compute the policy's log-ratio on the labelled test rows."""
-    from rpo_pipeline.evaluation import heldout
+    """Compute the policy's log-ratio on labelled rows of the test prompts."""
+    from rpo_pipeline.evaluation import generation, heldout
 
+    prompts = generation.test_prompts(feedback, evaluation.num_prompts)
+    rows = feedback[feedback["prompt_id"].isin(prompts["prompt_id"])]
     return heldout.score_heldout(
-        feedback,
+        rows[["row_id", "prompt_id", "prompt", "response"]],
         rewards,
         reference_logps,
         challenger,

@@ -38,7 +38,16 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 score_heldout,
-                [FEEDBACK, "rewards", "reference_logps", "policy", POLICY, "params:rpo", TRAINING],
+                [
+                    FEEDBACK,
+                    "rewards",
+                    "reference_logps",
+                    "policy",
+                    POLICY,
+                    "params:rpo",
+                    TRAINING,
+                    EVALUATION,
+                ],
                 "heldout",
                 name="score_heldout",
             ),
