@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format clean
+.PHONY: help setup run bench bench-full test check format clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## Create .venv with everything; a no-op while the requirements stay
 $(STAMP):
@@ -20,6 +20,12 @@ $(STAMP):
 
 run: setup ## Turn the feedback log into a promoted model
 	$(BIN)/kedro run
+
+bench: setup ## Time the engine against its peers, side by side (about 15 minutes)
+	$(BIN)/python -m benchmarks
+
+bench-full: setup ## The same with more groups, shapes and a 135M model
+	$(BIN)/python -m benchmarks --full
 
 test: setup ## Run the whole suite
 	$(BIN)/pytest
