@@ -105,3 +105,13 @@ def test_the_objective_qrpo_learns_quantiles_at_its_own_tau(project):
     assert (health["estimator"], health["tau"]) == ("quantile", 0.3)
     quantiles = (targets["target"] + table["log_z"].repeat(table["n"]).to_numpy()) * 0.3
     assert set(quantiles.round(9)) <= {0.0, 0.25, 0.5, 0.75, 1.0}
+
+
+def test_a_tau_that_is_set_counts_whatever_was_chosen_before(project):
+    logps, samples = score(project), sample(project)
+    feedback, rewards, *_ = project
+    settings = block("rpo", tau=0.3), block("qrpo"), block("training")
+    _, _, health = nodes.estimate_partition(
+        feedback, rewards, logps, samples, {"tau": 2.0}, *settings
+    )
+    assert health["tau"] == 0.3

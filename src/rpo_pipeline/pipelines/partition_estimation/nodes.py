@@ -110,14 +110,14 @@ def choose_tau(
     evaluation: EvaluationParams,
     workspace: Path,
 ) -> dict[str, Any]:
-    """Give tau as it is set, or choose it by short trainings."""
+    """Choose tau by short trainings where it is `auto`; else there is nothing to choose."""
     from rpo_pipeline.rewards.partition import partition_rows, partition_settings
     from rpo_pipeline.training import temperature
     from rpo_pipeline.training.policy import training_rows
 
     settings = partition_settings(rpo, qrpo, training)
     if settings.tau != "auto":
-        return {"tau": settings.tau, "candidates": []}
+        return {"tau": None, "candidates": []}
 
     def rows_at(tau: float) -> pd.DataFrame:
         rows = _labelled(feedback, rewards, reference_logps)
@@ -148,12 +148,10 @@ def estimate_partition(
     """Estimate log_z of every prompt that has a labelled row, and the target of each row."""
     from rpo_pipeline.rewards.partition import partition_rows, partition_settings
 
-    return partition_rows(
-        _labelled(feedback, rewards, reference_logps),
-        reference_samples,
-        partition_settings(rpo, qrpo, training),
-        tau=chosen_tau["tau"],
-    )
+    settings = partition_settings(rpo, qrpo, training)
+    tau = chosen_tau["tau"] if settings.tau == "auto" else settings.tau
+    rows = _labelled(feedback, rewards, reference_logps)
+    return partition_rows(rows, reference_samples, settings, tau=tau)
 
 
 def _labelled(
