@@ -79,6 +79,8 @@ def test_targets(formula):
             "logps": list(chain(*REF_LOGPS)),
             "num_tokens": list(chain(*NUM_TOKENS)),
             "behaviour_logps": list(chain(*BEHAVIOUR)),
+            "prompt_is_cut": False,
+            "response_is_cut": False,
         }
     ).assign(split="train", labeler="rules")
     sampled = {"reference_samples": [1, 2], "quantile": range(4)}.get(formula.__name__, [])

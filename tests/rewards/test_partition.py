@@ -37,6 +37,8 @@ def labelled():
             "num_tokens": num_tokens,
             "labeler": "rules",
             "behaviour_logps": np.nan,
+            "prompt_is_cut": False,
+            "response_is_cut": False,
         }
     )
     table.loc[table["prompt_id"] == "p5", "reward"] = 0.25
@@ -212,3 +214,13 @@ def test_the_prior_is_fitted_on_train_rows_only(labelled):
     alone, *_ = estimate(labelled, prior_strength=2.0)
     merged = both.merge(alone, on="prompt_id")
     np.testing.assert_allclose(merged["log_z_x"], merged["log_z_y"])
+
+
+def test_what_the_limits_on_tokens_cut_is_reported_and_loses_its_behaviour_logps(labelled):
+    logged = labelled.assign(behaviour_logps=labelled["logps"])
+    logged.loc[logged["row_id"] == "r05", "response_is_cut"] = True
+    logged.loc[logged["prompt_id"] == "p2", "prompt_is_cut"] = True
+    _, _, health = estimate(logged, estimator="self_normalized")
+    assert health["cut_response_share"] == pytest.approx(1 / len(logged))
+    assert health["cut_prompt_share"] == pytest.approx(1 / 6)
+    assert health["num_behaviour_prompts"] == 5

@@ -51,7 +51,8 @@ def score_new_rows(
         shard_rows: Rows scored between two writes.
 
     Returns:
-        row_id, logps (summed, nats) and num_tokens, in the order of the table.
+        row_id, logps (summed, nats), num_tokens, and whether prompt_is_cut and response_is_cut at
+        the limits on tokens, in the order of the table.
     """
     text_format = language_model.text_format(
         max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
@@ -73,4 +74,7 @@ def score_new_rows(
 
     keys = [content_key(*tokens) for tokens in zip(prompts, responses, strict=True)]
     scores = fetch_rows(cache, keys, score, verb="score", shard_rows=shard_rows)
+    end = text_format.end_token_id
+    scores["prompt_is_cut"] = [group.prompt_is_cut for group in groups for _ in group.rows]
+    scores["response_is_cut"] = [ids[-1] != end for ids in responses]
     return table[["row_id"]].reset_index(drop=True).join(scores.set_index(pd.Index(order)))

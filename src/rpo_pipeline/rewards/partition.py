@@ -45,7 +45,8 @@ def partition_rows(
 
     Args:
         rows: Labelled rows: row_id, prompt_id, split, reward, labeler, behaviour_logps (NaN where
-            the log lacks it), and logps and num_tokens of the reference.
+            the log lacks it), and of the reference logps, num_tokens, prompt_is_cut and
+            response_is_cut.
         samples: Responses of the reference to prompts that are not estimated from the log:
             prompt_id, reward, labeler.
         rpo: Estimator and its settings.
@@ -60,6 +61,8 @@ def partition_rows(
     """
     logger.info("log_z of %d rows by %s at tau %g", len(rows), rpo.estimator, tau)
     rows = rows.sort_values(["prompt_id", "row_id"], ignore_index=True)
+    # The log's number is of the whole response, the reference's of what the limit left of it.
+    rows["behaviour_logps"] = rows["behaviour_logps"].where(~rows["response_is_cut"])
     if rpo.estimator == "quantile":
         rows, used, estimate = _by_quantile(rows, samples, tau)
     else:

@@ -28,7 +28,7 @@ def health_report(
     """Sum up the partition over its prompts.
 
     Args:
-        rows: The logged rows, with target, labeler and behaviour_logps.
+        rows: The logged rows, with target, labeler, behaviour_logps, and what was cut.
         used: What log_z was estimated from: logged rows, samples of the reference, or both.
         table: One line per prompt.
         log_z_without: log_z of a used row's prompt without that row, in nats; NaN if nothing is
@@ -56,6 +56,8 @@ def health_report(
         "num_rows_that_teach_nothing": _rows_that_teach_nothing(rows, table),
         "singleton_share": float((table["n"] == 1).mean()),
         "constant_reward_share": float((rows.groupby("prompt_id")["reward"].nunique() == 1).mean()),
+        "cut_prompt_share": float(rows.groupby("prompt_id")["prompt_is_cut"].any().mean()),
+        "cut_response_share": float(rows["response_is_cut"].mean()),
         "other_labeler_share": _other_labeler_share(rows, used[sampled]),
         "reward_std_over_tau": math.sqrt(within / max(1, len(used) - len(table))) / tau,
         "n_used_mean": float(table["n_used"].mean()),
