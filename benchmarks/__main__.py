@@ -70,7 +70,7 @@ def main() -> None:
 def partition_pass(*, full: bool) -> Iterator[Result]:
     """Reference log-probabilities of every row, T5 of Flan-T5-small's size."""
     language_model = engine.build(engine.FLAN_T5_SMALL)
-    groups = _groups(CHAT, language_model, 12 if full else 4)
+    groups = _groups(CHAT, language_model, 12 if full else 3)
     precisions = _precisions()
     works: dict[str, Work] = {"peer": lambda: authors.partition_pass(language_model.model, groups)}
     for name, dtype in precisions.items():
@@ -90,7 +90,7 @@ def partition_pass(*, full: bool) -> Iterator[Result]:
 def t5_training(*, full: bool) -> Iterator[Result]:
     """An optimizer step on the same rows, T5."""
     language_model = engine.build(engine.FLAN_T5_SMALL)
-    groups = _groups(CHAT, language_model, 8 if full else 3)
+    groups = _groups(CHAT, language_model, 8 if full else 2)
     peer = authors.TrainingStep(engine.twin(language_model).model, groups)
     works: dict[str, Work] = {"peer": peer}
     for name, dtype in _precisions().items():
@@ -108,7 +108,7 @@ def decoder_training(*, full: bool) -> Iterator[Result]:
     """An optimizer step on the same rows, decoder-only, 4 responses a prompt."""
     for shape in (CHAT, LONG_PROMPTS, SHORT_PROMPTS) if full else (CHAT, LONG_PROMPTS):
         language_model = engine.build(engine.LLAMA_4X256)
-        groups = _groups(shape, language_model, 4)
+        groups = _groups(shape, language_model, 8 if full else 3)
         ours = engine.TrainingStep(engine.twin(language_model), groups)
         peers = {
             "TRL KTO, precomputed": trl_kto.TrainingStep(
@@ -131,7 +131,7 @@ def decoder_training(*, full: bool) -> Iterator[Result]:
 def own_sft(*, full: bool) -> Iterator[Result]:
     """What the reward costs: an RPO step against an SFT step on the same tokens."""
     language_model = engine.build(engine.LLAMA_4X256)
-    groups = _groups(CHAT, language_model, 8 if full else 4)
+    groups = _groups(CHAT, language_model, 8 if full else 3)
     works = {
         objective: engine.TrainingStep(engine.twin(language_model), groups, objective=objective)
         for objective in ("sft", "rpo")
@@ -147,7 +147,7 @@ def more_responses(*, full: bool) -> Iterator[Result]:
     works = {
         number: engine.TrainingStep(
             engine.twin(language_model),
-            _groups(shape, language_model, 4 if full else 2, responses=number),
+            _groups(shape, language_model, 4 if full else 1, responses=number),
         )
         for number in (4, 8)
     }

@@ -47,7 +47,11 @@ def partition_pass(model: PreTrainedModel, groups: list[Group], tau: float = 5.0
 def mean_logps(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     """Mean log-probability of the response tokens of each row, from all logits."""
     labels = batch["labels"]
-    logits = model(**batch).logits
+    logits = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        decoder_input_ids=model.prepare_decoder_input_ids_from_labels(labels),
+    ).logits
     scored = functional.log_softmax(logits, dim=-1)
     tokens = scored.gather(2, labels.clamp(min=0)[..., None]).squeeze(2)
     mask = labels != IGNORE_INDEX
