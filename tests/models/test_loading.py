@@ -47,3 +47,10 @@ def test_the_same_seed_builds_the_same_model_and_another_seed_another(tmp_path):
         build_small("llama", seed).save(tmp_path / name)
         prints.append(model_fingerprint(tmp_path / name))
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_half_precision_on_a_processor_without_it_is_warned_of(tmp_path, caplog):
+    build_small("llama").save(tmp_path / "model")
+    load_language_model(tmp_path / "model", dtype="bfloat16")
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert ("many times slower" in caplog.text) is not supported

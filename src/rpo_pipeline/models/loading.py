@@ -1,6 +1,7 @@
 """Language models as directories of safetensors."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from rpo_pipeline.data.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.models.adapters import merged_weights
 from rpo_pipeline.params import PolicyParams, PrefixSharing
+
+logger = logging.getLogger(__name__)
 
 transformers_logging.disable_progress_bar()  # ours tell how far a run is, not how far a file
 
@@ -144,6 +147,11 @@ def as_language_model(
     """Pair a model with its tokenizer, ready to score and to sample."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if dtype == "bfloat16" and model.device.type == "cpu" and not _multiplies_in_bfloat16():
+        logger.warning(
+            "policy.dtype: bfloat16 is many times slower than float32 on this processor, which has "
+            "no instructions for it"
+        )
     # A checkpoint's own may hold top_p or a repetition penalty: samples would not be the policy's.
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id,
@@ -151,6 +159,10 @@ def as_language_model(
         decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
     )
     return LanguageModel(model.eval(), tokenizer, getattr(torch, dtype))
+
+
+def _multiplies_in_bfloat16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def without_dropout(config: PreTrainedConfig) -> PreTrainedConfig:
