@@ -188,7 +188,7 @@ def test_the_report_stands_alone(finished):
         assert heading in html
 
 
-def test_the_report_escapes_what_the_data_says(finished):
+def test_the_report_escapes_what_the_data_says(finished, data):
     generations = pd.DataFrame(
         {
             "prompt_id": ["p", "p"],
@@ -205,7 +205,7 @@ def test_the_report_escapes_what_the_data_says(finished):
             generations=generations,
             heldout=pd.DataFrame({"raw_reward": [0.0], "log_ratio": [0.0]}),
             row_account=report_of(finished, "row_account.json"),
-            partition=pd.DataFrame({"n": [1], "ess": [1.0], "target_mean": [0.0]}),
+            partition=pd.read_parquet(data / "05_model_input/partition.parquet"),
             partition_health=report_of(finished, "partition_health.json"),
             training_metrics=pd.DataFrame(),
             parameters={"rpo": {"tau": 0.5}},
