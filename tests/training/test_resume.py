@@ -128,6 +128,23 @@ def test_settings_that_leave_the_result_alone_may_change(rows, start, tmp_path):
         torch.testing.assert_close(weight, weights_of(tmp_path / "work")[name])
 
 
+@pytest.mark.parametrize("change", ["settings", "rows"])
+def test_a_training_that_started_anew_is_resumed_from_checkpoints_of_its_own(
+    rows, start, tmp_path, change
+):
+    run_until_killed(job_file(rows, start, tmp_path / "work", keep_last=1), 6)
+    settings = {"learning_rate": 0.02} if change == "settings" else {}
+    other = rows.assign(response="Hello!") if change == "rows" else rows
+    anew = {**settings, "checkpoint_every": 1, "keep_last": 1, "resume": change == "rows"}
+    run_until_killed(job_file(other, start, tmp_path / "work", **anew), 3)
+    launch(job_file(other, start, tmp_path / "work", **{**anew, "resume": True}))
+    launch(job_file(other, start, tmp_path / "whole", **settings))
+    for name, weight in weights_of(tmp_path / "whole").items():
+        assert torch.equal(weight, weights_of(tmp_path / "work")[name]), name
+    names = [path.name for path in (tmp_path / "work").glob("checkpoints/*")]
+    assert names == []
+
+
 def test_other_rows_start_anew_with_a_warning(rows, start, tmp_path, caplog):
     run_until_killed(job_file(rows, start, tmp_path / "work"), 4)
     with caplog.at_level(logging.WARNING):

@@ -128,6 +128,7 @@ class Checkpoints:
             return Progress()
         state = json.loads((complete[-1] / STATE).read_text())
         if not self._continues(state["identity"], complete[-1]):
+            self.clear()
             return Progress()
         tensors = load_file(complete[-1] / TENSORS)
         trainee = self._trainee
@@ -147,9 +148,12 @@ class Checkpoints:
         return progress
 
     def clear(self) -> None:
-        """Remove them all: a finished training has nothing to go on with."""
-        if self._trainee.accelerator.is_main_process:
+        """Remove them all: a training that ended, or starts anew, has nothing to go on with."""
+        accelerator = self._trainee.accelerator
+        accelerator.wait_for_everyone()  # some may still be reading
+        if accelerator.is_main_process:
             shutil.rmtree(self._folder, ignore_errors=True)
+        accelerator.wait_for_everyone()
 
     def _complete(self) -> list[Path]:
         return sorted(self._folder.glob("step-*"))

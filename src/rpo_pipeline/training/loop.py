@@ -23,7 +23,7 @@ from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.models.scoring import check_routes
 from rpo_pipeline.params import TrainingParams
-from rpo_pipeline.training.checkpoint import Checkpoints, Identity, Progress
+from rpo_pipeline.training.checkpoint import Checkpoints, Identity
 from rpo_pipeline.training.objectives import Objective
 from rpo_pipeline.training.scorer import POLICY, Scorer
 from rpo_pipeline.training.step import Trainee, mean_loss, optimizer_step
@@ -91,7 +91,9 @@ def train(
         identity=identity or Identity({}, {}),
         keep_last=settings.keep_last,
     )
-    progress = checkpoints.load() if settings.resume else Progress()
+    if not settings.resume:
+        checkpoints.clear()
+    progress = checkpoints.load()
     stopped_early = False
     with (
         _metrics_log(workspace, trainee.accelerator, progress.step) as log,
