@@ -52,6 +52,11 @@ def block(name: str, **changes) -> Params:
     return BLOCKS[name].model_validate(raw_parameters()[name] | changes)
 
 
+def limits(prompt: int, response: int) -> Params:
+    """The policy block with these limits on tokens."""
+    return block("policy", max_prompt_tokens=prompt, max_response_tokens=response)
+
+
 def build_small(model_type: str, seed: int = 0) -> LanguageModel:
     settings = FromConfigParams(model_type=model_type, vocab_size=320, **SIZES[model_type])
     language_model = build_language_model(settings, TEXTS, seed=seed, dtype="float32")

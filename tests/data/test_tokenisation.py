@@ -9,7 +9,7 @@ from rpo_pipeline.data.tokenisation import (
     tokenise_groups,
 )
 from rpo_pipeline.errors import DataError
-from tests.conftest import build_small
+from tests.conftest import build_small, limits
 
 CHAT = [
     {"role": "system", "content": "Be kind."},
@@ -26,7 +26,7 @@ ENDS = {
 
 
 def text_format(language_model, prompt=64, response=64):
-    return language_model.text_format(max_prompt_tokens=prompt, max_response_tokens=response)
+    return language_model.text_format(limits(prompt, response))
 
 
 def test_a_response_ends_with_the_end_token_and_decodes_to_itself(language_model):

@@ -6,7 +6,7 @@ import torch
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.models.adapters import add_adapters, merged_weights
 from rpo_pipeline.models.loading import load_language_model
-from rpo_pipeline.models.scoring import score_table
+from rpo_pipeline.models.row_scoring import score_table
 from rpo_pipeline.params import LoraParams
 from tests.conftest import build_small
 from tests.training.test_reference import policy

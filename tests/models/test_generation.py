@@ -1,12 +1,12 @@
 import torch
 
 from rpo_pipeline.models.generation import GumbelNoise, sample_responses
-from rpo_pipeline.models.scoring import score_rows
-from tests.conftest import build_small
+from rpo_pipeline.models.row_scoring import score_rows
+from tests.conftest import build_small, limits
 
 
 def sample(language_model, texts, seeds, **settings):
-    text_format = language_model.text_format(max_prompt_tokens=64, max_response_tokens=64)
+    text_format = language_model.text_format(limits(64, 64))
     settings = {"sampling_temperature": 1.0, "max_new_tokens": 12, **settings}
     prompts = text_format.encode_prompts(texts)
     return prompts, sample_responses(language_model, prompts, seeds=seeds, **settings)

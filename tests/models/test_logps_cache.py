@@ -9,7 +9,7 @@ import pytest
 
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.logps_cache import cache_key, score_new_rows
-from rpo_pipeline.models.scoring import score_table
+from rpo_pipeline.models.row_scoring import score_table
 from tests.conftest import ROOT, build_small
 from tests.training.test_reference import policy
 

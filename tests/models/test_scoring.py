@@ -9,14 +9,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rpo_pipeline.data.groups import collate
 from rpo_pipeline.data.tokenisation import tokenise_groups
-from rpo_pipeline.models.scoring import group_logps, group_scores, score_groups, score_rows
-from tests.conftest import SIZES, build_small
+from rpo_pipeline.models.row_scoring import score_rows
+from rpo_pipeline.models.scoring import group_logps, group_scores, score_groups
+from tests.conftest import SIZES, build_small, limits
 
 SIZES["gemma2"] = {**SIZES["llama"], "num_key_value_heads": 2, "head_dim": 8}
 
 
 def groups_of(language_model, rows):
-    text_format = language_model.text_format(max_prompt_tokens=64, max_response_tokens=64)
+    text_format = language_model.text_format(limits(64, 64))
     return tokenise_groups(rows, text_format)
 
 

@@ -9,7 +9,7 @@ from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.scoring import score_groups
 from rpo_pipeline.training.loop import train
 from rpo_pipeline.training.objectives import RpoObjective, SftObjective
-from tests.conftest import block, build_small
+from tests.conftest import block, build_small, limits
 
 SETTINGS = block(
     "training",
@@ -23,7 +23,7 @@ SETTINGS = block(
 
 
 def run(language_model, rows, workspace, objective=None, validation=(), **settings):
-    text_format = language_model.text_format(max_prompt_tokens=64, max_response_tokens=64)
+    text_format = language_model.text_format(limits(64, 64))
     groups = tokenise_groups(rows, text_format)
     return train(
         language_model,
@@ -46,7 +46,7 @@ def test_sft_learns_its_rows(language_model, rows, tmp_path):
 
 
 def test_rpo_moves_each_log_ratio_to_its_target(language_model, rows, tmp_path):
-    text_format = language_model.text_format(max_prompt_tokens=64, max_response_tokens=64)
+    text_format = language_model.text_format(limits(64, 64))
     groups = tokenise_groups(rows, text_format)
     ref_logps = score_groups(language_model, groups, micro_batch_tokens=2048, title="")
     targets = torch.tensor([1.0, -3.0, 2.0, 0.5, -1.0, 2.0])
@@ -74,7 +74,7 @@ def test_the_model_with_the_lowest_validation_loss_is_kept(rows, tmp_path):
     assert summary.best_step == best["step"]
     assert summary.best_validation_loss == pytest.approx(best["train/validation_loss"])
     kept = load_language_model(tmp_path / "best")
-    text_format = kept.text_format(max_prompt_tokens=64, max_response_tokens=64)
+    text_format = kept.text_format(limits(64, 64))
     group = tokenise_groups(rows[rows["prompt_id"] == "p2"].reset_index(drop=True), text_format)
     logps = score_groups(kept, group, micro_batch_tokens=2048, title="")
     num_tokens = sum(len(ids) for ids in group[0].responses)

@@ -6,10 +6,11 @@ from rpo_pipeline.data.mismatched import mismatched_pairs
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.models.loading import load_language_model
-from rpo_pipeline.models.scoring import score_groups, score_table
+from rpo_pipeline.models.row_scoring import score_table
+from rpo_pipeline.models.scoring import score_groups
 from rpo_pipeline.params import ObjectiveParams
 from rpo_pipeline.training.policy import train_policy, training_rows
-from tests.conftest import block, build_small
+from tests.conftest import block, build_small, limits
 from tests.training.test_loop import SETTINGS, metrics_of
 from tests.training.test_reference import policy
 
@@ -77,7 +78,7 @@ def test_sft_on_top_responses_learns_from_the_best_of_each_prompt_alone(
     learn(joined, reference, tmp_path, "sft")
     only_top = joined[joined["row_id"].isin(["r2", "r3", "r5"])].reset_index(drop=True)
     model = load_language_model(reference)
-    text_format = model.text_format(max_prompt_tokens=64, max_response_tokens=64)
+    text_format = model.text_format(limits(64, 64))
     groups = tokenise_groups(
         only_top[only_top["split"] == "train"].reset_index(drop=True), text_format
     )

@@ -12,11 +12,11 @@ from rpo_pipeline.models.scoring import score_groups
 from rpo_pipeline.training.loop import prepare
 from rpo_pipeline.training.objectives import KtoObjective, RpoObjective, SftObjective
 from rpo_pipeline.training.step import mean_loss, optimizer_step
-from tests.conftest import block, build_small
+from tests.conftest import block, build_small, limits
 
 
 def groups_of(language_model, rows):
-    text_format = language_model.text_format(max_prompt_tokens=64, max_response_tokens=64)
+    text_format = language_model.text_format(limits(64, 64))
     return tokenise_groups(rows, text_format)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from rpo_pipeline.models.generation import row_seed, sample_responses
 from rpo_pipeline.models.loading import LanguageModel, load_checkpoint
-from rpo_pipeline.models.scoring import score_rows
+from rpo_pipeline.models.row_scoring import score_rows
 from rpo_pipeline.params import PolicyParams, SamplingParams
 
 
@@ -86,7 +86,5 @@ def _score(
 def _encode(
     language_model: LanguageModel, prompts: pd.Series, policy: PolicyParams
 ) -> list[list[int]]:
-    text_format = language_model.text_format(
-        max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
-    )
+    text_format = language_model.text_format(policy)
     return text_format.encode_prompts(prompts.tolist())

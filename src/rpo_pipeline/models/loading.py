@@ -60,10 +60,13 @@ class LanguageModel:
         """Whether its weights are spread over processes, which then must make the same passes."""
         return any(isinstance(weight, DTensor) for weight in self.model.parameters())
 
-    def text_format(self, *, max_prompt_tokens: int, max_response_tokens: int) -> TextFormat:
-        """How this model reads prompts and writes responses."""
+    def text_format(self, policy: PolicyParams) -> TextFormat:
+        """How this model reads prompts and writes responses, within the limits on tokens."""
         return TextFormat(
-            self.tokenizer, self.is_encoder_decoder, max_prompt_tokens, max_response_tokens
+            self.tokenizer,
+            self.is_encoder_decoder,
+            policy.max_prompt_tokens,
+            policy.max_response_tokens,
         )
 
     def autocast(self) -> torch.autocast:

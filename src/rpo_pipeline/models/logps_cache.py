@@ -8,7 +8,7 @@ import pandas as pd
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.io.row_store import SHARD_ROWS, content_key, fetch_rows
 from rpo_pipeline.models.loading import LanguageModel, model_fingerprint
-from rpo_pipeline.models.scoring import score_rows
+from rpo_pipeline.models.row_scoring import score_rows
 from rpo_pipeline.params import PolicyParams
 
 
@@ -54,9 +54,7 @@ def score_new_rows(
         row_id, logps (summed, nats), num_tokens, and whether prompt_is_cut and response_is_cut at
         the limits on tokens, in the order of the table.
     """
-    text_format = language_model.text_format(
-        max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
-    )
+    text_format = language_model.text_format(policy)
     groups = tokenise_groups(table, text_format)
     # Prompt by prompt, so that a shard computes each of its prompts once.
     order = [row for group in groups for row in group.rows]

@@ -59,9 +59,7 @@ def sample_new_rows(
         prompt_id, prompt, sample (its number, from 0), response, and token_ids as they were drawn;
         one line per sample, in the order of the prompts.
     """
-    text_format = language_model.text_format(
-        max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
-    )
+    text_format = language_model.text_format(policy)
     encoded = text_format.encode_prompts(prompts["prompt"].tolist())
     drawn = [(ids, sample) for ids in encoded for sample in range(num_samples)]
     keys = [content_key(ids, [sample]) for ids, sample in drawn]

@@ -75,10 +75,7 @@ class TrainingJob(BaseModel):
         torch.manual_seed(self.training.seed)
         if self.policy.lora:
             add_adapters(language_model.model, self.policy.lora)
-        text_format = language_model.text_format(
-            max_prompt_tokens=self.policy.max_prompt_tokens,
-            max_response_tokens=self.policy.max_response_tokens,
-        )
+        text_format = language_model.text_format(self.policy)
         groups = tokenise_groups(rows, text_format)
         in_train = (rows["split"] == "train").to_numpy()
         return train(

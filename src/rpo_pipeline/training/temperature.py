@@ -128,9 +128,7 @@ def _rewards(
     table = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     number = table.groupby("prompt_id").cumcount()
     language_model = load_checkpoint(model, policy)
-    text_format = language_model.text_format(
-        max_prompt_tokens=policy.max_prompt_tokens, max_response_tokens=policy.max_response_tokens
-    )
+    text_format = language_model.text_format(policy)
     sampled = sample_responses(
         language_model,
         text_format.encode_prompts(table["prompt"].tolist()),
