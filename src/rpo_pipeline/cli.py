@@ -1,5 +1,6 @@
 """The project's own ``kedro run``: the same options, and errors for people."""
 
+import copy
 from typing import Any
 
 import click
@@ -36,6 +37,19 @@ def explain(error: BaseException | None) -> str | None:
     return None
 
 
+def _with_our_runner(option: click.Parameter) -> click.Parameter:
+    if option.name != "runner":
+        return option
+    changed = copy.copy(option)
+    changed.default = "rpo_pipeline.runner.FreshnessRunner"
+    return changed
+
+
 # The packaged project looks it up by this name.
-run = FriendlyRun("run", params=kedro_run.params, callback=kedro_run.callback, help=kedro_run.help)
+run = FriendlyRun(
+    "run",
+    params=[_with_our_runner(option) for option in kedro_run.params],
+    callback=kedro_run.callback,
+    help=kedro_run.help,
+)
 cli.add_command(run)

@@ -46,6 +46,17 @@ def find_version(client: MlflowClient, model_name: str, alias: str) -> str | Non
         raise
 
 
+def has_version(run: Mapping[str, str], model_name: str, version: Mapping[str, str]) -> bool:
+    """Whether the registry still holds a version, as ``register_version`` returned it."""
+    try:
+        found = MlflowClient(run["tracking_uri"]).get_model_version(model_name, version["version"])
+    except MlflowException as err:
+        if err.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return bool(found.source == f"models:/{version['model_id']}")
+
+
 def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> dict[str, Any]:
     """Download the champion's checkpoint, once per version.
 
@@ -161,6 +172,8 @@ def apply_decision(
     client, name = MlflowClient(run["tracking_uri"]), promotion.model_name
     with FileLock(lock_file):
         before = find_version(client, name, CHAMPION)
+        if before == version:
+            return _result(version, before, before, "it is champion already")
         reason = _refusal(gate, before, promotion.mode)
         if reason is None:
             _promote(client, name, version, before)
@@ -174,12 +187,16 @@ def apply_decision(
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
     logger.info("version %s of %s: %s", version, name, tags["promotion"])
+    return _result(version, before, after, tags["promotion"])
+
+
+def _result(version: str, before: str | None, after: str | None, reason: str) -> dict[str, Any]:
     return {
         "version": version,
-        "promoted": reason is None,
+        "promoted": before != after == version,
         "champion_before": before,
         "champion_after": after,
-        "reason": tags["promotion"],
+        "reason": reason,
     }
 
 

@@ -1,5 +1,7 @@
 from kedro.pipeline import Node, Pipeline
 
+from rpo_pipeline.runner import ALWAYS
+
 from .nodes import account_rows, assign_splits, build_feedback, read_sources
 
 
@@ -7,7 +9,13 @@ def create_pipeline() -> Pipeline:
     """Feedback logs in, one checked table with splits out."""
     return Pipeline(
         [
-            Node(read_sources, "params:ingestion", ["raw_rows", "quarantine"], name="read_sources"),
+            Node(
+                read_sources,
+                "params:ingestion",
+                ["raw_rows", "quarantine"],
+                name="read_sources",
+                tags=ALWAYS,
+            ),
             Node(
                 assign_splits,
                 ["raw_rows", "quarantine", "previous_splits", "params:ingestion"],

@@ -15,12 +15,21 @@ from rpo_pipeline.params import (
 
 
 def fetch_champion(
-    workspace: Path, promotion: PromotionParams, mlflow_run: dict[str, str]
+    policy: Path,
+    registration: dict[str, str] | None,
+    previous: dict[str, Any] | None,
+    workspace: Path,
+    promotion: PromotionParams,
+    mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
-    """Get today's champion from the registry, if there is one."""
+    """Get today's champion; once the policy itself is that, what it was compared with remains."""
+    from rpo_pipeline.models.loading import model_fingerprint
     from rpo_pipeline.registry import client
 
-    return client.fetch_champion(mlflow_run, promotion.model_name, workspace)
+    champion = client.fetch_champion(mlflow_run, promotion.model_name, workspace)
+    if previous and registration and registration["policy"] == model_fingerprint(policy):
+        return previous if champion["version"] == registration["version"] else champion
+    return champion
 
 
 def generate_responses(

@@ -1,5 +1,7 @@
 from kedro.pipeline import Node, Pipeline
 
+from rpo_pipeline.runner import ALWAYS
+
 from .nodes import (
     compare_models,
     fetch_champion,
@@ -20,9 +22,17 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 fetch_champion,
-                ["champion_workspace", PROMOTION, "mlflow_run"],
+                [
+                    "policy",
+                    "previous_registration",
+                    "previous_champion",
+                    "champion_workspace",
+                    PROMOTION,
+                    "mlflow_run",
+                ],
                 "champion",
                 name="fetch_champion",
+                tags=ALWAYS,
             ),
             Node(
                 generate_responses,

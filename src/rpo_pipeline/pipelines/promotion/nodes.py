@@ -10,20 +10,30 @@ def register_version(
     policy: Path,
     summary: dict[str, Any],
     normaliser: dict[str, Any],
+    previous: dict[str, str] | None,
     promotion: PromotionParams,
     mlflow_run: dict[str, str],
 ) -> dict[str, str]:
-    """Log the policy and register it as the challenger."""
+    """Log the policy and register it as the challenger, unless it is a version already."""
+    from rpo_pipeline.models.loading import model_fingerprint
     from rpo_pipeline.registry import client
 
+    fingerprint = model_fingerprint(policy)
+    if (
+        previous
+        and previous["policy"] == fingerprint
+        and client.has_version(mlflow_run, promotion.model_name, previous)
+    ):
+        return previous
     metrics = {f"eval/{k}": m["value"] for k, m in summary["challenger"].items()}
-    return client.register_version(
+    version = client.register_version(
         mlflow_run,
         promotion.model_name,
         policy,
         documents={"summary": summary, "normaliser": normaliser},
         metrics={name: value for name, value in metrics.items() if value is not None},
     )
+    return {**version, "policy": fingerprint}
 
 
 def promote(

@@ -1,5 +1,7 @@
 from kedro.pipeline import Node, Pipeline
 
+from rpo_pipeline.runner import ALWAYS
+
 from .nodes import promote, register_version
 
 
@@ -9,9 +11,17 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 register_version,
-                ["policy", "summary", "normaliser", "params:promotion", "mlflow_run"],
+                [
+                    "policy",
+                    "summary",
+                    "normaliser",
+                    "previous_registration",
+                    "params:promotion",
+                    "mlflow_run",
+                ],
                 "registered_version",
                 name="register_version",
+                tags=ALWAYS,
             ),
             Node(
                 promote,
@@ -24,6 +34,7 @@ def create_pipeline() -> Pipeline:
                 ],
                 "promotion_result",
                 name="promote",
+                tags=ALWAYS,
             ),
         ]
     )

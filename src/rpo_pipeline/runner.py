@@ -1,0 +1,95 @@
+"""A runner that leaves out nodes whose results are still the right ones."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro.runner import SequentialRunner
+from pluggy import PluginManager
+
+from rpo_pipeline.io import WorkspaceDataset
+from rpo_pipeline.io.digests import code_digest, path_digest, value_digest
+
+logger = logging.getLogger(__name__)
+
+ALWAYS = "always"
+"""Tag of nodes that ask the world outside: sources and registry are never assumed unchanged."""
+LEDGER = "run_ledger"
+"""Catalog entry with what each node last read and wrote."""
+
+Digests = dict[str, str | None]
+
+
+class FreshnessRunner(SequentialRunner):
+    """Runs the nodes whose inputs, parameters or code changed since they last succeeded.
+
+    What a node read and wrote is known by its content, so a node that writes what it wrote before
+    wakes none of those behind it. ``kedro run --runner SequentialRunner`` runs every node.
+    """
+
+    def _run(
+        self,
+        pipeline: Pipeline,
+        catalog: CatalogProtocol[Any, Any],
+        hook_manager: PluginManager | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        ledger = (catalog.load(LEDGER) if LEDGER in catalog else None) or {}
+        skipped = []
+        for node in pipeline.nodes:
+            read, reason = _read(node, catalog), None
+            if ALWAYS not in node.tags:
+                reason = _staleness(ledger.get(node.name), read, _written(node, catalog))
+                if reason is None:
+                    skipped.append(node.name)
+                    continue
+                logger.info("%s runs: %s", node.name, reason)
+            super()._run(Pipeline([node]), catalog, hook_manager, run_id)
+            ledger[node.name] = {"read": read, "written": _written(node, catalog)}
+            if LEDGER in catalog:
+                catalog.save(LEDGER, ledger)
+        if skipped:
+            logger.info(
+                "%d of %d nodes were skipped, because their inputs, parameters and code are those "
+                "of the run that made what is there: %s (--runner SequentialRunner runs them all)",
+                len(skipped),
+                len(pipeline.nodes),
+                ", ".join(skipped),
+            )
+
+
+def _staleness(entry: dict[str, Digests] | None, read: Digests, written: Digests) -> str | None:
+    """Why a node has to run; None if it has not."""
+    if entry is None:
+        return "it has not finished here before"
+    changed = [name for name in read if entry["read"].get(name) != read[name]]
+    if changed:
+        return f"changed: {', '.join(changed)}"
+    lost = [name for name in written if entry["written"].get(name) != written[name]]
+    return f"missing or not as it wrote it: {', '.join(lost)}" if lost else None
+
+
+def _read(node: Node, catalog: CatalogProtocol[Any, Any]) -> Digests:
+    """Content of what decides a node's results; a workspace, or its own last result, does not."""
+    made = {_path(name, catalog) for name in node.outputs}
+    read: Digests = {"code": code_digest(node.func)}
+    for name in node.inputs:
+        path = _path(name, catalog)
+        if name == "parameters" or name.startswith("params:"):
+            read[name.removeprefix("params:")] = value_digest(catalog.load(name))
+        elif path and path not in made and not isinstance(catalog[name], WorkspaceDataset):
+            read[name] = path_digest(path)
+    return read
+
+
+def _written(node: Node, catalog: CatalogProtocol[Any, Any]) -> Digests:
+    paths = {name: _path(name, catalog) for name in node.outputs}
+    return {name: path_digest(path) for name, path in paths.items() if path}
+
+
+def _path(name: str, catalog: CatalogProtocol[Any, Any]) -> Path | None:
+    described: dict[str, Any] = catalog[name]._describe()  # Kedro has no public way to ask
+    return Path(described["filepath"]) if described.get("filepath") else None
