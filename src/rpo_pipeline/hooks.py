@@ -32,6 +32,8 @@ ARTIFACTS = (
     "summary",
     "report",
     "promotion_result",
+    "comparison",
+    "comparison_page",
 )
 
 
@@ -111,6 +113,9 @@ class TrackingHooks:
                 self._run.log_artifact(_file(catalog, name))
         if "partition_health" in made:
             self._run.log_metrics(_numbers("partition", catalog.load("partition_health")))
+        if "comparison" in made:
+            for cell in catalog.load("comparison")["cells"]:
+                self._run.log_nested(cell["cell"], *_cell(cell))
         if "summary" in made:
             summary = catalog.load("summary")
             self._run.log_metrics(_headline(summary))
@@ -130,6 +135,13 @@ class TrackingHooks:
             follower.stop()
         seconds = time.monotonic() - self._started.pop(node.name)
         self._run.log_metrics({f"time/{node.name}": seconds})
+
+
+def _cell(cell: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float | None]]:
+    """Parameters and metrics of a cell of a comparison."""
+    params = {name: cell[name] for name in ("method", "value", "seed", "split")}
+    numbers = {f"eval/{k}": v for k, v in cell.items() if k not in {*params, "cell"}}
+    return params, numbers
 
 
 def _numbers(area: str, report: dict[str, Any]) -> dict[str, float]:

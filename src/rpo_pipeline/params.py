@@ -390,6 +390,42 @@ class EvaluationParams(Params):
         return self
 
 
+class MethodParams(Params):
+    """A line of a comparison: an objective, its settings, the values of its temperature."""
+
+    name: str
+    """As it stands in the table."""
+    objective: Literal["rpo", "sft", "kto", "dro", "qrpo"]
+    """Of the training."""
+    parameter: str
+    """What the grid is over, by dotted name: ``rpo.tau``, ``kto.beta``; for SFT, which has no
+    temperature, ``training.learning_rate``."""
+    grid: list[float] = Field(min_length=1)
+    """Its values; the best on validation prompts is reported on test prompts."""
+    settings: dict[str, Any] = {}
+    """Other parameters of this method, by dotted name: ``{rpo.estimator: self_normalized}``."""
+
+
+class ComparisonParams(Params):
+    """``kedro run --pipelines comparison``: objectives at their best temperature, over seeds."""
+
+    methods: list[MethodParams] = Field(min_length=1)
+    """The first is the one that the others are compared with."""
+    seeds: list[int] = Field(min_length=1)
+    """Each method's best value is trained with all of them; the grid with the first."""
+    settings: dict[str, Any]
+    """Parameters of every cell, by dotted name, such as a shorter training."""
+    num_prompts: int = Field(gt=1)
+    """Prompts that a cell is judged on, of the validation or of the test split, at most."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [method.name for method in self.methods]
+        if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"names of methods and seeds must differ, got {names}, {self.seeds}")
+        return self
+
+
 class GateParams(Params):
     """One condition for promotion, on the challenger or on its paired difference to a baseline."""
 
@@ -445,6 +481,7 @@ BLOCKS: dict[str, type[Params]] = {
     "training": TrainingParams,
     "evaluation": EvaluationParams,
     "promotion": PromotionParams,
+    "comparison": ComparisonParams,
 }
 
 

@@ -3,6 +3,7 @@
 from kedro.pipeline import Pipeline
 
 from rpo_pipeline.pipelines import (
+    comparison,
     data_ingestion,
     evaluation,
     partition_estimation,
@@ -13,7 +14,10 @@ from rpo_pipeline.pipelines import (
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Map each name to its pipeline; ``refresh``, the default, chains all six."""
+    """Map each name to its pipeline; ``refresh``, the default, chains all six stages.
+
+    ``comparison`` brings what it stands on: the data, the rewards and the scored reference.
+    """
     stages = {
         "data_ingestion": data_ingestion.create_pipeline(),
         "reward_labeling": reward_labeling.create_pipeline(),
@@ -23,4 +27,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         "promotion": promotion.create_pipeline(),
     }
     refresh = sum(stages.values(), start=Pipeline([]))
-    return {**stages, "refresh": refresh, "__default__": refresh}
+    scored = refresh.to_nodes("score_reference", "normalise_rewards")
+    return {
+        **stages,
+        "refresh": refresh,
+        "__default__": refresh,
+        "comparison": scored + comparison.create_pipeline(),
+    }

@@ -94,6 +94,24 @@ class TrackedRun:
         tags = [InputTag("mlflow.data.context", context)]
         self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
 
+    def log_nested(
+        self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float | None]
+    ) -> None:
+        """Log a finished part of the run as a run of its own below it."""
+        tags = {"mlflow.parentRunId": self.run_id, "mlflow.runName": name}
+        run_id = self._client.create_run(self.experiment_id, tags=tags).info.run_id
+        now = get_current_time_millis()
+        self._client.log_batch(
+            run_id,
+            params=[Param(key, str(value)) for key, value in params.items()],
+            metrics=[
+                Metric(key, float(value), now, 0)
+                for key, value in metrics.items()
+                if value is not None and math.isfinite(value)
+            ],
+        )
+        self._client.set_terminated(run_id)
+
     def log_artifact(self, file: Path) -> None:
         """Keep a copy of a file with the run."""
         self._client.log_artifact(self.run_id, str(file))

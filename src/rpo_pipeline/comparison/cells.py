@@ -1,0 +1,97 @@
+"""What a comparison trains: a cell is one method at one value of its temperature, with one seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.params import (
+    DroParams,
+    EvaluationParams,
+    KtoParams,
+    MethodParams,
+    Params,
+    PolicyParams,
+    QrpoParams,
+    RpoParams,
+    SftParams,
+    TrainingParams,
+)
+
+
+class Settings(Params):
+    """The parameter blocks that a cell depends on."""
+
+    policy: PolicyParams
+    rpo: RpoParams
+    sft: SftParams
+    kto: KtoParams
+    dro: DroParams
+    qrpo: QrpoParams
+    training: TrainingParams
+    evaluation: EvaluationParams
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One training, and the prompts of a split that it is judged on."""
+
+    method: MethodParams
+    value: float
+    """Of the method's parameter."""
+    seed: int
+    split: str
+    """``validation`` for the choice of the value, ``test`` for what is reported."""
+
+    @property
+    def name(self) -> str:
+        """For people and folders, such as ``kto beta=0.1 seed 3``."""
+        short = self.method.parameter.rpartition(".")[2]
+        return f"{self.method.name} {short}={self.value:g} seed {self.seed} {self.split}"
+
+
+def grid_cells(methods: Sequence[MethodParams], seed: int) -> list[Cell]:
+    """A cell for each value of each method, to choose from on validation prompts."""
+    return [Cell(method, value, seed, "validation") for method in methods for value in method.grid]
+
+
+def final_cells(
+    methods: Sequence[MethodParams], chosen: Mapping[str, float], seeds: Sequence[int]
+) -> list[Cell]:
+    """A cell for each method and seed at its chosen value, to report on test prompts."""
+    return [Cell(method, chosen[method.name], seed, "test") for method in methods for seed in seeds]
+
+
+def settings_of(cell: Cell, settings: Settings, shared: Mapping[str, Any]) -> Settings:
+    """The parameters of a cell.
+
+    Args:
+        cell: Which one.
+        settings: Of the run.
+        shared: Settings of every cell by dotted name; a method's own come after them.
+
+    Returns:
+        Validated parameters.
+
+    Raises:
+        ConfigError: If a dotted name is no parameter, or a value is out of bounds.
+    """
+    own = {"training.objective": cell.method.objective, cell.method.parameter: cell.value}
+    changes = {**shared, **cell.method.settings, **own, "training.seed": cell.seed}
+    values = settings.model_dump()
+    for name, value in changes.items():
+        block, _, key = name.partition(".")
+        if key not in values.get(block, {}):
+            raise ConfigError(
+                f"{name!r} is no parameter that a comparison can set (comparison.settings, "
+                "comparison.methods[].parameter and .settings take names such as rpo.tau)"
+            )
+        values[block][key] = value
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as err:
+        wrong = err.errors()[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise ConfigError(f"{cell.name}: {where}: {wrong['msg']}, got {wrong['input']!r}") from err

@@ -1,0 +1,197 @@
+"""From finished cells to one table: each method at its best value, with intervals.
+
+Shapes: S seeds, P prompts, B resamples.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rpo_pipeline.comparison.cells import Cell
+from rpo_pipeline.evaluation.statistics import Array, Interval, mean_interval, resample_prompts
+from rpo_pipeline.params import ComparisonParams, MethodParams
+
+PROMPTS, RESULT = "prompts.parquet", "result.json"
+"""Of a finished cell: numbers of each prompt, and of the cell as a whole."""
+DETECTABLE = 2.8
+"""Standard errors that a true difference must have to be found in 80 of 100 comparisons at the
+5 % level (1.96 + 0.84)."""
+METRICS = (
+    "reward_mean",
+    "win_rate",
+    "toxicity_mean",
+    "kl_reference",
+    "length_mean",
+    "empty_share",
+)
+
+
+def choose_values(folders: Mapping[Cell, Path]) -> dict[str, float]:
+    """The value of each method whose mean raw reward on validation prompts is the highest."""
+    means = pd.DataFrame(
+        [
+            {
+                "method": cell.method.name,
+                "value": cell.value,
+                "reward": pd.read_parquet(folder / PROMPTS)["reward_mean"].mean(),
+            }
+            for cell, folder in folders.items()
+        ]
+    )
+    best = means.loc[means.groupby("method")["reward"].idxmax()]
+    return {str(m): float(v) for m, v in zip(best["method"], best["value"], strict=True)}
+
+
+def summarise(
+    grid: Mapping[Cell, Path],
+    final: Mapping[Cell, Path],
+    comparison: ComparisonParams,
+    *,
+    num_resamples: int,
+) -> dict[str, Any]:
+    """Put the numbers of all cells together.
+
+    Intervals come from resampling seeds and prompts together, the same for all methods, so that
+    differences are paired in both. P-values of the differences in reward are Holm's.
+
+    Args:
+        grid: Folder of each cell of the grid.
+        final: Folder of each cell that is reported.
+        comparison: Methods, the first of which is the baseline of the differences, and seeds.
+        num_resamples: Behind each interval.
+
+    Returns:
+        ``methods``, each with its grid, chosen value, metrics as {value, low, high}, spread over
+        seeds and difference to the baseline; ``reference``; ``num_prompts``; ``seeds``;
+        ``detectable_difference`` in raw reward; ``cells``, one by one.
+    """
+    tables = {method.name: _stack(method, final, comparison.seeds) for method in comparison.methods}
+    first = tables[comparison.methods[0].name]
+    num_prompts = first["reward_mean"].shape[1]
+    prompts = resample_prompts(num_prompts, num_resamples, seed=0)
+    seeds = resample_prompts(len(comparison.seeds), num_resamples, seed=1)
+    methods: list[dict[str, Any]] = []
+    differences = {}
+    for method in comparison.methods:
+        table = tables[method.name]
+        if method is not comparison.methods[0]:
+            differences[method.name] = _interval(
+                table["reward_mean"] - first["reward_mean"], seeds, prompts
+            )
+        methods.append(
+            {
+                "name": method.name,
+                "parameter": method.parameter,
+                "value": next(c.value for c in final if c.method.name == method.name),
+                "grid": _grid(method, grid),
+                "metrics": {name: _interval(table[name], seeds, prompts)[0] for name in METRICS},
+                "seeds": _spread(method, final),
+            }
+        )
+    adjusted = holm({name: p for name, (_, p) in differences.items()})
+    for entry in methods:
+        interval, _ = differences.get(entry["name"], (None, None))
+        entry["difference"] = interval and {**interval, "p_holm": adjusted[entry["name"]]}
+    errors = [_error(interval) for interval, _ in differences.values()]
+    return {
+        "baseline": comparison.methods[0].name,
+        "methods": methods,
+        "reference": {
+            name: mean_interval(first[f"reference_{name}"].mean(axis=0), prompts)
+            for name in METRICS
+        },
+        "num_prompts": num_prompts,
+        "seeds": list(comparison.seeds),
+        "cells": [_cell(cell, folder) for cell, folder in [*grid.items(), *final.items()]],
+        "detectable_difference": DETECTABLE * float(np.median(errors)) if errors else None,
+    }
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjust p-values for how many there are.
+
+    Args:
+        p_values: By name.
+
+    Returns:
+        Adjusted p-values, at most 1, by name.
+
+    Source:
+        Holm (1979), a simple sequentially rejective multiple test procedure.
+    """
+    adjusted, largest = {}, 0.0
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, p * (len(p_values) - rank)))
+        adjusted[name] = largest
+    return adjusted
+
+
+def _stack(
+    method: MethodParams, final: Mapping[Cell, Path], seeds: Sequence[int]
+) -> dict[str, Array]:
+    """Each metric of a method, shape ``(S, P)``."""
+    by_seed = {c.seed: folder for c, folder in final.items() if c.method.name == method.name}
+    tables = [pd.read_parquet(by_seed[seed] / PROMPTS).set_index("prompt_id") for seed in seeds]
+    names = map(str, tables[0].columns)
+    return {
+        name: np.stack([table[name].to_numpy(np.float64) for table in tables]) for name in names
+    }
+
+
+def _interval(
+    values: Array, seeds: np.ndarray[Any, Any], prompts: np.ndarray[Any, Any]
+) -> tuple[Interval, float]:
+    """Mean of ``(S, P)`` with its interval, and the p-value of its being 0."""
+    drawn = np.array([values[s][:, p].mean() for s, p in zip(seeds, prompts, strict=True)])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    # A resample counts as its own observation, so that no p-value is 0.
+    tail = (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (len(drawn) + 1)
+    interval: Interval = {"value": float(values.mean()), "low": float(low), "high": float(high)}
+    return interval, min(1.0, 2 * float(tail))
+
+
+def _error(interval: Interval) -> float:
+    return ((interval["high"] or 0.0) - (interval["low"] or 0.0)) / (2 * 1.96)
+
+
+def _grid(method: MethodParams, grid: Mapping[Cell, Path]) -> list[dict[str, float]]:
+    return [
+        {
+            "value": cell.value,
+            "reward_mean": float(pd.read_parquet(folder / PROMPTS)["reward_mean"].mean()),
+        }
+        for cell, folder in grid.items()
+        if cell.method.name == method.name
+    ]
+
+
+def _cell(cell: Cell, folder: Path) -> dict[str, Any]:
+    means = pd.read_parquet(folder / PROMPTS).set_index("prompt_id").mean()
+    return {
+        **json.loads((folder / RESULT).read_text()),
+        "method": cell.method.name,
+        "value": cell.value,
+        "seed": cell.seed,
+        "split": cell.split,
+        **{name: float(means[name]) for name in METRICS},
+    }
+
+
+def _spread(method: MethodParams, final: Mapping[Cell, Path]) -> dict[str, Any]:
+    """What differs from seed to seed, and what each training was like on average."""
+    own = [folder for cell, folder in final.items() if cell.method.name == method.name]
+    results = [json.loads((folder / RESULT).read_text()) for folder in own]
+    rewards = [pd.read_parquet(f / PROMPTS)["reward_mean"].mean() for f in own]
+    numbers = ("distinct_2", "rank_correlation", "loss_std", "grad_norm_std", "seconds")
+    return {
+        "reward_mean": [float(reward) for reward in rewards],
+        "reward_std": float(np.std(rewards, ddof=1)) if len(rewards) > 1 else None,
+        **{
+            name: float(np.mean([r[name] for r in results if r[name] is not None] or [np.nan]))
+            for name in numbers
+        },
+    }

@@ -1,0 +1,103 @@
+"""Nodes of the comparison."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rpo_pipeline.params import (
+    ComparisonParams,
+    DroParams,
+    EvaluationParams,
+    KtoParams,
+    LabelingParams,
+    PolicyParams,
+    QrpoParams,
+    RpoParams,
+    SftParams,
+    TrainingParams,
+)
+from rpo_pipeline.pipelines.partition_estimation.nodes import sample_reference, score_mismatched
+
+
+def score_pairs(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    training: TrainingParams,
+    comparison: ComparisonParams,
+    cache: Path,
+) -> pd.DataFrame:
+    """Score the mismatched pairs of KTO, if it is compared."""
+    compared = any(method.objective == "kto" for method in comparison.methods)
+    training = training.model_copy(update={"objective": "kto" if compared else "sft"})
+    return score_mismatched(feedback, rewards, reference, policy, training, cache)
+
+
+def sample_for_all(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    normaliser: dict[str, Any],
+    reference: Path,
+    policy: PolicyParams,
+    labeling: LabelingParams,
+    rpo: RpoParams,
+    qrpo: QrpoParams,
+    training: TrainingParams,
+    comparison: ComparisonParams,
+    cache: Path,
+) -> pd.DataFrame:
+    """Sample the reference for every prompt, if a method that is compared wants samples."""
+    wanted = any(
+        method.objective == "qrpo" or method.settings.get("rpo.estimator") == "reference_samples"
+        for method in comparison.methods
+    )
+    training = training.model_copy(update={"objective": "qrpo" if wanted else "sft"})
+    rpo = rpo.model_copy(update={"estimator": "monte_carlo"})
+    return sample_reference(
+        feedback, rewards, normaliser, reference, policy, labeling, rpo, qrpo, training, cache
+    )
+
+
+def compare_methods(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference_logps: pd.DataFrame,
+    pairs: pd.DataFrame,
+    samples: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    rpo: RpoParams,
+    sft: SftParams,
+    kto: KtoParams,
+    dro: DroParams,
+    qrpo: QrpoParams,
+    training: TrainingParams,
+    evaluation: EvaluationParams,
+    comparison: ComparisonParams,
+    workspace: Path,
+) -> dict[str, Any]:
+    """Train and measure every cell that is not finished, and put their numbers together."""
+    from rpo_pipeline.comparison.cells import Settings
+    from rpo_pipeline.comparison.run import Material, run_comparison
+
+    settings = Settings(
+        policy=policy,
+        rpo=rpo,
+        sft=sft,
+        kto=kto,
+        dro=dro,
+        qrpo=qrpo,
+        training=training,
+        evaluation=evaluation,
+    )
+    material = Material(feedback, rewards, reference_logps, pairs, samples, reference)
+    return run_comparison(material, settings, comparison, workspace)
+
+
+def render_comparison(comparison: dict[str, Any]) -> str:
+    """Write the table and its pictures as a page."""
+    from rpo_pipeline.comparison.page import render
+
+    return render(comparison)
