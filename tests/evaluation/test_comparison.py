@@ -23,6 +23,7 @@ def table_of(gains, num_prompts=40, responses=2):
                     "raw_reward": rewards,
                     "toxicity": 0.0,
                     "logps": -9.0,
+                    "reference_sample_logps": -9.0,
                     "ref_logps": -9.0 if model == "reference" else -10.0,
                     "num_tokens": 4,
                 }

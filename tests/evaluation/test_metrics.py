@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpo_pipeline.evaluation.metrics import distinct, prompt_means, rank_correlations
+from rpo_pipeline.evaluation.metrics import (
+    distinct,
+    length_controlled_wins,
+    pair_accuracies,
+    prompt_means,
+    rank_correlations,
+)
 from rpo_pipeline.evaluation.statistics import (
     jackknife_interval,
     mean_interval,
@@ -22,6 +28,7 @@ def generations(*responses, rewards=None, prompts=None):
             "toxicity": [float("fool" in response) for response in responses],
             "logps": [-10.0] * count,
             "ref_logps": [-12.0] * count,
+            "reference_sample_logps": [-11.0] * count,
             "num_tokens": [len(response) for response in responses],
         }
     )
@@ -104,3 +111,36 @@ def test_prompts_without_a_number_do_not_count_and_none_at_all_gives_null():
     assert mean_interval(np.array([1.0, np.nan, 1.0]), resamples)["value"] == 1.0
     nothing = mean_interval(np.array([np.nan] * 3), resamples)
     assert nothing == {"value": None, "low": None, "high": None}
+
+
+def test_a_model_that_wins_only_by_length_does_not_win_at_equal_length():
+    noise = np.random.default_rng(0)
+    lengths = noise.integers(1, 30, (2, 200)) + [[0], [8]]
+    rewards = lengths + noise.normal(0, 8, lengths.shape)
+    theirs, ours = (
+        generations(*["word " * n for n in row], rewards=list(reward))
+        for row, reward in zip(lengths, rewards, strict=True)
+    )
+    plain = prompt_means(ours, theirs)["win_rate"].mean()
+    controlled, without = length_controlled_wins(ours, theirs)
+    assert plain > 0.65
+    assert controlled == pytest.approx(0.5, abs=0.08)
+    assert len(without) == 200
+
+
+def test_a_model_that_wins_at_any_length_keeps_its_win_rate():
+    table = generations("a", "b b", "c c c")
+    better = table.assign(raw_reward=1.0)
+    assert length_controlled_wins(better, table)[0] == 1.0
+    assert length_controlled_wins(table, table)[0] == pytest.approx(0.5)
+
+
+def test_pairs_are_right_wrong_or_half_right_where_nothing_is_ranked():
+    heldout = pd.DataFrame(
+        {
+            "prompt_id": ["p", "p", "p", "q", "q", "r", "r"],
+            "raw_reward": [0.0, 1.0, 2.0, 0.0, 1.0, 1.0, 1.0],
+            "log_ratio": [0.0, 2.0, 1.0, 1.0, 1.0, 0.0, 1.0],
+        }
+    )
+    assert pair_accuracies(heldout).tolist() == pytest.approx([2 / 3, 1 / 2])

@@ -4,13 +4,20 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.evaluation.metrics import distinct, prompt_means, rank_correlations
+from rpo_pipeline.evaluation.metrics import (
+    distinct,
+    length_controlled_wins,
+    pair_accuracies,
+    prompt_means,
+    rank_correlations,
+)
 from rpo_pipeline.evaluation.statistics import (
-    Interval,
+    Array,
     jackknife_interval,
     mean_interval,
     resample_prompts,
 )
+from rpo_pipeline.evaluation.text_metrics import vocabulary_entropy
 
 BASELINES = ("reference", "champion")
 
@@ -36,16 +43,19 @@ def compare_models(
     }
     resamples = resample_prompts(generations["prompt_id"].nunique(), num_resamples, seed)
     means = {name: prompt_means(table, tables["reference"]) for name, table in tables.items()}
-    diversity = {
-        name: {f"distinct_{n}": distinct(table, n) for n in (1, 2)}
-        for name, table in tables.items()
-    }
+    corpus = {name: _corpus_metrics(table, tables["reference"]) for name, table in tables.items()}
     numbers: dict[str, Any] = {
         name: {metric: mean_interval(values, resamples) for metric, values in means[name].items()}
-        | {metric: jackknife_interval(*pair) for metric, pair in diversity[name].items()}
+        | {metric: jackknife_interval(*pair) for metric, pair in corpus[name].items()}
         for name in tables
     }
-    numbers["challenger"]["rank_correlation"] = _rank_correlation(heldout, num_resamples, seed)
+    for metric, values in (
+        ("rank_correlation", rank_correlations(heldout)),
+        ("pair_accuracy", pair_accuracies(heldout)),
+    ):
+        numbers["challenger"][metric] = mean_interval(
+            values, resample_prompts(max(1, len(values)), num_resamples, seed)
+        )
     difference = {}
     for baseline in BASELINES:
         if baseline in tables:
@@ -54,10 +64,10 @@ def compare_models(
                 for metric, values in means["challenger"].items()
             } | {
                 metric: jackknife_interval(
-                    value - diversity[baseline][metric][0],
-                    without - diversity[baseline][metric][1],
+                    value - corpus[baseline][metric][0],
+                    without - corpus[baseline][metric][1],
                 )
-                for metric, (value, without) in diversity["challenger"].items()
+                for metric, (value, without) in corpus["challenger"].items()
             }
     return {
         "num_prompts": int(resamples.shape[1]),
@@ -68,8 +78,11 @@ def compare_models(
     }
 
 
-def _rank_correlation(heldout: pd.DataFrame, num_resamples: int, seed: int) -> Interval:
-    values = rank_correlations(heldout)
-    if not len(values):
-        return {"value": None, "low": None, "high": None}
-    return mean_interval(values, resample_prompts(len(values), num_resamples, seed))
+def _corpus_metrics(table: pd.DataFrame, reference: pd.DataFrame) -> dict[str, tuple[float, Array]]:
+    """Metrics that are no mean over prompts, each with its value without each prompt."""
+    return {
+        "distinct_1": distinct(table, 1),
+        "distinct_2": distinct(table, 2),
+        "vocabulary_entropy": vocabulary_entropy(table),
+        "length_controlled_win_rate": length_controlled_wins(table, reference),
+    }

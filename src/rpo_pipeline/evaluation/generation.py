@@ -39,15 +39,18 @@ def generate(
 
     Returns:
         model, prompt_id, prompt, sample, response, num_tokens, and in nats logps (under the model
-        itself, of its own tokens) and ref_logps (under the reference; NaN where a model's
-        vocabulary is not the reference's).
+        itself, of its own tokens), ref_logps (of them under the reference) and
+        reference_sample_logps (under the model, of the reference's tokens); both NaN where a
+        model's vocabulary is not the reference's.
     """
     rows = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     rows["sample"] = rows.groupby("prompt_id").cumcount()
     seeds = [row_seed(seed, *key) for key in zip(rows["prompt_id"], rows["sample"], strict=True)]
-    tables, tokens, vocabularies = [], {}, {}
-    # The reference last, so that it is at hand to score what the others wrote.
-    for name in sorted(models, key=lambda name: name == "reference"):
+    tables: dict[str, pd.DataFrame] = {}
+    tokens: dict[str, list[list[int]]] = {}
+    vocabularies = {}
+    # The reference first: the others score what it wrote while they are at hand.
+    for name in sorted(models, key=lambda name: name != "reference"):
         language_model = load_checkpoint(models[name], policy)
         ids = _encode(language_model, rows["prompt"], policy)
         responses = sample_responses(
@@ -60,16 +63,22 @@ def generate(
         tokens[name] = [response.token_ids for response in responses]
         vocabularies[name] = language_model.tokenizer.get_vocab()
         table = rows.assign(model=name, response=[response.text for response in responses])
-        tables.append(table.join(_score(language_model, ids, tokens[name], micro_batch_tokens)))
-    for table in tables:
-        name = table["model"].iloc[0]
-        comparable = vocabularies[name] == vocabularies["reference"]
-        table["ref_logps"] = (
-            _score(language_model, ids, tokens[name], micro_batch_tokens)["logps"]
-            if comparable
+        table = table.join(_score(language_model, ids, tokens[name], micro_batch_tokens))
+        table["reference_sample_logps"] = (
+            _score(language_model, ids, tokens["reference"], micro_batch_tokens)["logps"]
+            if vocabularies[name] == vocabularies["reference"]
             else np.nan
         )
-    return pd.concat(tables, ignore_index=True)
+        tables[name] = table
+    reference = load_checkpoint(models["reference"], policy)
+    ids = _encode(reference, rows["prompt"], policy)
+    for name, table in tables.items():
+        table["ref_logps"] = (
+            _score(reference, ids, tokens[name], micro_batch_tokens)["logps"]
+            if vocabularies[name] == vocabularies["reference"]
+            else np.nan
+        )
+    return pd.concat(tables.values(), ignore_index=True)
 
 
 def _score(

@@ -7,11 +7,14 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
 
 from rpo_pipeline.evaluation.statistics import Array
 
 COMPONENTS = ("sentiment", "coverage")
+TEXT_METRICS = ("bleu", "chrf", "rouge_l", "self_bleu", "repetition", "copied")
 
 
 def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
@@ -23,8 +26,11 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
 
     Returns:
         reward_mean (raw reward), win_rate (against the reference's response under the same noise,
-        ties half), toxicity_mean, component_sentiment and component_coverage, kl_reference (nats),
-        length_mean (words), num_tokens_mean, empty_share.
+        ties half), toxicity_mean, component_sentiment and component_coverage, kl_reference (nats,
+        of its own samples), kl_from_reference (of the reference's), length_mean (words),
+        num_tokens_mean, empty_share, reference_nll (nats a token that the reference gives the
+        response: how fluent it finds it), and the columns of ``text_metrics.text_columns`` where
+        the table has them.
     """
     words = count_words(generations["response"])
     ahead = generations["raw_reward"].to_numpy() - reference["raw_reward"].to_numpy()
@@ -35,16 +41,59 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
             "win_rate": (np.sign(ahead) + 1) / 2,
             "toxicity_mean": generations["toxicity"].to_numpy(),
             "kl_reference": (generations["logps"] - generations["ref_logps"]).to_numpy(),
+            "kl_from_reference": (
+                reference["logps"].to_numpy() - generations["reference_sample_logps"].to_numpy()
+            ),
             "length_mean": words.to_numpy(np.float64),
             "num_tokens_mean": generations["num_tokens"].to_numpy(np.float64),
             "empty_share": (words == 0).to_numpy(np.float64),
+            "reference_nll": (-generations["ref_logps"] / generations["num_tokens"]).to_numpy(),
         }
     )
     for name in COMPONENTS:
         if name in generations:
             columns[f"component_{name}"] = generations[name].to_numpy()
+    for name in TEXT_METRICS:
+        if name in generations:
+            columns[name] = generations[name].to_numpy()
     means = columns.groupby("prompt_id").mean()
     return {str(name): means[name].to_numpy(np.float64) for name in means}
+
+
+def length_controlled_wins(
+    generations: pd.DataFrame, reference: pd.DataFrame
+) -> tuple[float, Array]:
+    """Win rate against the reference had its responses been as long.
+
+    A logistic regression of the wins on the difference in length gives it at a difference of 0.
+
+    Args:
+        generations: One model's responses with their labels, ordered by prompt_id and sample.
+        reference: The reference's, same prompts and samples in the same order.
+
+    Returns:
+        The rate, and the rate without each prompt in order of prompt_id, shape ``(P,)``.
+
+    Source:
+        Dubois et al., arXiv:2404.04475, without its terms for single prompts.
+    """
+    ahead = generations["raw_reward"].to_numpy() - reference["raw_reward"].to_numpy()
+    wins = (np.sign(ahead) + 1) / 2
+    longer = (count_words(generations["response"]) - count_words(reference["response"])).to_numpy()
+    spread = longer.std() or 1.0
+    prompt = pd.factorize(generations["prompt_id"])[0]
+
+    def rate(kept: NDArray[np.bool_]) -> float:
+        won, x = wins[kept], np.tanh(longer[kept] / spread)[:, None]
+        weights = np.concatenate([won, 1 - won])  # a tie is half a win and half a loss
+        if not 0 < weights[: len(won)].sum() < len(won):
+            return float(won.mean())
+        labels = np.repeat([1, 0], len(won))
+        fit = LogisticRegression(C=100.0).fit(np.concatenate([x, x]), labels, weights)
+        return float(fit.predict_proba([[0.0]])[0, 1])
+
+    everything = np.ones(len(wins), dtype=bool)
+    return rate(everything), np.array([rate(prompt != one) for one in range(prompt.max() + 1)])
 
 
 def count_words(responses: pd.Series) -> pd.Series:
@@ -99,6 +148,27 @@ def rank_correlations(heldout: pd.DataFrame) -> Array:
         if rows["raw_reward"].nunique() > 1
     ]
     return np.array(correlations, dtype=np.float64)
+
+
+def pair_accuracies(heldout: pd.DataFrame) -> Array:
+    """Share of pairs of responses to one prompt that log-ratio and raw reward order alike.
+
+    Args:
+        heldout: Columns prompt_id, log_ratio, raw_reward.
+
+    Returns:
+        One number for each prompt with at least two different rewards, in order of prompt_id; a
+        pair with equal log-ratios counts half.
+    """
+    accuracies = []
+    for _, rows in heldout.groupby("prompt_id"):
+        first, second = np.triu_indices(len(rows), 1)
+        ratio, reward = (rows[name].to_numpy() for name in ("log_ratio", "raw_reward"))
+        gap = reward[first] - reward[second]
+        agrees = np.sign(gap) * np.sign(ratio[first] - ratio[second])
+        if gap.any():
+            accuracies.append(float((agrees[gap != 0].mean() + 1) / 2))
+    return np.array(accuracies, dtype=np.float64)
 
 
 def _ngrams(words: list[str], n: int) -> list[tuple[str, ...]]:

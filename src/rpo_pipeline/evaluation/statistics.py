@@ -32,7 +32,7 @@ def mean_interval(values: Array, resamples: NDArray[np.int64]) -> Interval:
         ``{value, low, high}``, null where no prompt has a number.
     """
     known = np.isfinite(values)
-    if not known.any():
+    if not known.any():  # no prompt at all, or none with a number
         return {"value": None, "low": None, "high": None}
     drawn = known[resamples]
     sums = np.where(drawn, values[resamples], 0.0).sum(axis=1)

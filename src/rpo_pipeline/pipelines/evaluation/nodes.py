@@ -57,14 +57,24 @@ def generate_responses(
     )
 
 
-def label_generations(generations: pd.DataFrame, evaluation: EvaluationParams) -> pd.DataFrame:
-    """Label what the models wrote."""
+def label_generations(
+    generations: pd.DataFrame,
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    evaluation: EvaluationParams,
+) -> pd.DataFrame:
+    """Label what the models wrote, and measure its text against what was logged."""
+    from rpo_pipeline.evaluation.text_metrics import text_columns
     from rpo_pipeline.rewards.labelers import label_responses
+
+    logged = feedback.merge(rewards[["row_id", "reward"]], on="row_id")
+    best = logged.sort_values("reward").groupby("prompt_id")["response"].last()
+    train = frozenset(feedback.loc[feedback["split"] == "train", "response"])
 
     labels = label_responses(
         generations["prompt"].tolist(), generations["response"].tolist(), evaluation.labelers
     )
-    return pd.concat([generations, labels], axis=1)
+    return pd.concat([generations, labels, text_columns(generations, best, train)], axis=1)
 
 
 def score_heldout(

@@ -42,7 +42,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 label_generations,
-                ["generations", EVALUATION],
+                ["generations", FEEDBACK, "rewards", EVALUATION],
                 "generation_rewards",
                 name="label_generations",
             ),

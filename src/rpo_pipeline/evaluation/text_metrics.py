@@ -1,0 +1,85 @@
+"""Metrics that need only the text of responses: overlap, repetition, copying, diversity."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from rpo_pipeline.evaluation.statistics import Array
+
+REPEATED_WORDS = 3
+"""Length of the runs of words whose repetition counts."""
+
+
+def text_columns(
+    generations: pd.DataFrame, best: pd.Series, logged: frozenset[str]
+) -> pd.DataFrame:
+    """Measure the text of each response.
+
+    Args:
+        generations: Columns model, prompt_id, response.
+        best: The best-rated logged response, by prompt_id; a prompt may have none.
+        logged: Responses of the train split.
+
+    Returns:
+        In the order of the input, 0 to 1: bleu, chrf and rouge_l against the best-rated response
+        (NaN without one); self_bleu against the model's other responses to the prompt (NaN without
+        others); repetition, the share of runs of three words that came before in the response;
+        copied, whether the response stands in the train split word by word.
+
+    Source:
+        BLEU and chrF of sacrebleu (Post, arXiv:1804.08771), ROUGE-L of rouge-score, self-BLEU of
+        Zhu et al., arXiv:1802.01886.
+    """
+    bleu, chrf = BLEU(effective_order=True), CHRF()
+    rouge = RougeScorer(["rougeL"])
+    lines = []
+    groups = generations.groupby(["model", "prompt_id"])["response"].agg(list)
+    for row in generations.to_dict("records"):
+        response, wanted = row["response"], best.get(row["prompt_id"])
+        others = list(groups[row["model"], row["prompt_id"]])
+        others.remove(response)
+        lines.append(
+            {
+                "bleu": bleu.sentence_score(response, [wanted]).score / 100 if wanted else None,
+                "chrf": chrf.sentence_score(response, [wanted]).score / 100 if wanted else None,
+                "rouge_l": rouge.score(wanted, response)["rougeL"].fmeasure if wanted else None,
+                "self_bleu": bleu.sentence_score(response, others).score / 100 if others else None,
+                "repetition": _repetition(response.split()),
+                "copied": float(response in logged),
+            }
+        )
+    return pd.DataFrame(lines, dtype=np.float64)
+
+
+def vocabulary_entropy(generations: pd.DataFrame) -> tuple[float, Array]:
+    """Entropy of the words of a model's responses.
+
+    Args:
+        generations: One model's responses.
+
+    Returns:
+        In bits a word (lower-cased), and without each prompt in order of prompt_id, shape ``(P,)``.
+    """
+    words = generations["response"].str.lower().str.split()
+    by_prompt = [
+        Counter(word for row in rows for word in row)
+        for _, rows in words.groupby(generations["prompt_id"])
+    ]
+    total = sum(by_prompt, start=Counter[str]())
+    return _entropy(total), np.array([_entropy(total - counts) for counts in by_prompt])
+
+
+def _entropy(counts: Counter[str]) -> float:
+    if not counts:
+        return 0.0
+    shares = np.array(list(counts.values())) / counts.total()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def _repetition(words: list[str]) -> float:
+    runs = list(zip(*(words[i:] for i in range(REPEATED_WORDS)), strict=False))
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
