@@ -115,7 +115,7 @@ def test_prompts_without_a_number_do_not_count_and_none_at_all_gives_null():
 
 def test_a_model_that_wins_only_by_length_does_not_win_at_equal_length():
     noise = np.random.default_rng(0)
-    lengths = noise.integers(1, 30, (2, 200)) + [[0], [8]]
+    lengths = np.add(noise.integers(1, 30, (2, 200)), [[0], [8]])
     rewards = lengths + noise.normal(0, 8, lengths.shape)
     theirs, ours = (
         generations(*["word " * n for n in row], rewards=list(reward))
