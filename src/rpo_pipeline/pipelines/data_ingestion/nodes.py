@@ -1,19 +1,18 @@
 """Nodes of data ingestion."""
 
+from pathlib import Path
+
 import pandas as pd
 from ibis.expr.types import Table
 
 from rpo_pipeline.params import IngestionParams
 
 
-def read_sources(ingestion: IngestionParams) -> tuple[Table, pd.DataFrame]:
-    """Read every source; what cannot be used goes to quarantine."""
-    import ibis
-
+def read_sources(ingestion: IngestionParams, parts: Path) -> tuple[Table, pd.DataFrame]:
+    """Read what is new in the sources; what cannot be used goes to quarantine."""
     from rpo_pipeline.data import sources
 
-    rows, quarantine = sources.read_sources(ingestion.sources)
-    return ibis.memtable(rows), quarantine
+    return sources.read_sources(ingestion.sources, parts)
 
 
 def assign_splits(
