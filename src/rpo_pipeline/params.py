@@ -24,6 +24,16 @@ from pydantic_core import ErrorDetails
 from rpo_pipeline.errors import ConfigError
 
 Split = Literal["train", "validation", "test"]
+SourceFormat = Literal[
+    "auto",
+    "flat",
+    "grouped",
+    "messages",
+    "trl_unpaired",
+    "trl_preference",
+    "ultrafeedback",
+    "openai_chat",
+]
 PrefixSharing = Literal["auto", "tree", "cache", "off"]
 
 
@@ -72,7 +82,10 @@ class RatingParams(Params):
 DEFAULT_RATINGS: dict[str, tuple[RatingParams, ...]] = {
     "trl_unpaired": (RatingParams(column="label", values={"true": 1, "false": -1}),),
     "trl_preference": (RatingParams(column="preference"),),
-    "ultrafeedback": (RatingParams(column="overall_score", scale=(1, 10)),),
+    "ultrafeedback": (
+        RatingParams(column="overall_score", scale=(1, 10)),
+        RatingParams(column="annotations_mean", scale=(1, 5)),
+    ),
     "openai_chat": tuple(RatingParams(column=c) for c in ("reward", "rating", "metadata.rating")),
 }
 """Ratings of formats that have their own."""
@@ -87,16 +100,7 @@ class SourceParams(Params):
     """A file (.jsonl, .json, .csv, each also .gz; .parquet, .arrow), a folder of them such as a
     saved Hugging Face dataset, or a glob, from the project folder; or ``hf://OWNER/NAME`` with
     an optional glob behind it, a dataset of the Hugging Face hub."""
-    format: Literal[
-        "auto",
-        "flat",
-        "grouped",
-        "messages",
-        "trl_unpaired",
-        "trl_preference",
-        "ultrafeedback",
-        "openai_chat",
-    ] = "auto"
+    format: SourceFormat = "auto"
     """Shape of a record; ``auto``: told from the first records of each file."""
     revision: str | None = None
     """Commit of a hub dataset, 40 hexadecimal digits, pinned so that a run can be repeated."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpo_pipeline.data.feedback import account_rows, build_feedback, check_quarantine
-from rpo_pipeline.data.quarantine import Reason, Rejection, quarantine_table
+from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, quarantine_table
 from rpo_pipeline.data.rows import ROW_SCHEMA, parse_record
 from rpo_pipeline.data.splits import assign_splits
 from rpo_pipeline.errors import DataError
@@ -87,7 +87,7 @@ records = st.fixed_dictionaries(
 @given(st.lists(records, max_size=60))
 def test_every_record_is_kept_quarantined_a_duplicate_or_merged(extra):
     rows, feedback = feedback_of([*filler(), *extra])
-    quarantine = quarantine_table([Rejection("log.jsonl", 1, Reason.BROKEN_RECORD, "x")])
+    quarantine = rejected("log.jsonl", 1)
     account = account_rows(rows, feedback, quarantine)
     read = account.pop("read")
     assert read == len(PROMPTS) + len(extra) + 1
@@ -136,20 +136,22 @@ def test_all_prompts_in_one_split_is_an_error_that_names_the_shares():
 
 
 def rejected(file, number):
-    return [
-        Rejection(file, i + 1, Reason.REWARD_NOT_A_NUMBER, '{"reward": "bad"}')
+    reason = Reason.REWARD_NOT_A_NUMBER.value
+    records = [
+        {"origin": file, "line": i + 1, "reason": reason, "raw": '{"reward": "bad"}'}
         for i in range(number)
     ]
+    return quarantine_table(pa.Table.from_pylist(records, schema=QUARANTINE_SCHEMA))
 
 
 def test_a_file_without_a_valid_row_is_named_with_reason_and_example():
-    quarantine = quarantine_table(rejected("strings.jsonl", 3))
+    quarantine = rejected("strings.jsonl", 3)
     with pytest.raises(DataError, match=r"strings\.jsonl has no valid row: 3 reward_not_a_number"):
         check_quarantine(table(filler()), quarantine, max_share=1.0)
 
 
 def test_too_large_a_share_of_quarantined_rows_stops_the_run():
-    quarantine = quarantine_table(rejected("log.jsonl", 10))
+    quarantine = rejected("log.jsonl", 10)
     check_quarantine(table(filler()), quarantine, max_share=0.2)
     with pytest.raises(DataError, match=r"20\.0% of the rows read are quarantined"):
         check_quarantine(table(filler()), quarantine, max_share=0.19)

@@ -44,7 +44,8 @@ def test_the_first_rating_that_holds_a_value_becomes_the_raw_reward(fields, raw_
         ({"response": ""}, Reason.MISSING_RESPONSE),
         ({"response": "  \n"}, Reason.MISSING_RESPONSE),
         ({"prompt": None}, Reason.MISSING_PROMPT),
-        ({"prompt": ["Hello"]}, Reason.NOT_TEXT),
+        ({"prompt": ["Hello"]}, Reason.NOT_A_CHAT),
+        ({"prompt": 3}, Reason.NOT_TEXT),
         ({"response": "a\0b"}, Reason.INVALID_TEXT),
         ({"response": "\ud800"}, Reason.INVALID_TEXT),
         ({"reward": float("nan")}, Reason.REWARD_NOT_FINITE),
@@ -55,6 +56,9 @@ def test_the_first_rating_that_holds_a_value_becomes_the_raw_reward(fields, raw_
         ({"thumbs": "sideways"}, Reason.REWARD_NOT_A_NUMBER),
         ({"stars": 11}, Reason.REWARD_OFF_SCALE),
         ({"timestamp": "yesterday"}, Reason.BAD_TIMESTAMP),
+        ({"timestamp": 1e300}, Reason.BAD_TIMESTAMP),
+        ({"timestamp": 0}, Reason.BAD_TIMESTAMP),
+        ({"model_version": "\ud800"}, Reason.INVALID_TEXT),
         ({"behaviour_logps": 0.5}, Reason.BAD_BEHAVIOUR_LOGPS),
     ],
 )
@@ -73,8 +77,10 @@ def test_columns_are_read_by_the_names_of_the_source():
 
 
 def test_timestamps_of_any_zone_are_the_same_instant_in_utc():
-    there = parse(timestamp="2026-01-05T10:00:00+02:00")["timestamp"]
-    assert there == parse(timestamp="2026-01-05T08:00:00Z")["timestamp"]
+    times = ["2026-01-05T10:00:00+02:00", "2026-01-05T08:00:00Z", "2026-01-05 08:00:00"]
+    times += [1767600000, 1767600000.0, "1767600000000", 1767600000000000]
+    assert len({parse(timestamp=time)["timestamp"] for time in times}) == 1
+    assert parse(timestamp="20260105")["timestamp"] == parse(timestamp=20260105)["timestamp"]
 
 
 @given(st.text(min_size=1), st.text(min_size=1))

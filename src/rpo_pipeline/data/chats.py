@@ -7,7 +7,6 @@ hashes.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rpo_pipeline.data.quarantine import Reason, RejectedError
 
@@ -16,7 +15,9 @@ Message = Mapping[str, str]
 Prompt = str | Sequence[Message]
 """A text, or a chat that waits for the assistant."""
 
-ROLES = {"human": "user", "gpt": "assistant", "developer": "system"}
+ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
+ROLES |= {"human": "user", "gpt": "assistant", "developer": "system"}
+"""Ours by the names that logs use."""
 
 
 def parse_prompt(prompt: Prompt) -> Prompt:
@@ -28,13 +29,13 @@ def parse_prompt(prompt: Prompt) -> Prompt:
     Returns:
         The messages, or the text.
     """
-    if not isinstance(prompt, str) or not prompt.startswith("[{") or not prompt.endswith("}]"):
+    if not isinstance(prompt, str) or '"role"' not in prompt or prompt.lstrip()[:1] != "[":
         return prompt
     try:
         messages = json.loads(prompt)
     except (ValueError, RecursionError):
         return prompt
-    return messages if all(map(_is_message, messages)) else prompt
+    return messages if messages and all(map(_is_message, messages)) else prompt
 
 
 def render_prompt(prompt: Prompt) -> str:
@@ -83,7 +84,7 @@ def read_messages(value: object) -> list[dict[str, str]]:
     """
     parsed = parse_prompt(value) if isinstance(value, str) else value
     if not isinstance(parsed, list) or not parsed:
-        raise RejectedError(Reason.NOT_TEXT)
+        raise RejectedError(Reason.NOT_A_CHAT)
     return [_read_message(message) for message in parsed]
 
 
@@ -93,23 +94,22 @@ def read_content(value: object) -> object:
         return value
     texts = [part.get("text") if isinstance(part, dict) else part for part in value]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise RejectedError(Reason.NOT_TEXT)
+        raise RejectedError(Reason.NOT_A_CHAT)
     return "".join(map(str, texts))
 
 
-def _read_message(message: Any) -> dict[str, str]:  # noqa: ANN401 (whatever the log holds)
+def _read_message(message: object) -> dict[str, str]:
     if not isinstance(message, dict):
-        raise RejectedError(Reason.NOT_TEXT)
+        raise RejectedError(Reason.NOT_A_CHAT)
     role = message.get("role", message.get("from"))
     content = read_content(message.get("content", message.get("value")))
-    if not isinstance(role, str) or not role or not isinstance(content, str):
-        raise RejectedError(Reason.NOT_TEXT)
-    return {"role": ROLES.get(role, role), "content": content}
+    if not isinstance(role, str) or role not in ROLES or not isinstance(content, str):
+        raise RejectedError(Reason.NOT_A_CHAT)
+    return {"role": ROLES[role], "content": content}
 
 
 def _is_message(message: object) -> bool:
-    return (
-        isinstance(message, dict)
-        and message.keys() == {"role", "content"}
-        and all(isinstance(value, str) for value in message.values())
-    )
+    if not isinstance(message, dict):
+        return False
+    role, content = message.get("role"), message.get("content")
+    return isinstance(role, str) and role in ROLES and isinstance(content, str)

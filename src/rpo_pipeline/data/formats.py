@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from rpo_pipeline.data.chats import parse_prompt, read_messages
@@ -102,7 +103,7 @@ def _grouped(record: Fields, _: SourceParams) -> list[Fields]:
     }
     for name in REWARD_NAMES:
         if name in parallel and len(parallel[name]) != len(responses):
-            raise RejectedError(Reason.UNEQUAL_LENGTHS)
+            raise RejectedError(Reason.UNEVEN_LISTS)
     shared = {name: value for name, value in record.items() if name != "responses"}
     return [
         {
@@ -201,11 +202,23 @@ def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
 def _ultrafeedback(record: Fields, _: SourceParams) -> list[Fields]:
     shared = {**record, "prompt": record.get("instruction")}
     return [
-        {**shared, **completion, "model_version": completion.get("model")}
+        {
+            **shared,
+            **completion,
+            "model_version": completion.get("model"),
+            "annotations_mean": _annotations_mean(completion.get("annotations")),
+        }
         if isinstance(completion, Mapping)
         else {**shared, "response": completion}
         for completion in _as_list(record.get("completions"))
     ]
+
+
+def _annotations_mean(annotations: object) -> float | None:
+    """Mean of the ratings, 1 to 5, of the aspects that were judged."""
+    aspects = annotations.values() if isinstance(annotations, Mapping) else []
+    ratings = [str(aspect.get("Rating")) for aspect in aspects if isinstance(aspect, Mapping)]
+    return mean(judged) if (judged := [float(r) for r in ratings if r in {*"12345"}]) else None
 
 
 def _openai_chat(record: Fields, _: SourceParams) -> list[Fields]:
@@ -241,7 +254,7 @@ def _nested(record: Fields, names: Sequence[str]) -> Iterator[Fields]:
 def _as_list(value: object) -> list[Any]:
     unpacked = _unpack(value)
     if not isinstance(unpacked, list):
-        raise RejectedError(Reason.NOT_TEXT if unpacked else Reason.MISSING_RESPONSE)
+        raise RejectedError(Reason.NOT_A_LIST)
     if not unpacked:
         raise RejectedError(Reason.MISSING_RESPONSE)
     return unpacked

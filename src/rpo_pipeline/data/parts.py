@@ -6,22 +6,15 @@ so a file that is still the same is not read again.
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
-import ibis
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from ibis.expr.types import Table
 
 from rpo_pipeline.data.formats import detect_format, flatten
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, RejectedError
@@ -29,6 +22,7 @@ from rpo_pipeline.data.readers import read_records
 from rpo_pipeline.data.records import WHERE, Record, escape
 from rpo_pipeline.data.rows import ROW_SCHEMA, parse_record
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.params import SourceParams
 
 logger = logging.getLogger(__name__)
@@ -42,6 +36,10 @@ CODE = (
     "chats formats json_stream parts quarantine readers records rows table_readers text_readers"
 ).split()
 """Modules that decide what a part holds."""
+
+
+ROWS, QUARANTINE = "rows.parquet", "quarantine.parquet"
+PART_SCHEMA = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("position"))
 
 
 class SourceFile(NamedTuple):
@@ -82,53 +80,20 @@ def ensure_part(folder: Path, file: SourceFile, source: SourceParams) -> tuple[P
     part = folder / part_key(file, source)
     if part.is_dir():
         return part, False
-    prepared = folder / f".{part.name}-{uuid4().hex[:8]}"
+    prepared = temporary_sibling(part)
     prepared.mkdir(parents=True)
     try:
         _write_part(prepared, file, source)
-        if not part.is_dir():  # unless another run was faster
-            prepared.rename(part)
+        put_in_place(prepared, part)
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
     return part, True
 
 
-def rows_of_parts(parts: Sequence[Path]) -> Table:
-    """Rows of parts, as a table that is read when it is asked for.
-
-    Args:
-        parts: In order of reading.
-
-    Returns:
-        ``ROW_SCHEMA``; ``position`` counts through all parts.
-    """
-    files = [part / "rows.parquet" for part in parts]
-    sizes = [pq.read_metadata(file).num_rows for file in files]
-    parquet = ds.ParquetFileFormat()
-    fragments = []
-    before = 0
-    for file, size in zip(files, sizes, strict=True):
-        offset = pc.field("offset") == pa.scalar(before, pa.int64())
-        filesystem = pa.fs.LocalFileSystem()
-        fragments.append(parquet.make_fragment(str(file), filesystem, partition_expression=offset))
-        before += size
-    schema = ROW_SCHEMA.append(pa.field("offset", pa.int64()))
-    rows = ibis.memtable(ds.FileSystemDataset(fragments, schema, parquet))
-    return rows.mutate(position=rows.position + rows.offset).drop("offset")
-
-
-def quarantine_of_parts(parts: Sequence[Path]) -> pd.DataFrame:
-    """Rejections of parts, in order of reading: origin, line, reason, raw."""
-    tables = [pq.read_table(part / "quarantine.parquet") for part in parts]
-    table: pd.DataFrame = pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables]).to_pandas()
-    return table
-
-
 def remove_other_parts(folder: Path, parts: Sequence[Path]) -> None:
     """Remove parts that no source refers to, and what a killed run left."""
-    for part in folder.iterdir():
-        if part.is_dir() and part not in parts:
-            shutil.rmtree(part)
+    for part in set(folder.iterdir()) - set(parts):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 class _Writer(AbstractContextManager["_Writer"]):
@@ -136,9 +101,8 @@ class _Writer(AbstractContextManager["_Writer"]):
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.num_rows = 0
-        self._file = path.open("wb")
         self._schema = schema
-        self._parquet = pq.ParquetWriter(self._file, schema)
+        self._parquet = pq.ParquetWriter(path, schema)
         self._rows: list[dict[str, Any]] = []
         self._characters = 0
 
@@ -156,9 +120,6 @@ class _Writer(AbstractContextManager["_Writer"]):
     def __exit__(self, *_: object) -> None:
         self._flush()
         self._parquet.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
 
 
 def _write_part(folder: Path, file: SourceFile, source: SourceParams) -> None:
@@ -168,18 +129,17 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams) -> None:
         source = _with_format(first, file, source)
     origin = escape(file.name)
     with (
-        _Writer(folder / "rows.parquet", ROW_SCHEMA) as rows,
-        _Writer(folder / "quarantine.parquet", QUARANTINE_SCHEMA) as quarantine,
+        _Writer(folder / ROWS, PART_SCHEMA) as rows,
+        _Writer(folder / QUARANTINE, QUARANTINE_SCHEMA) as quarantine,
     ):
         for record in chain(first, records):
-            for row in _rows_of(record, source):
+            for row in rows_of_record(record, source):
                 if isinstance(row, Reason):
                     raw = record.raw
                     line = {"origin": origin, "line": record.line, "reason": row, "raw": raw}
                     quarantine.add(line, len(raw))
                 else:
                     row["origin"] = f"{origin}:{record.line}"
-                    row["position"] = rows.num_rows
                     rows.add(row, len(row["prompt"]) + len(row["response"]))
     if not first:
         raise DataError(f"{file.name} holds no record ({WHERE})")
@@ -197,7 +157,7 @@ def _with_format(records: Sequence[Record], file: SourceFile, source: SourcePara
     return source.model_copy(update={"format": detect_format(fields, source, file.name)})
 
 
-def _rows_of(record: Record, source: SourceParams) -> Iterator[dict[str, Any] | Reason]:
+def rows_of_record(record: Record, source: SourceParams) -> Iterator[dict[str, Any] | Reason]:
     """Rows of a record, or the reason why one, or all of them, cannot be used."""
     if isinstance(record.fields, Reason):
         yield record.fields

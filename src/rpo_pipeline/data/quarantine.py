@@ -1,13 +1,17 @@
 """Where rows go that cannot be used: with origin, line, reason and the raw text."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 import pandas as pd
 import pyarrow as pa
 
 QUARANTINE_SCHEMA = pa.schema(
-    [("origin", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("raw", pa.string())]
+    [
+        ("origin", pa.string()),  # the file
+        ("line", pa.int64()),  # where the record starts, or its number in a table; from 1
+        ("reason", pa.string()),
+        ("raw", pa.string()),  # the record as it was; undecodable bytes are escaped
+    ]
 )
 
 
@@ -31,9 +35,13 @@ class Reason(StrEnum):
     MISSING_RESPONSE = "missing_response"
     """No response, or an empty one."""
     NOT_TEXT = "not_text"
-    """A prompt or response that is neither text nor the messages of a chat."""
-    UNEQUAL_LENGTHS = "unequal_lengths"
-    """A group whose responses and rewards differ in number."""
+    """A prompt or response that is no text."""
+    NOT_A_LIST = "not_a_list"
+    """No list where the format has one, such as ``responses``."""
+    UNEVEN_LISTS = "uneven_lists"
+    """Not as many rewards as responses."""
+    NOT_A_CHAT = "not_a_chat"
+    """Messages without a role or a text."""
     REWARD_NOT_A_NUMBER = "reward_not_a_number"
     """A rating that is neither a number nor one of the declared values."""
     REWARD_NOT_FINITE = "reward_not_finite"
@@ -54,22 +62,7 @@ class RejectedError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Rejection:
-    """One quarantined row."""
-
-    origin: str
-    """The file."""
-    line: int
-    """First line of the record, or its number in a Parquet file; from 1."""
-    reason: str
-    raw: str
-    """The record as it was; undecodable bytes are escaped."""
-
-
-def quarantine_table(rejections: list[Rejection]) -> pd.DataFrame:
+def quarantine_table(rejected: pa.Table) -> pd.DataFrame:
     """Columns origin, line, reason, raw."""
-    columns = ["origin", "line", "reason", "raw"]
-    return pd.DataFrame(rejections, columns=columns).astype(
-        {"origin": "str", "line": "int64", "reason": "str", "raw": "str"}
-    )
+    table: pd.DataFrame = rejected.to_pandas()
+    return table.astype({"origin": "str", "line": "int64", "reason": "str", "raw": "str"})

@@ -98,10 +98,14 @@ def _is_missing(value: object) -> bool:
 
 
 def _prompt(value: object) -> object:
-    if isinstance(value, list) and value:
-        return write_prompt(read_messages(value))
-    parsed = parse_prompt(value) if isinstance(value, str) else value
-    return value if parsed is value else write_prompt(read_messages(parsed))
+    """A text, or the text of a chat that waits for the assistant."""
+    chat = parse_prompt(value) if isinstance(value, str) else value
+    if not isinstance(chat, list) or not chat:
+        return value
+    messages = read_messages(chat)
+    if messages[-1]["role"] == "assistant":
+        raise RejectedError(Reason.NOT_A_CHAT)
+    return write_prompt(messages)
 
 
 def _response(value: object) -> object:

@@ -1,33 +1,40 @@
-"""Sources to one table of rows and the quarantine; files that did not change are not read again."""
+"""Sources to parts, and parts to rows; files that did not change are not read again."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from huggingface_hub import snapshot_download
-from ibis.expr.types import Table
 
 from rpo_pipeline.data.parts import (
+    QUARANTINE,
+    ROWS,
     SourceFile,
     ensure_part,
-    quarantine_of_parts,
     remove_other_parts,
-    rows_of_parts,
 )
+from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, quarantine_table
 from rpo_pipeline.data.readers import ENDINGS
-from rpo_pipeline.data.records import WHERE
+from rpo_pipeline.data.records import WHERE, escape
+from rpo_pipeline.data.rows import ROW_SCHEMA
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import SourceParams
 
 logger = logging.getLogger(__name__)
 
 HUB = "hf://"
+BATCH_ROWS = 1000
+Part = dict[str, Any]
+"""What was made of one file: its ``path``, ``key`` (the part's folder), ``rows``, ``rejected``."""
 METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files beside the data of a Hugging Face dataset."""
 
 
-def read_sources(sources: Sequence[SourceParams], folder: Path) -> tuple[Table, pd.DataFrame]:
+def read_sources(sources: Sequence[SourceParams], folder: Path) -> list[Part]:
     """Read what is new in the sources.
 
     Args:
@@ -36,8 +43,7 @@ def read_sources(sources: Sequence[SourceParams], folder: Path) -> tuple[Table, 
             removed from it.
 
     Returns:
-        Rows in order of reading (``ROW_SCHEMA``), read from the parts when they are asked for, and
-        the quarantine.
+        The parts, in order of reading.
 
     Raises:
         DataError: If a path names no file, leaves the project, has an unknown ending, cannot be
@@ -50,11 +56,38 @@ def read_sources(sources: Sequence[SourceParams], folder: Path) -> tuple[Table, 
                 logger.warning("%s is in more than one source: the first counts", file.name)
             files.setdefault(file.path, (file, source))
     found = [ensure_part(folder, file, source) for file, source in files.values()]
-    parts = [part for part, _ in found]
     num_read = sum(is_new for _, is_new in found)
     logger.info("sources: %d files unchanged, %d read", len(found) - num_read, num_read)
-    remove_other_parts(folder, parts)
-    return rows_of_parts(parts), quarantine_of_parts(parts)
+    remove_other_parts(folder, [part for part, _ in found])
+    return [
+        {
+            "path": escape(file.name),
+            "key": part.name,
+            "rows": pq.read_metadata(part / ROWS).num_rows,
+            "rejected": pq.read_metadata(part / QUARANTINE).num_rows,
+        }
+        for (file, _), (part, _) in zip(files.values(), found, strict=True)
+    ]
+
+
+def read_rows(parts: Sequence[Part], folder: Path) -> pa.RecordBatchReader:
+    """The rows of the parts (``ROW_SCHEMA``), in order of reading, batch by batch."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        start = 0
+        for part in parts:
+            for batch in pq.ParquetFile(folder / part["key"] / ROWS).iter_batches(BATCH_ROWS):
+                positions = pa.array(range(start, start + len(batch)), pa.int64())
+                start += len(batch)
+                yield batch.append_column("position", positions)
+
+    return pa.RecordBatchReader.from_batches(ROW_SCHEMA, batches())
+
+
+def read_rejected(parts: Sequence[Part], folder: Path) -> pd.DataFrame:
+    """What could not be used: origin, line, reason, raw."""
+    tables = [pq.read_table(folder / part["key"] / QUARANTINE) for part in parts]
+    return quarantine_table(pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables]))
 
 
 def find_files(source: SourceParams) -> list[SourceFile]:
@@ -126,7 +159,7 @@ def _hub_files(source: SourceParams) -> list[SourceFile]:
             f"the hub does not give the dataset {repository} at {source.revision}: {err} "
             f"({WHERE} and .revision; offline, it must be in the cache)"
         ) from err
-    files = _matching(folder, *pattern or ["."])
+    files = _matching(folder, *pattern) if pattern else list(_files_in(folder))
     if not files:
         raise DataError(f"no file of {source.path} can be read ({WHERE}: add a glob behind it)")
     at = f"{HUB}{repository}@{str(source.revision)[:8]}"

@@ -1,18 +1,31 @@
 """Nodes of data ingestion."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from ibis.expr.types import Table
 
 from rpo_pipeline.params import IngestionParams
 
+if TYPE_CHECKING:
+    from pyarrow import RecordBatchReader
 
-def read_sources(ingestion: IngestionParams, parts: Path) -> tuple[Table, pd.DataFrame]:
-    """Read what is new in the sources; what cannot be used goes to quarantine."""
+
+def read_sources(ingestion: IngestionParams, parts: Path) -> list[dict[str, Any]]:
+    """Read every file of the sources that is new or has changed."""
     from rpo_pipeline.data import sources
 
     return sources.read_sources(ingestion.sources, parts)
+
+
+def collect_rows(
+    source_parts: list[dict[str, Any]], parts: Path
+) -> tuple["RecordBatchReader", pd.DataFrame]:
+    """Put the parts together; what could not be used goes to quarantine."""
+    from rpo_pipeline.data import sources
+
+    return sources.read_rows(source_parts, parts), sources.read_rejected(source_parts, parts)
 
 
 def assign_splits(

@@ -2,7 +2,7 @@ from kedro.pipeline import Node, Pipeline
 
 from rpo_pipeline.runner import ALWAYS
 
-from .nodes import account_rows, assign_splits, build_feedback, read_sources
+from .nodes import account_rows, assign_splits, build_feedback, collect_rows, read_sources
 
 
 def create_pipeline() -> Pipeline:
@@ -12,20 +12,28 @@ def create_pipeline() -> Pipeline:
             Node(
                 read_sources,
                 ["params:ingestion", "parts"],
-                ["raw_rows", "quarantine"],
+                "source_parts",
                 name="read_sources",
                 tags=ALWAYS,
             ),
             Node(
+                collect_rows,
+                ["source_parts", "parts"],
+                ["raw_rows@stream", "quarantine"],
+                name="collect_rows",
+            ),
+            Node(
                 assign_splits,
-                ["raw_rows", "quarantine", "previous_splits", "params:ingestion"],
+                ["raw_rows@ibis", "quarantine", "previous_splits", "params:ingestion"],
                 "splits",
                 name="assign_splits",
             ),
-            Node(build_feedback, ["raw_rows", "splits"], "feedback@ibis", name="build_feedback"),
+            Node(
+                build_feedback, ["raw_rows@ibis", "splits"], "feedback@ibis", name="build_feedback"
+            ),
             Node(
                 account_rows,
-                ["raw_rows", "feedback@ibis", "quarantine"],
+                ["raw_rows@ibis", "feedback@ibis", "quarantine"],
                 "row_account",
                 name="account_rows",
             ),
