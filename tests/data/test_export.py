@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 from datasets import load_dataset
+from trl.data_utils import is_conversational
 
 from rpo_pipeline.data.chats import write_prompt
 from rpo_pipeline.data.export import export_feedback
@@ -44,3 +45,21 @@ def test_pairs_are_of_different_rewards_with_the_better_first(feedback, tmp_path
 def test_nothing_to_write_is_an_error(feedback, tmp_path):
     with pytest.raises(DataError, match="0 rated rows"):
         export_feedback(feedback, tmp_path / "x.jsonl", "trl_dpo", split="test")
+
+
+def test_beside_a_chat_every_prompt_is_one_so_that_the_columns_have_one_type(tmp_path):
+    rows = [("p1", "a", "good", 1.0), ("p2", CHAT, "good", 1.0), ("p2", CHAT, "bad", -1.0)]
+    table = pd.DataFrame(rows, columns=["prompt_id", "prompt", "response", "raw_reward"])
+    path = tmp_path / "kto.jsonl"
+    export_feedback(table.assign(split="train"), path, "trl_kto", split="train")
+    loaded = load_dataset("json", data_files=str(path), split="train")
+    assert all(is_conversational(line) for line in loaded)
+    assert read_back(path) == {row[1:] for row in rows}
+
+
+def test_rewards_that_are_all_equal_say_nothing_about_what_is_desirable(feedback, tmp_path):
+    with pytest.raises(DataError, match="rewards that differ"):
+        export_feedback(
+            feedback.assign(raw_reward=1.0), tmp_path / "x.jsonl", "trl_kto", split="train"
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -21,9 +21,8 @@ PROMPTS = [f"prompt {i}" for i in range(40)]
 
 def table(records):
     rows = [
-        {**row, "origin": f"log.jsonl:{i + 1}", "position": i}
+        {**parse_record(record, SOURCE), "origin": f"log.jsonl:{i + 1}", "position": i}
         for i, record in enumerate(records)
-        for row in parse_record(record, SOURCE)
     ]
     return ibis.memtable(pa.Table.from_pylist(rows, schema=ROW_SCHEMA))
 

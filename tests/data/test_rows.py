@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rpo_pipeline.data.formats import flatten
 from rpo_pipeline.data.quarantine import Reason, RejectedError
 from rpo_pipeline.data.rows import parse_record, prompt_key, row_key
 from rpo_pipeline.params import RatingParams, SourceParams
@@ -16,15 +17,8 @@ SOURCE = SourceParams(
 )
 
 
-def parse_one(record, source):
-    (row,) = parse_record(record, source)
-    if isinstance(row, RejectedError):
-        raise row
-    return row
-
-
 def parse(**fields):
-    return parse_one({"prompt": "Hello", "response": "Hi", **fields}, SOURCE)
+    return parse_record({"prompt": "Hello", "response": "Hi", **fields}, SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +57,8 @@ def test_the_first_rating_that_holds_a_value_becomes_the_raw_reward(fields, raw_
         ({"stars": 11}, Reason.REWARD_OFF_SCALE),
         ({"timestamp": "yesterday"}, Reason.BAD_TIMESTAMP),
         ({"timestamp": 1e300}, Reason.BAD_TIMESTAMP),
+        ({"timestamp": 0}, Reason.BAD_TIMESTAMP),
+        ({"model_version": "\ud800"}, Reason.INVALID_TEXT),
         ({"behaviour_logps": 0.5}, Reason.BAD_BEHAVIOUR_LOGPS),
     ],
 )
@@ -73,14 +69,18 @@ def test_a_record_that_cannot_be_used_says_why(fields, reason):
 
 
 def test_columns_are_read_by_the_names_of_the_source():
-    source = SourceParams(path="log.csv", columns={"prompt": "question", "response": "answer"})
-    row = parse_one({"question": "Why?", "answer": "Because.", "reward": "2"}, source)
+    columns = {"prompt": "question", "response": "answer"}
+    source = SourceParams(path="log.csv", format="flat", columns=columns)
+    [flat] = flatten({"question": "Why?", "answer": "Because.", "reward": "2"}, source)
+    row = parse_record(flat, source)
     assert (row["prompt"], row["response"], row["raw_reward"]) == ("Why?", "Because.", 2.0)
 
 
 def test_timestamps_of_any_zone_are_the_same_instant_in_utc():
-    times = ["2026-01-05T10:00:00+02:00", "2026-01-05T08:00:00Z", 1767600000, "1767600000000"]
+    times = ["2026-01-05T10:00:00+02:00", "2026-01-05T08:00:00Z", "2026-01-05 08:00:00"]
+    times += [1767600000, 1767600000.0, "1767600000000", 1767600000000000]
     assert len({parse(timestamp=time)["timestamp"] for time in times}) == 1
+    assert parse(timestamp="20260105")["timestamp"] == parse(timestamp=20260105)["timestamp"]
 
 
 @given(st.text(min_size=1), st.text(min_size=1))

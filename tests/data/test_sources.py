@@ -1,16 +1,24 @@
 import gzip
 import json
 import logging
+import os
+import subprocess
+import sys
 import tracemalloc
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pandas as pd
 import pytest
+from datasets import Dataset, DatasetDict
 from pydantic import ValidationError
 
-from rpo_pipeline.data import sources
+from rpo_pipeline.data import parts
 from rpo_pipeline.data.sources import read_rows, read_sources
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.io import digests
 from rpo_pipeline.params import RatingParams, SourceParams
 from tests.conftest import read_log
 
@@ -130,8 +138,8 @@ def test_a_file_is_read_once_for_as_long_as_it_stays_as_it_is(in_folder, caplog)
     with (in_folder / "b.jsonl").open("ab") as log:
         log.write(jsonl({**GOOD, "response": "c"}))
     rows, _ = read("*.jsonl")
-    assert "2 files read, 0 known" in caplog.text
-    assert "1 files read, 1 known" in caplog.text
+    assert "0 files unchanged, 2 read" in caplog.text
+    assert "1 files unchanged, 1 read" in caplog.text
     assert rows[:2] == first[0]
     assert [row["response"] for row in rows] == ["a", "b", "c"]
     assert [row["position"] for row in rows] == [0, 1, 2]
@@ -153,17 +161,22 @@ def test_a_reading_that_fails_half_way_leaves_no_part(in_folder):
     assert len(list((in_folder / "parts").iterdir())) == 1
 
 
-def test_memory_does_not_grow_with_the_file(in_folder, monkeypatch):
-    monkeypatch.setattr(sources, "BATCH_ROWS", 500)
-    line = jsonl({**GOOD, "response": "x" * 2000})
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".parquet"])
+def test_memory_does_not_grow_with_the_file(in_folder, monkeypatch, ending):
+    monkeypatch.setattr(parts, "BATCH_ROWS", 500)
     peaks = []
     for copies in (1000, 4000):
-        with (in_folder / "log.jsonl").open("wb") as log:
-            for _ in range(copies):
-                log.write(line)
+        table = pd.DataFrame([{**GOOD, "response": "x" * 2000}] * copies)
+        write = {
+            ".jsonl": partial(table.to_json, orient="records", lines=True),
+            ".json": partial(table.to_json, orient="records"),
+            ".csv": partial(table.to_csv, index=False),
+            ".parquet": table.to_parquet,
+        }[ending]
+        write(in_folder / f"log{ending}")
         tracemalloc.start()
-        parts = read_sources([SourceParams(path="log.jsonl")], Path("parts"))
-        assert sum(len(batch) for batch in read_rows(parts, Path("parts"))) == copies
+        known = read_sources([SourceParams(path=f"log{ending}")], Path("parts"))
+        assert sum(len(batch) for batch in read_rows(known, Path("parts"))) == copies
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
@@ -178,9 +191,149 @@ def test_a_link_out_of_the_project_is_refused(in_folder, tmp_path_factory):
     assert read(str(outside))[0]
 
 
-def test_a_hub_dataset_needs_its_commit_and_says_when_it_cannot_be_had(in_folder):
-    with pytest.raises(ValidationError, match="needs a revision"):
-        SourceParams(path="hf://owner/name")
-    with pytest.raises(DataError, match=r"'owner/name' at revision 'abc' cannot be read"):
-        read("hf://owner/name", revision="abc")
-    assert list((in_folder / "parts").iterdir()) == []
+def test_parts_of_a_log_by_date_are_read_once_each_and_go_with_their_file(in_folder, caplog):
+    caplog.set_level(logging.INFO)
+    for day in (1, 2, 3):
+        folder = in_folder / f"log/date=2026-01-0{day}"
+        folder.mkdir(parents=True)
+        (folder / "part.jsonl").write_bytes(jsonl({**GOOD, "response": f"day {day}"}))
+        (folder / ".part.jsonl").write_bytes(b"being written")
+    assert len(read("log/date=2026-01-0[12]/*.jsonl")[0]) == 2
+    assert len(read("log/**/*.jsonl")[0]) == 3
+    assert "2 files unchanged, 1 read" in caplog.text
+    (in_folder / "log/date=2026-01-01/part.jsonl").unlink()
+    rows, _ = read("log")
+    assert [row["response"] for row in rows] == ["day 2", "day 3"]
+    assert len(list((in_folder / "parts").iterdir())) == 2
+
+
+def test_a_file_of_two_sources_counts_once_with_the_settings_of_the_first(in_folder, caplog):
+    (in_folder / "log.jsonl").write_bytes(jsonl({**GOOD, "stars": 5}))
+    stars = SourceParams(path="log.jsonl", ratings=[RatingParams(column="stars")])
+    rows, _ = read_log(stars, SourceParams(path="*.jsonl"), folder=Path("parts"))
+    assert rows["raw_reward"].to_pylist() == [5]
+    assert "log.jsonl is in more than one source" in caplog.text
+
+
+def test_every_response_of_a_group_counts_as_a_row_that_was_read(in_folder):
+    group = {"prompt": "Hello", "responses": ["Hi", "", "Yo"], "rewards": [1, 1, "bad"]}
+    (in_folder / "log.jsonl").write_bytes(jsonl(group, b"{", {**group, "responses": []}))
+    rows, quarantine = read("log.jsonl")
+    assert [row["origin"] for row in rows] == ["log.jsonl:1"]
+    assert [(q["line"], q["reason"]) for q in quarantine] == [
+        (1, "missing_response"),
+        (1, "reward_not_a_number"),
+        (2, "broken_record"),
+        (3, "missing_response"),
+    ]
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_a_saved_hugging_face_dataset_is_a_source(in_folder, splits):
+    dataset = Dataset.from_list([GOOD, {**GOOD, "response": "Yo"}])
+    saved = DatasetDict({"train": dataset, "more": dataset}) if splits else dataset
+    saved.save_to_disk(in_folder / "saved")
+    rows, quarantine = read("saved")
+    assert [row["response"] for row in rows] == ["Hi", "Yo"] * (1 + splits)
+    assert quarantine == []
+
+
+@pytest.mark.parametrize("name", ["\udcff.jsonl", "a b\n.jsonl", "[x].jsonl"])
+def test_a_strange_file_name_is_no_reason_to_fail(in_folder, name):
+    (in_folder / "log").mkdir()
+    (in_folder / "log" / name).write_bytes(jsonl(GOOD))
+    assert len(read("log")[0]) == 1
+
+
+@pytest.mark.parametrize("path", ["", "**x/log.jsonl", "a\0b.jsonl", "/", "log/"])
+def test_a_path_that_is_none_is_an_error_for_people(path):
+    with pytest.raises(DataError, match=r"ingestion\.sources"):
+        read(path)
+
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+
+
+HUB_FILES = {"data/train.jsonl": jsonl(GOOD), "state.json": b"{}", "README.md": b"# About"}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub as a download asks for."""
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        name = self.path.partition(f"/resolve/{COMMIT}/")[2]
+        tree = self.path.startswith(f"/api/datasets/owner/name/tree/{COMMIT}")
+        body = HUB_FILES.get(name, b"")
+        if tree:
+            entries = {"type": "file", "oid": "0" * 40}
+            listed = [{**entries, "path": n, "size": len(text)} for n, text in HUB_FILES.items()]
+            body = json.dumps(listed).encode()
+        self.send_response(200 if tree or body else 404)
+        self.send_header("ETag", f'"{len(body):040x}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+READ_HUB = f"""
+from pathlib import Path
+from rpo_pipeline.params import SourceParams
+from rpo_pipeline.data.sources import read_rows, read_sources
+source = SourceParams(path="hf://owner/name", revision="{COMMIT}")
+rows = read_rows(read_sources([source], Path("parts")), Path("parts")).read_all()
+print(rows["origin"].to_pylist(), rows["response"].to_pylist())
+"""
+
+
+def test_a_hub_dataset_is_downloaded_at_its_commit_and_then_found_in_the_cache(in_folder):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    online = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HOME": str(in_folder / "hub"),
+    }
+    outputs = []
+    for offline in ("0", "1"):
+        environment = {**os.environ, **online, "HF_HUB_OFFLINE": offline}
+        command = [sys.executable, "-c", READ_HUB]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        outputs.append(done.stdout)
+    server.shutdown()
+    assert outputs == ["['hf://owner/name@01234567/data/train.jsonl:1'] ['Hi']\n"] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"path": "hf://owner/name"}, "needs a revision"),
+        ({"path": "hf://owner/name", "revision": "main"}, "commit of 40 hexadecimal digits"),
+        ({"path": "hf://owner", "revision": COMMIT}, r"hf://OWNER/NAME\[/GLOB\]"),
+        ({"path": "log.jsonl", "revision": COMMIT}, "nothing else has one"),
+        ({"path": "log.jsonl", "encoding": "hex"}, "no encoding 'hex'"),
+    ],
+)
+def test_a_source_that_cannot_work_is_refused_before_anything_is_read(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        SourceParams(**settings)
+
+
+def test_a_hub_dataset_that_cannot_be_had_is_named(in_folder):
+    with pytest.raises(DataError, match=f"does not give the dataset owner/name at {COMMIT}"):
+        read("hf://owner/name", revision=COMMIT)
+    assert not (in_folder / "parts").exists() or not list((in_folder / "parts").iterdir())
+
+
+def test_all_code_that_decides_what_a_part_holds_is_in_its_key():
+    reached = digests._reached(Path(parts.__file__).read_text())
+    assert {path.stem for path in reached if path.parent.name == "data"} | {"parts"} == {
+        *parts.CODE
+    }

@@ -2,6 +2,7 @@ import logging
 
 import pytest
 
+from rpo_pipeline.data.chats import render_prompt, write_prompt
 from rpo_pipeline.data.tokenisation import (
     Truncation,
     count_truncation,
@@ -110,3 +111,24 @@ def test_what_is_cut_is_counted(language_model, rows):
     assert (truncation.num_prompts, truncation.cut_prompts) == (3, lengths.count(max(lengths)))
     responses = whole.encode_responses(rows["response"].tolist())
     assert truncation.cut_responses == sum(len(ids) > 5 for ids in responses)
+
+
+def test_a_chat_of_the_prompt_column_is_read_as_its_messages():
+    language_model = build_small("llama")
+    language_model.tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"
+    )
+    reading = text_format(language_model)
+    assert reading.encode_prompts([write_prompt(CHAT)]) == reading.encode_prompts([CHAT])
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "t5"])
+def test_a_model_without_a_template_reads_a_chat_of_the_column_turn_by_turn(model_type, caplog):
+    language_model = build_small(model_type)
+    language_model.tokenizer.chat_template = None
+    reading = text_format(language_model)
+    prompts = [write_prompt(CHAT), "Hello"]
+    assert reading.encode_prompts(prompts) == reading.encode_prompts(
+        [render_prompt(prompts[0]), "Hello"]
+    )
+    assert "1 of 2 prompts are chats" in caplog.text

@@ -1,60 +1,115 @@
-"""Chats in a text column: several turns, or a system message, as canonical JSON.
+"""Prompts that are chats, kept in a column of text.
 
-One user turn alone is plain text. A chat is the JSON of its messages, always written alike, so that
-equal chats have equal keys; a log that holds such JSON as a text holds a chat.
+A prompt of one user turn is the text of that turn. Any other chat, with a system message or several
+turns, is the JSON text of its messages, always written the same way, so that equal chats have equal
+hashes.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from rpo_pipeline.data.quarantine import Reason, RejectedError
 
 Message = Mapping[str, str]
-"""A turn of a chat: its role (``system``, ``user``, ``assistant``) and content."""
+"""A turn of a chat: its role (``system``, ``user``, ``assistant``, ...) and content."""
 Prompt = str | Sequence[Message]
 """A text, or a chat that waits for the assistant."""
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
+ROLES |= {"human": "user", "gpt": "assistant", "developer": "system"}
+"""Ours by the names that logs use."""
 
 
-def is_chat(value: object) -> bool:
-    """Whether a value is a list of messages, each with a known role and a text."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(
-            isinstance(message, dict)
-            and message.get("role") in ROLES
-            and isinstance(message.get("content"), str)
-            for message in value
-        )
-    )
+def parse_prompt(prompt: Prompt) -> Prompt:
+    """Tell a chat from a text.
+
+    Args:
+        prompt: Of the prompt column; messages stay as they are.
+
+    Returns:
+        The messages, or the text.
+    """
+    if not isinstance(prompt, str) or '"role"' not in prompt or prompt.lstrip()[:1] != "[":
+        return prompt
+    try:
+        messages = json.loads(prompt)
+    except (ValueError, RecursionError):
+        return prompt
+    return messages if messages and all(map(_is_message, messages)) else prompt
+
+
+def render_prompt(prompt: Prompt) -> str:
+    """A prompt as people, labelers and reports read it: a chat turn by turn."""
+    parsed = parse_prompt(prompt)
+    if isinstance(parsed, str):
+        return parsed
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in parsed)
+
+
+def as_messages(prompt: Prompt) -> list[dict[str, str]]:
+    """A prompt as a chat: a text is one user turn."""
+    parsed = parse_prompt(prompt)
+    turns = [{"role": "user", "content": parsed}] if isinstance(parsed, str) else parsed
+    return [dict(message) for message in turns]
 
 
 def write_prompt(messages: Sequence[Message]) -> str:
-    """The text that stands for a chat in a prompt column."""
+    """Text of a chat for the prompt column; ``parse_prompt`` gives it back.
+
+    Args:
+        messages: As ``read_messages`` returns them.
+
+    Returns:
+        The content of a single user turn, else JSON.
+    """
     if len(messages) == 1 and messages[0]["role"] == "user":
-        return messages[0]["content"]
-    turns = [{"role": message["role"], "content": message["content"]} for message in messages]
-    return json.dumps(turns, ensure_ascii=False)
+        content = messages[0]["content"]
+        if isinstance(parse_prompt(content), str):
+            return content
+    return json.dumps(messages, ensure_ascii=False, separators=(",", ":"))
 
 
-def parse_prompt(text: str) -> Prompt:
-    """What a prompt column holds: messages where it is the JSON of a chat, else the text."""
-    if not text.startswith("[{"):
-        return text
-    try:
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    if not is_chat(value):
-        return text
-    messages: list[Message] = value
-    return messages
+def read_messages(value: object) -> list[dict[str, str]]:
+    """Check a chat of a log and write its turns our way.
+
+    Args:
+        value: Messages with ``role`` and ``content`` (a text, or a list of text parts), or with
+            ``from`` and ``value``; or their JSON text.
+
+    Returns:
+        Messages with role and content.
+
+    Raises:
+        RejectedError: If it is anything else.
+    """
+    parsed = parse_prompt(value) if isinstance(value, str) else value
+    if not isinstance(parsed, list) or not parsed:
+        raise RejectedError(Reason.NOT_A_CHAT)
+    return [_read_message(message) for message in parsed]
 
 
-def render_prompt(text: str) -> str:
-    """A prompt as people and labelers read it: a chat turn by turn, a text as it is."""
-    prompt = parse_prompt(text)
-    if isinstance(prompt, str):
-        return prompt
-    return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+def read_content(value: object) -> object:
+    """Text of a message's content, which may come in parts; anything else stays what it is."""
+    if not isinstance(value, list):
+        return value
+    texts = [part.get("text") if isinstance(part, dict) else part for part in value]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise RejectedError(Reason.NOT_A_CHAT)
+    return "".join(map(str, texts))
+
+
+def _read_message(message: object) -> dict[str, str]:
+    if not isinstance(message, dict):
+        raise RejectedError(Reason.NOT_A_CHAT)
+    role = message.get("role", message.get("from"))
+    content = read_content(message.get("content", message.get("value")))
+    if not isinstance(role, str) or role not in ROLES or not isinstance(content, str):
+        raise RejectedError(Reason.NOT_A_CHAT)
+    return {"role": ROLES[role], "content": content}
+
+
+def _is_message(message: object) -> bool:
+    if not isinstance(message, dict):
+        return False
+    role, content = message.get("role"), message.get("content")
+    return isinstance(role, str) and role in ROLES and isinstance(content, str)

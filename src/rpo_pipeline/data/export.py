@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from rpo_pipeline.data.chats import parse_prompt
+from rpo_pipeline.data.chats import Prompt, as_messages, parse_prompt
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 
@@ -34,40 +34,54 @@ def export_feedback(
         DataError: If there is nothing to write.
     """
     rated = feedback[(feedback["split"] == split) & feedback["raw_reward"].notna()]
-    lines = list({"trl_kto": _kto_lines, "trl_dpo": _dpo_lines}[export_format](rated))
-    if not lines:
-        raise DataError(
-            f"split {split!r} has {len(rated)} rated rows, and nothing in them makes a line of "
-            f"{export_format}"
-        )
+    # A column of a dataset has one type: beside a chat, every prompt is one.
+    as_chats = any(not isinstance(parse_prompt(prompt), str) for prompt in rated["prompt"])
+    lines = {"trl_kto": _kto_lines, "trl_dpo": _dpo_lines}[export_format](rated, as_chats)
     prepared = temporary_sibling(output)
-    prepared.write_text(
-        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
-    )
-    put_in_place(prepared, output)
-    return len(lines)
+    num_lines = 0
+    try:
+        with prepared.open("w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                num_lines += 1
+        if not num_lines:
+            raise DataError(
+                f"split {split!r} has {len(rated)} rated rows, and nothing in them makes a line of "
+                f"{export_format}: it needs rewards that differ"
+            )
+        put_in_place(prepared, output)
+    finally:
+        prepared.unlink(missing_ok=True)
+    return num_lines
 
 
-def _kto_lines(rated: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _kto_lines(rated: pd.DataFrame, as_chats: bool) -> Iterator[dict[str, Any]]:
     mean = rated["raw_reward"].mean()
+    if rated["raw_reward"].nunique() < 2:
+        return
     for row in rated.to_dict("records"):
-        prompt, (completion,) = _conversation(row["prompt"], [row["response"]])
-        yield {"prompt": prompt, "completion": completion, "label": bool(row["raw_reward"] > mean)}
+        yield {
+            "prompt": _prompt(row["prompt"], as_chats),
+            "completion": _response(row["response"], as_chats),
+            "label": bool(row["raw_reward"] > mean),
+        }
 
 
-def _dpo_lines(rated: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _dpo_lines(rated: pd.DataFrame, as_chats: bool) -> Iterator[dict[str, Any]]:
     for _, rows in rated.groupby("prompt_id"):
         ranked = rows.sort_values("raw_reward", ascending=False)
         for better, worse in combinations(ranked.to_dict("records"), 2):
             if better["raw_reward"] > worse["raw_reward"]:
-                both = [better["response"], worse["response"]]
-                prompt, (chosen, rejected) = _conversation(better["prompt"], both)
-                yield {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+                yield {
+                    "prompt": _prompt(better["prompt"], as_chats),
+                    "chosen": _response(better["response"], as_chats),
+                    "rejected": _response(worse["response"], as_chats),
+                }
 
 
-def _conversation(text: str, responses: list[str]) -> tuple[Any, list[Any]]:
-    """Texts as they are; a chat as messages, its responses too."""
-    prompt = parse_prompt(text)
-    if isinstance(prompt, str):
-        return prompt, list(responses)
-    return prompt, [[{"role": "assistant", "content": response}] for response in responses]
+def _prompt(prompt: str, as_chats: bool) -> Prompt:
+    return as_messages(prompt) if as_chats else prompt
+
+
+def _response(response: str, as_chats: bool) -> Prompt:
+    return [{"role": "assistant", "content": response}] if as_chats else response

@@ -1,252 +1,309 @@
-"""A record of any shape to flat fields: one prompt, one response, and what is known of the pair.
+"""Records of any shape to flat records: one prompt, one response and its rating each.
 
-Each shape is one function from a record to flat fields by our names. One bad response never costs
-the others of its record.
+A format is a function from a record to flat records and a test that tells its records from others.
+What a record holds beside is kept in its flat records, so that ratings, timestamps and model
+versions are found there.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from rpo_pipeline.data.chats import is_chat, write_prompt
+from rpo_pipeline.data.chats import parse_prompt, read_messages
 from rpo_pipeline.data.quarantine import Reason, RejectedError
-from rpo_pipeline.params import RatingParams
+from rpo_pipeline.data.rows import look_up
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.params import SourceParams
 
 Fields = Mapping[str, Any]
 
-ANNOTATIONS_MEAN = "annotations_mean"
-RATINGS: dict[str, list[RatingParams]] = {
-    "trl_unpaired": [
-        RatingParams(
-            column="label",
-            values={"true": 1, "True": 1, "1": 1, "false": -1, "False": -1, "0": -1},
-        )
-    ],
-    "trl_preference": [RatingParams(column="preferred", values={"true": 1, "false": -1})],
-    "ultrafeedback": [
-        RatingParams(column="overall_score", scale=(1, 10)),
-        RatingParams(column=ANNOTATIONS_MEAN, scale=(1, 5)),
-    ],
-}
-"""Ratings of the shapes that have their own, where the source names none."""
-REWARD = [RatingParams(column="reward")]
-TEXT_KEYS = ("response", "text", "content", "completion")
-REWARD_KEYS = ("reward", "score", "rating")
+RESPONSE_NAMES = ("response", "text", "content", "completion")
+REWARD_NAMES = ("reward", "score", "rating")
+ASSISTANT_TURN = "\n\nAssistant:"
 
 
-def shape_of(record: Fields) -> str:
-    """The shape that a record's fields tell; ``flat`` where none does."""
-    if isinstance(_decoded(record.get("request"), dict), dict):
-        return "openai_chat"
-    for shape, names in SIGNS.items():
-        if all(record.get(name) is not None for name in names):
-            return shape
-    return "flat"
+@dataclass(frozen=True)
+class Format:
+    """One shape of records."""
+
+    needs: str
+    """What its records hold, for people."""
+    fits: Callable[[Fields], bool]
+    flatten: Callable[[Fields, SourceParams], list[Fields]]
+    """Raises ``RejectedError`` for a record that holds no response at all."""
 
 
-def expand(record: Fields, shape: str) -> Iterator[Fields | RejectedError]:
-    """Turn a record into flat fields.
+def flatten(record: Fields, source: SourceParams) -> list[Fields]:
+    """Turn a record into flat records.
 
     Args:
-        record: Fields by our names; others are kept as they are.
-        shape: Its format.
+        record: By the source's names.
+        source: Its format, which is not ``auto``, and its columns.
 
-    Yields:
-        Fields with a text ``prompt`` and ``response``, or why one of them cannot be used.
+    Returns:
+        One for each response, at least one, by our names; not yet checked.
+
+    Raises:
+        RejectedError: If the record as a whole cannot be used.
     """
-    try:
-        yield from SHAPES[shape](record)
-    except RejectedError as rejected:
-        yield rejected
+    return FORMATS[source.format].flatten(_by_our_names(record, source), source)
 
 
-def _flat(record: Fields) -> Iterator[Fields]:
-    yield {
-        **record,
-        "prompt": _prompt(record.get("prompt")),
-        "response": _response(record.get("response")),
-    }
+def detect_format(records: Sequence[Fields], source: SourceParams, path: str) -> str:
+    """Tell the format of a file.
 
+    Args:
+        records: The first of the file.
+        source: Its columns.
+        path: For messages.
 
-def _grouped(record: Fields) -> Iterator[Fields | RejectedError]:
-    responses = _list(record, "responses")
-    rewards = next(
-        (_list(record, f"{key}s") for key in REWARD_KEYS if record.get(f"{key}s") is not None),
-        [None] * len(responses),
+    Returns:
+        Name of the format that fits most of them; ``flat`` if there are none.
+
+    Raises:
+        DataError: If no format fits, or two do.
+    """
+    if not records:
+        return "flat"
+    ours = [_by_our_names(record, source) for record in records]
+    fitting = Counter(
+        name for one in ours for name, format_ in FORMATS.items() if format_.fits(one)
     )
-    if len(rewards) != len(responses):
-        raise RejectedError(Reason.UNEVEN_LISTS)
-    shared = {k: v for k, v in record.items() if k not in {"responses", "rewards", "scores"}}
-    for response, reward in zip(responses, rewards, strict=True):
-        own = dict(response) if isinstance(response, dict) else {"response": response}
-        own["response"] = _first(own, TEXT_KEYS)
-        own["reward"] = reward if reward is not None else _first(own, REWARD_KEYS)
-        yield from expand({**shared, **own}, "flat")
+    best = [name for name, count in fitting.items() if count == max(fitting.values())]
+    if len(best) == 1:
+        return best[0]
+    known = "; ".join(f"{name} ({format_.needs})" for name, format_ in FORMATS.items())
+    problem = f"both {' and '.join(best)} fit" if best else "no format fits"
+    raise DataError(
+        f"{path}: {problem} records with the fields {', '.join(map(repr, ours[0]))[:300]} "
+        f"(ingestion.sources[].format names one, .columns maps names to ours). Formats: {known}"
+    )
 
 
-def _messages(record: Fields) -> Iterator[Fields]:
-    chat = _chat(_decoded(record.get("messages"), list))
-    if chat[-1]["role"] != "assistant":
+def _by_our_names(record: Fields, source: SourceParams) -> Fields:
+    if not source.columns:
+        return record
+    return {**record, **{ours: look_up(record, name) for ours, name in source.columns.items()}}
+
+
+def _flat(record: Fields, _: SourceParams) -> list[Fields]:
+    return [record]
+
+
+def _grouped(record: Fields, _: SourceParams) -> list[Fields]:
+    """Responses as texts or objects; lists of the same length beside them belong to them."""
+    responses = _as_list(record.get("responses"))
+    parallel = {
+        name.removesuffix("s") if name in ("rewards", "scores", "ratings") else name: _unpack(value)
+        for name, value in record.items()
+        if name != "responses" and isinstance(_unpack(value), list)
+    }
+    for name in REWARD_NAMES:
+        if name in parallel and len(parallel[name]) != len(responses):
+            raise RejectedError(Reason.UNEVEN_LISTS)
+    shared = {name: value for name, value in record.items() if name != "responses"}
+    return [
+        {
+            **shared,
+            **_name_reward(
+                {
+                    name: values[number]
+                    for name, values in parallel.items()
+                    if name != "prompt" and len(values) == len(responses)
+                }
+            ),
+            **_read_response(response),
+        }
+        for number, response in enumerate(responses)
+    ]
+
+
+def _read_response(response: object) -> Fields:
+    if not isinstance(response, Mapping):
+        return {"response": response}
+    text = next((response[name] for name in RESPONSE_NAMES if name in response), None)
+    return {**_name_reward(response), "response": text}
+
+
+def _name_reward(fields: Fields) -> Fields:
+    name = next((name for name in REWARD_NAMES if name in fields), None)
+    return fields if name in (None, "reward") else {**fields, "reward": fields[str(name)]}
+
+
+def _messages(record: Fields, source: SourceParams) -> list[Fields]:
+    """The last turn of the assistant, or every turn of it that carries a rating."""
+    turns = _unpack(record.get("messages"))
+    messages = read_messages(turns)
+    ends = [end for end, message in enumerate(messages) if message["role"] == "assistant"]
+    names = [rating.column for rating in source.rating_columns]
+    rated = [end for end in ends if any(look_up(turns[end], name) is not None for name in names)]
+    if not ends:
         raise RejectedError(Reason.MISSING_RESPONSE)
-    yield from _flat({**record, "prompt": chat[:-1], "response": chat[-1]["content"]})
+    return [
+        {
+            **record,
+            **turns[end],
+            "prompt": messages[:end],
+            "response": messages[end]["content"],
+        }
+        for end in rated or ends[-1:]
+    ]
 
 
-def _trl_unpaired(record: Fields) -> Iterator[Fields]:
-    yield from _flat({**record, "response": record.get("completion")})
+def _trl_unpaired(record: Fields, _: SourceParams) -> list[Fields]:
+    return [{**record, "response": record.get("completion")}]
 
 
-def _trl_preference(record: Fields) -> Iterator[Fields | RejectedError]:
-    chosen, rejected = (_decoded(record.get(name), list) for name in ("chosen", "rejected"))
-    prompt = record.get("prompt")
-    both = isinstance(chosen, list) and isinstance(rejected, list)
-    if both and (prompt is None or chosen[:1] == rejected[:1] != []):
-        shared = _shared(chosen, rejected)
-        if shared and _chat(chosen[:shared])[-1]["role"] != "assistant":
-            prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
-    elif prompt is None:
-        prompt, chosen, rejected = _implicit(chosen, rejected)
-    for response, preferred in ((chosen, True), (rejected, False)):
-        fields = {**record, "prompt": prompt, "response": response, "preferred": preferred}
-        yield from expand(fields, "flat")
+def _trl_preference(record: Fields, _: SourceParams) -> list[Fields]:
+    """The chosen and the rejected response; fields such as ``score_chosen`` go with one of them."""
+    sides = {side: _unpack_chat(record.get(side)) for side in ("chosen", "rejected")}
+    prompt, responses = _split_prompt(record.get("prompt"), *sides.values())
+    return [
+        {
+            **record,
+            **{
+                name.removesuffix(f"_{side}"): value
+                for name, value in record.items()
+                if name.endswith(f"_{side}")
+            },
+            "prompt": prompt,
+            "response": response,
+            "preference": preference,
+        }
+        for side, response, preference in zip(sides, responses, (1, -1), strict=True)
+    ]
 
 
-def _implicit(chosen: object, rejected: object) -> tuple[str, str, str]:
-    """The prompt that two texts start with, up to the last whole word."""
-    if not (isinstance(chosen, str) and isinstance(rejected, str)):
-        raise RejectedError(Reason.NOT_TEXT)
-    shared = chosen[: _shared(chosen, rejected)]
-    cut = max((i + 1 for i, character in enumerate(shared) if character.isspace()), default=0)
-    return chosen[:cut].rstrip(), chosen[cut:], rejected[cut:]
+def _split_prompt(prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401
+    # (whatever the log holds)
+    """Prompt and two responses; without an explicit prompt, it is what both begin with."""
+    both = [chosen, rejected]
+    if all(isinstance(one, list) for one in both) and any(len(one) > 1 for one in both):
+        end = _num_shared(chosen[:-1], rejected[:-1])
+        return chosen[:end], [one[end:] for one in both]
+    if prompt is not None or not all(isinstance(one, str) for one in both):
+        return prompt, both
+    start = chosen[: _num_shared(chosen, rejected)]
+    turn = start.rfind(ASSISTANT_TURN)
+    # Where the responses begin alike, only a dialogue tells where the prompt ends.
+    end = turn + len(ASSISTANT_TURN) if turn >= 0 else len(start.removesuffix(" "))
+    return start[:end], [one[end:] for one in both]
 
 
-def _shared(left: Sequence[Any], right: Sequence[Any]) -> int:
-    """How many elements two sequences start with alike."""
-    pairs = zip(left, right, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Length of what two texts or chats begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _ultrafeedback(record: Fields) -> Iterator[Fields | RejectedError]:
-    shared = {k: v for k, v in record.items() if k != "completions"}
-    shared["prompt"] = record.get("instruction")
-    for completion in _list(record, "completions"):
-        if not isinstance(completion, dict):
-            yield RejectedError(Reason.NOT_TEXT)
-            continue
-        own = {**completion, "model_version": completion.get("model")}
-        own[ANNOTATIONS_MEAN] = _annotations_mean(completion.get("annotations"))
-        yield from expand({**shared, **own}, "flat")
+def _ultrafeedback(record: Fields, _: SourceParams) -> list[Fields]:
+    shared = {**record, "prompt": record.get("instruction")}
+    return [
+        {
+            **shared,
+            **completion,
+            "model_version": completion.get("model"),
+            "annotations_mean": _annotations_mean(completion.get("annotations")),
+        }
+        if isinstance(completion, Mapping)
+        else {**shared, "response": completion}
+        for completion in _as_list(record.get("completions"))
+    ]
 
 
 def _annotations_mean(annotations: object) -> float | None:
     """Mean of the ratings, 1 to 5, of the aspects that were judged."""
-    aspects = annotations.values() if isinstance(annotations, dict) else []
-    ratings = [str(aspect.get("Rating")) for aspect in aspects if isinstance(aspect, dict)]
-    numbers = [float(rating) for rating in ratings if rating.replace(".", "", 1).isdigit()]
-    return mean(numbers) if numbers else None
+    aspects = annotations.values() if isinstance(annotations, Mapping) else []
+    ratings = [str(aspect.get("Rating")) for aspect in aspects if isinstance(aspect, Mapping)]
+    return mean(judged) if (judged := [float(r) for r in ratings if r in {*"12345"}]) else None
 
 
-def _openai_chat(record: Fields) -> Iterator[Fields | RejectedError]:
-    request, response = (
-        _decoded(record.get(name), dict) if record.get(name) else dict(record)
-        for name in ("request", "response")
-    )
-    if not (isinstance(request, dict) and isinstance(response, dict)):
-        raise RejectedError(Reason.NOT_TEXT)
-    request, response = request.get("body", request), response.get("body", response)
-    shared = {k: v for k, v in record.items() if k not in {"request", "choices", "messages"}}
-    shared |= {
-        "prompt": request.get("messages"),
-        "model_version": response.get("model") or request.get("model"),
-        "timestamp": record.get("timestamp") or response.get("created"),
-    }
-    for choice in _list(response, "choices"):
-        message = choice.get("message") if isinstance(choice, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
-        yield from expand({**shared, "response": content}, "flat")
+def _openai_chat(record: Fields, _: SourceParams) -> list[Fields]:
+    """Requests with their answers; of several choices, each is a response."""
+    request, answer = _request(record), _answer(record)
+    return [
+        {
+            **record,
+            "model_version": answer.get("model", request.get("model")),
+            "timestamp": record.get("timestamp", answer.get("created")),
+            "prompt": _unpack(request.get("messages")),
+            "response": choice.get("message") if isinstance(choice, Mapping) else choice,
+        }
+        for choice in _as_list(answer.get("choices"))
+    ]
 
 
-SHAPES: dict[str, Callable[[Fields], Iterator[Fields | RejectedError]]] = {
-    "flat": _flat,
-    "grouped": _grouped,
-    "messages": _messages,
-    "trl_unpaired": _trl_unpaired,
-    "trl_preference": _trl_preference,
-    "ultrafeedback": _ultrafeedback,
-    "openai_chat": _openai_chat,
-}
-# Fields that no other shape has, in the order in which they are looked for.
-SIGNS: dict[str, Sequence[str]] = {
-    "ultrafeedback": ("instruction", "completions"),
-    "trl_preference": ("chosen", "rejected"),
-    "trl_unpaired": ("prompt", "completion"),
-    "openai_chat": ("messages", "choices"),
-    "grouped": ("prompt", "responses"),
-    "flat": ("prompt", "response"),
-    "messages": ("messages",),
-}
+def _request(record: Fields) -> Fields:
+    return next(_nested(record, ("request.body", "request", "body")), record)
 
 
-def _decoded(value: object, kind: type) -> Any:  # noqa: ANN401 (what JSON can say)
-    """A list or object, also where it was written as a text that holds its JSON."""
+def _answer(record: Fields) -> Fields:
+    return next(_nested(record, ("response.body", "response")), record)
+
+
+def _nested(record: Fields, names: Sequence[str]) -> Iterator[Fields]:
+    for name in names:
+        value = look_up(record, name)
+        if isinstance(value, Mapping):
+            yield value
+
+
+def _as_list(value: object) -> list[Any]:
+    unpacked = _unpack(value)
+    if not isinstance(unpacked, list):
+        raise RejectedError(Reason.NOT_A_LIST)
+    if not unpacked:
+        raise RejectedError(Reason.MISSING_RESPONSE)
+    return unpacked
+
+
+def _unpack(value: Any) -> Any:  # noqa: ANN401 (any value that JSON can say)
+    """A list or object that was written as JSON text, as in a CSV file."""
     if isinstance(value, str) and value[:1] in ("[", "{"):
         try:
-            decoded = json.loads(value)
+            return json.loads(value)
         except (ValueError, RecursionError):
             return value
-        return decoded if isinstance(decoded, kind) else value
     return value
 
 
-def _chat(value: object) -> list[dict[str, str]]:
-    """A list of messages whose contents are text; parts of a content are joined."""
-    turns: Any = [_joined(turn) for turn in value] if isinstance(value, list) else value
-    if not is_chat(turns):
-        raise RejectedError(Reason.NOT_A_CHAT)
-    chat: list[dict[str, str]] = turns
-    return chat
+def _unpack_chat(value: object) -> object:
+    return parse_prompt(value) if isinstance(value, str) else value
 
 
-def _joined(message: object) -> object:
-    content = message.get("content") if isinstance(message, dict) else None
-    if isinstance(message, dict) and isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        if len(texts) == len(content) and all(isinstance(text, str) for text in texts):
-            return {**message, "content": "".join(map(str, texts))}
-    return message
+def _holds_answer(record: Fields) -> bool:
+    return "messages" in _request(record) and "choices" in _answer(record)
 
 
-def _prompt(value: object) -> object:
-    """The text of a prompt column; what is neither a text nor a chat is left to the check."""
-    if isinstance(value, str):
-        decoded = _decoded(value, list)
-        value = decoded if is_chat(decoded) else value
-    if not isinstance(value, list):
-        return value
-    chat = _chat(value)
-    if chat[-1]["role"] == "assistant":
-        raise RejectedError(Reason.NOT_A_CHAT)
-    return write_prompt(chat)
+RESPONSES = {"response", "responses", "completion", "chosen", "choices"}
 
-
-def _response(value: object) -> object:
-    if not isinstance(value, list):
-        return value
-    chat = _chat(value)
-    if len(chat) != 1 or chat[0]["role"] != "assistant":
-        raise RejectedError(Reason.NOT_A_CHAT)
-    return chat[0]["content"]
-
-
-def _list(record: Fields, name: str) -> list[Any]:
-    value = _decoded(record.get(name), list)
-    if not isinstance(value, list):
-        raise RejectedError(Reason.NOT_A_LIST)
-    if not value:
-        raise RejectedError(Reason.MISSING_RESPONSE)
-    return value
-
-
-def _first(fields: Fields, names: Sequence[str]) -> object:
-    return next((fields[name] for name in names if fields.get(name) is not None), None)
+FORMATS = {
+    "flat": Format(
+        "prompt, response",
+        lambda record: record.keys() >= {"prompt", "response"} and not _holds_answer(record),
+        _flat,
+    ),
+    "grouped": Format(
+        "prompt, responses", lambda record: record.keys() >= {"prompt", "responses"}, _grouped
+    ),
+    "messages": Format(
+        "messages", lambda record: "messages" in record and not RESPONSES & record.keys(), _messages
+    ),
+    "trl_unpaired": Format(
+        "prompt, completion, label",
+        lambda record: record.keys() >= {"prompt", "completion", "label"},
+        _trl_unpaired,
+    ),
+    "trl_preference": Format(
+        "chosen, rejected", lambda record: record.keys() >= {"chosen", "rejected"}, _trl_preference
+    ),
+    "ultrafeedback": Format(
+        "instruction, completions",
+        lambda record: record.keys() >= {"instruction", "completions"},
+        _ultrafeedback,
+    ),
+    "openai_chat": Format("request.messages, response.choices", _holds_answer, _openai_chat),
+}

@@ -5,6 +5,15 @@ from enum import StrEnum
 import pandas as pd
 import pyarrow as pa
 
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("origin", pa.string()),  # the file
+        ("line", pa.int64()),  # where the record starts, or its number in a table; from 1
+        ("reason", pa.string()),
+        ("raw", pa.string()),  # the record as it was; undecodable bytes are escaped
+    ]
+)
+
 
 class Reason(StrEnum):
     """Why a row was quarantined."""
@@ -16,7 +25,9 @@ class Reason(StrEnum):
     DUPLICATE_KEY = "duplicate_key"
     """One object names a field twice."""
     TRUNCATED = "truncated"
-    """The file ends inside a compressed block."""
+    """The file ends inside a compressed block, or before its list does."""
+    TOO_LONG = "too_long"
+    """Longer than any record should be; only its start is kept."""
     INVALID_TEXT = "invalid_text"
     """Bytes that are not UTF-8, a lone surrogate, or a NUL."""
     MISSING_PROMPT = "missing_prompt"
@@ -24,21 +35,21 @@ class Reason(StrEnum):
     MISSING_RESPONSE = "missing_response"
     """No response, or an empty one."""
     NOT_TEXT = "not_text"
-    """A prompt or response that is no string."""
+    """A prompt or response that is no text."""
+    NOT_A_LIST = "not_a_list"
+    """No list where the format has one, such as ``responses``."""
+    UNEVEN_LISTS = "uneven_lists"
+    """Not as many rewards as responses."""
+    NOT_A_CHAT = "not_a_chat"
+    """Messages without a role or a text."""
     REWARD_NOT_A_NUMBER = "reward_not_a_number"
     """A rating that is neither a number nor one of the declared values."""
     REWARD_NOT_FINITE = "reward_not_finite"
     """NaN or infinity."""
     REWARD_OFF_SCALE = "reward_off_scale"
     """Outside the declared scale."""
-    NOT_A_LIST = "not_a_list"
-    """No list where the format has one, such as ``responses``."""
-    UNEVEN_LISTS = "uneven_lists"
-    """Not as many rewards as responses."""
-    NOT_A_CHAT = "not_a_chat"
-    """Messages without a known role or a text, or with the turns of a chat in the wrong place."""
     BAD_TIMESTAMP = "bad_timestamp"
-    """Neither ISO 8601 nor seconds or milliseconds since 1970."""
+    """Neither ISO 8601 nor seconds, milli- or microseconds since 1970."""
     BAD_BEHAVIOUR_LOGPS = "bad_behaviour_logps"
     """Not a finite number of at most 0."""
 
@@ -49,16 +60,6 @@ class RejectedError(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
         self.reason = reason
-
-
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        ("origin", pa.string()),  # the file
-        ("line", pa.int64()),  # where the record starts, or its number in a Parquet file; from 1
-        ("reason", pa.string()),
-        ("raw", pa.string()),  # the record as it was; undecodable bytes are escaped
-    ]
-)
 
 
 def quarantine_table(rejected: pa.Table) -> pd.DataFrame:

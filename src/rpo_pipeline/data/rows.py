@@ -3,15 +3,20 @@
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
-from rpo_pipeline.data.formats import RATINGS, REWARD, expand, shape_of
+from rpo_pipeline.data.chats import parse_prompt, read_messages, write_prompt
 from rpo_pipeline.data.quarantine import Reason, RejectedError
-from rpo_pipeline.params import RatingParams, SourceParams
+from rpo_pipeline.params import RatingParams, SourceParams, rating_word
+
+EPOCH = re.compile(r"\d{9,}(\.\d*)?")
+"""A number since 1970; eight digits are a date."""
+NUMBERS = (int, float, str, Decimal)
 
 ROW_SCHEMA = pa.schema(
     [
@@ -29,10 +34,6 @@ ROW_SCHEMA = pa.schema(
         ("position", pa.int64()),  # order of reading
     ]
 )
-SECONDS_SINCE_1970 = 1e11
-"""Larger numbers, from the year 5138 on, are milliseconds."""
-EPOCH = re.compile(r"\d{9,13}(\.\d+)?")
-"""Shorter runs of digits are years and dates."""
 
 
 def prompt_key(prompt: str) -> str:
@@ -42,80 +43,107 @@ def prompt_key(prompt: str) -> str:
 
 def row_key(prompt: str, response: str) -> str:
     """Content hash of a (prompt, response) pair; no two pairs run together."""
-    digest = hashlib.blake2b(prompt_key(prompt).encode(), digest_size=16)
+    return _row_key(prompt_key(prompt), response)
+
+
+def _row_key(prompt_id: str, response: str) -> str:
+    digest = hashlib.blake2b(prompt_id.encode(), digest_size=16)
     digest.update(response.encode())
     return digest.hexdigest()
 
 
-def parse_record(
-    record: Mapping[str, Any], source: SourceParams
-) -> Iterator[dict[str, Any] | RejectedError]:
-    """Turn a record of any shape into checked rows.
+def parse_record(record: Mapping[str, Any], source: SourceParams) -> dict[str, Any]:
+    """Check a flat record and turn it into a row.
 
     Args:
-        record: Fields by the source's names.
-        source: Format, column names and ratings of the source.
+        record: One prompt, response and rating, by our names (``formats.flatten``).
+        source: Ratings of the source.
 
-    Yields:
-        For each response the columns of ``ROW_SCHEMA``, without origin and position, or why it
-        cannot be used.
+    Returns:
+        The columns of ``ROW_SCHEMA``, without origin and position.
+
+    Raises:
+        RejectedError: If the record cannot be used.
     """
-    named = {**record, **{our: record.get(their) for our, their in source.columns.items()}}
-    shape = shape_of(named) if source.format == "auto" else source.format
-    ratings = source.ratings or RATINGS.get(shape, REWARD)
-    for fields in expand(named, shape):
-        if isinstance(fields, RejectedError):
-            yield fields
-            continue
-        try:
-            yield _row(fields, ratings)
-        except RejectedError as rejected:
-            yield rejected
-
-
-def _row(fields: Mapping[str, Any], ratings: Sequence[RatingParams]) -> dict[str, Any]:
-    prompt = _text(fields.get("prompt"), Reason.MISSING_PROMPT)
-    response = _text(fields.get("response"), Reason.MISSING_RESPONSE)
-    raw_reward, reward_source = _rating(fields, ratings)
+    prompt = _text(_prompt(record.get("prompt")), Reason.MISSING_PROMPT)
+    response = _text(_response(record.get("response")), Reason.MISSING_RESPONSE)
+    raw_reward, reward_source = _rating(record, source.rating_columns)
     prompt_id = prompt_key(prompt)
-    model_version = fields.get("model_version")
     return {
-        "row_id": row_key(prompt, response),
+        "row_id": _row_key(prompt_id, response),
         "prompt_id": prompt_id,
         "prompt": prompt,
         "response": response,
         "raw_reward": raw_reward,
         "reward_source": reward_source,
-        "timestamp": _timestamp(fields.get("timestamp")),
-        "model_version": None if _is_missing(model_version) else str(model_version),
-        "behaviour_logps": _behaviour_logps(fields.get("behaviour_logps")),
+        "timestamp": _timestamp(record.get("timestamp")),
+        "model_version": _model_version(record.get("model_version")),
+        "behaviour_logps": _behaviour_logps(record.get("behaviour_logps")),
         "split_point": int(prompt_id[:13], 16) / 16**13,
     }
+
+
+def look_up(record: Mapping[str, Any], name: str) -> object:
+    """A field by its name, or by a path of names with dots between them."""
+    if name in record or "." not in name:
+        return record.get(name)
+    value: object = record
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _is_missing(value: object) -> bool:
     return value is None or value == ""
 
 
+def _prompt(value: object) -> object:
+    """A text, or the text of a chat that waits for the assistant."""
+    chat = parse_prompt(value) if isinstance(value, str) else value
+    if not isinstance(chat, list) or not chat:
+        return value
+    messages = read_messages(chat)
+    if messages[-1]["role"] == "assistant":
+        raise RejectedError(Reason.NOT_A_CHAT)
+    return write_prompt(messages)
+
+
+def _response(value: object) -> object:
+    """A text, or the one message of an assistant."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return read_messages([value])[0]["content"] if isinstance(value, dict) else value
+
+
 def _text(value: object, reason_if_missing: Reason) -> str:
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or value == [] or (isinstance(value, str) and not value.strip()):
         raise RejectedError(reason_if_missing)
     if not isinstance(value, str):
         raise RejectedError(Reason.NOT_TEXT)
-    try:
-        value.encode()
-    except UnicodeEncodeError as err:
-        raise RejectedError(Reason.INVALID_TEXT) from err
-    if "\0" in value:
+    if "\0" in value or not (value.isascii() or _is_valid(value)):
         raise RejectedError(Reason.INVALID_TEXT)
     return value
+
+
+def _is_valid(text: str) -> bool:
+    """Whether a text is free of lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _model_version(value: object) -> str | None:
+    text = "" if value is None else str(value)
+    return _text(text, Reason.INVALID_TEXT) if text.strip() else None
 
 
 def _rating(
     record: Mapping[str, Any], ratings: Sequence[RatingParams]
 ) -> tuple[float | None, str | None]:
     for rating in ratings:
-        value = record.get(rating.column)
+        value = look_up(record, rating.column)
         if not _is_missing(value):
             return _to_raw_reward(value, rating), rating.column
     return None, None
@@ -123,7 +151,7 @@ def _rating(
 
 def _to_raw_reward(value: object, rating: RatingParams) -> float:
     if rating.values is not None:
-        word = str(value).lower() if isinstance(value, bool) else str(value)
+        word = rating_word(value)
         if word not in rating.values:
             raise RejectedError(Reason.REWARD_NOT_A_NUMBER)
         return rating.values[word]
@@ -139,7 +167,9 @@ def _to_raw_reward(value: object, rating: RatingParams) -> float:
 
 
 def _number(value: object, reason: Reason) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, NUMBERS):
+        raise RejectedError(reason)
+    if isinstance(value, str) and "_" in value:  # Python's way of writing 1000 as 1_000
         raise RejectedError(reason)
     try:
         return float(value)
@@ -157,19 +187,21 @@ def _behaviour_logps(value: object) -> float | None:
 
 
 def _timestamp(value: object) -> datetime | None:
+    """An instant from ISO 8601 (UTC unless it names a zone), or from a number since 1970."""
     if _is_missing(value):
         return None
     try:
-        if isinstance(value, datetime):
-            time = value
-        elif isinstance(value, int | float) or EPOCH.fullmatch(str(value)):
-            number = float(value)  # type: ignore[arg-type]
-            time = datetime.fromtimestamp(
-                number / 1000 if number > SECONDS_SINCE_1970 else number, tz=UTC
-            )
-        else:
-            time = datetime.fromisoformat(str(value))
-        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        if isinstance(value, NUMBERS) and EPOCH.fullmatch(str(value).strip()):
+            return _since_1970(float(value))
+        time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, TypeError, OverflowError, OSError) as err:
         raise RejectedError(Reason.BAD_TIMESTAMP) from err
-    return time
+
+
+def _since_1970(number: float) -> datetime:
+    """Seconds, milli-, micro- or nanoseconds: what puts the instant between 1973 and 5138."""
+    for unit in (1, 1e3, 1e6, 1e9):
+        if 1e8 <= number / unit < 1e11:
+            return datetime.fromtimestamp(number / unit, UTC)
+    raise RejectedError(Reason.BAD_TIMESTAMP)

@@ -1,0 +1,174 @@
+"""What each source file holds, read once and kept: a folder of rows and quarantine per file.
+
+A part is known by the content of its file, by how the source is read and by the code that reads it,
+so a file that is still the same is not read again.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rpo_pipeline.data.formats import detect_format, flatten
+from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, RejectedError
+from rpo_pipeline.data.readers import read_records
+from rpo_pipeline.data.records import WHERE, Record, escape
+from rpo_pipeline.data.rows import ROW_SCHEMA, parse_record
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.io.durable import put_in_place, temporary_sibling
+from rpo_pipeline.params import SourceParams
+
+logger = logging.getLogger(__name__)
+
+BATCH_ROWS, BATCH_CHARACTERS = 20_000, 2**24
+"""Rows are written when as many, or as much text, are in memory."""
+DETECTION_RECORDS = 50
+"""Records at the start of a file that tell its format."""
+
+CODE = (
+    "chats formats json_stream parts quarantine readers records rows table_readers text_readers"
+).split()
+"""Modules that decide what a part holds."""
+
+
+ROWS, QUARANTINE = "rows.parquet", "quarantine.parquet"
+PART_SCHEMA = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("position"))
+
+
+class SourceFile(NamedTuple):
+    """A file of a source."""
+
+    path: Path
+    name: str
+    """For people, and for the origin of rows."""
+
+
+def part_key(file: SourceFile, source: SourceParams) -> str:
+    """Hash of all that decides what a part holds: 32 hexadecimal digits."""
+    with file.path.open("rb") as stream:
+        content = hashlib.file_digest(stream, "blake2b").hexdigest()
+    settings = source.model_dump_json(exclude={"path", "revision"})
+    digest = hashlib.blake2b(digest_size=16)
+    for text in (content, escape(file.name), settings):
+        digest.update(f"{len(text)} {text}".encode())
+    for module in CODE:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def ensure_part(folder: Path, file: SourceFile, source: SourceParams) -> tuple[Path, bool]:
+    """Read a file, unless its part is there.
+
+    Args:
+        folder: Of all parts.
+        file: To read.
+        source: How.
+
+    Returns:
+        The part, and whether the file had to be read for it.
+
+    Raises:
+        DataError: If the file cannot be read as its type, or holds no record.
+    """
+    part = folder / part_key(file, source)
+    if part.is_dir():
+        return part, False
+    prepared = temporary_sibling(part)
+    prepared.mkdir(parents=True)
+    try:
+        _write_part(prepared, file, source)
+        put_in_place(prepared, part)
+    finally:
+        shutil.rmtree(prepared, ignore_errors=True)
+    return part, True
+
+
+def remove_other_parts(folder: Path, parts: Sequence[Path]) -> None:
+    """Remove parts that no source refers to, and what a killed run left."""
+    for part in set(folder.iterdir()) - set(parts):
+        shutil.rmtree(part, ignore_errors=True)
+
+
+class _Writer(AbstractContextManager["_Writer"]):
+    """Writes dictionaries to a Parquet file, a batch at a time."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.num_rows = 0
+        self._schema = schema
+        self._parquet = pq.ParquetWriter(path, schema)
+        self._rows: list[dict[str, Any]] = []
+        self._characters = 0
+
+    def add(self, row: dict[str, Any], num_characters: int) -> None:
+        self.num_rows += 1
+        self._rows.append(row)
+        self._characters += num_characters
+        if len(self._rows) == BATCH_ROWS or self._characters > BATCH_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._parquet.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._characters = [], 0
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._parquet.close()
+
+
+def _write_part(folder: Path, file: SourceFile, source: SourceParams) -> None:
+    records = read_records(file.path, source.encoding)
+    first = list(islice(records, DETECTION_RECORDS))
+    if source.format == "auto":
+        source = _with_format(first, file, source)
+    origin = escape(file.name)
+    with (
+        _Writer(folder / ROWS, PART_SCHEMA) as rows,
+        _Writer(folder / QUARANTINE, QUARANTINE_SCHEMA) as quarantine,
+    ):
+        for record in chain(first, records):
+            for row in rows_of_record(record, source):
+                if isinstance(row, Reason):
+                    raw = record.raw
+                    line = {"origin": origin, "line": record.line, "reason": row, "raw": raw}
+                    quarantine.add(line, len(raw))
+                else:
+                    row["origin"] = f"{origin}:{record.line}"
+                    rows.add(row, len(row["prompt"]) + len(row["response"]))
+    if not first:
+        raise DataError(f"{file.name} holds no record ({WHERE})")
+    logger.info(
+        "%s: %d rows, %d quarantined, read as %s",
+        file.name,
+        rows.num_rows,
+        quarantine.num_rows,
+        source.format,
+    )
+
+
+def _with_format(records: Sequence[Record], file: SourceFile, source: SourceParams) -> SourceParams:
+    fields = [record.fields for record in records if not isinstance(record.fields, Reason)]
+    return source.model_copy(update={"format": detect_format(fields, source, file.name)})
+
+
+def rows_of_record(record: Record, source: SourceParams) -> Iterator[dict[str, Any] | Reason]:
+    """Rows of a record, or the reason why one, or all of them, cannot be used."""
+    if isinstance(record.fields, Reason):
+        yield record.fields
+        return
+    try:
+        flat_records = flatten(record.fields, source)
+    except RejectedError as rejected:
+        yield rejected.reason
+        return
+    for flat in flat_records:
+        try:
+            yield parse_record(flat, source)
+        except RejectedError as rejected:
+            yield rejected.reason
