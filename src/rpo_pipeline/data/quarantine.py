@@ -35,6 +35,8 @@ class Reason(StrEnum):
     """Not ISO 8601."""
     BAD_BEHAVIOUR_LOGPS = "bad_behaviour_logps"
     """Not a finite number of at most 0."""
+    FORGOTTEN = "forgotten"
+    """Its prompt was erased on request; the raw text is not kept."""
 
 
 class RejectedError(Exception):
@@ -55,7 +57,8 @@ class Rejection:
     """First line of the record, or its number in a Parquet file; from 1."""
     reason: str
     raw: str
-    """The record as it was; undecodable bytes are escaped."""
+    """The record as it was; undecodable bytes are escaped. Redacted where texts are, and empty for
+    a forgotten prompt."""
 
 
 def quarantine_table(rejections: list[Rejection]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from rpo_pipeline.data.quarantine import Reason, RejectedError
+from rpo_pipeline.data.redaction import Redact, unchanged
 from rpo_pipeline.params import RatingParams, SourceParams
 
 ROW_SCHEMA = pa.schema(
@@ -41,12 +42,15 @@ def row_key(prompt: str, response: str) -> str:
     return digest.hexdigest()
 
 
-def parse_record(record: Mapping[str, Any], source: SourceParams) -> dict[str, Any]:
+def parse_record(
+    record: Mapping[str, Any], source: SourceParams, redact: Redact = unchanged
+) -> dict[str, Any]:
     """Check a record and name its fields as we do.
 
     Args:
         record: Fields by the source's names.
         source: Column names and ratings of the source.
+        redact: What prompt and response go through before they are hashed.
 
     Returns:
         The columns of ``ROW_SCHEMA``, without origin and position.
@@ -58,8 +62,8 @@ def parse_record(record: Mapping[str, Any], source: SourceParams) -> dict[str, A
     def field(name: str) -> object:
         return record.get(source.columns.get(name, name))
 
-    prompt = _text(field("prompt"), Reason.MISSING_PROMPT)
-    response = _text(field("response"), Reason.MISSING_RESPONSE)
+    prompt = redact(_text(field("prompt"), Reason.MISSING_PROMPT))
+    response = redact(_text(field("response"), Reason.MISSING_RESPONSE))
     raw_reward, reward_source = _rating(record, source.ratings)
     prompt_id = prompt_key(prompt)
     model_version = field("model_version")

@@ -5,7 +5,7 @@ import gzip
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_pipeline.data.quarantine import Reason, RejectedError, Rejection, quarantine_table
+from rpo_pipeline.data.redaction import Redact, redact_raw, unchanged
 from rpo_pipeline.data.rows import ROW_SCHEMA, parse_record
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import SourceParams
@@ -34,11 +35,19 @@ class Record:
     """Values by name, or why there are none."""
 
 
-def read_sources(sources: Sequence[SourceParams]) -> tuple[pa.Table, pd.DataFrame]:
+def read_sources(
+    sources: Sequence[SourceParams],
+    *,
+    redact: Redact = unchanged,
+    forgotten: Collection[str] = (),
+) -> tuple[pa.Table, pd.DataFrame]:
     """Read every record of every source.
 
     Args:
         sources: Files or globs, relative to the current directory.
+        redact: What every text goes through before it is hashed or stored.
+        forgotten: prompt_id of prompts that were erased on request; their records go to quarantine
+            without their text.
 
     Returns:
         Rows in order of reading (``ROW_SCHEMA``), and the quarantine.
@@ -56,10 +65,10 @@ def read_sources(sources: Sequence[SourceParams]) -> tuple[pa.Table, pd.DataFram
         for record in _READERS[_ending(path)](path):
             records += 1
             try:
-                row = _to_row(record, source)
+                row = _to_row(record, source, redact, forgotten)
             except RejectedError as rejected:
-                rejection = Rejection(str(path), record.line, rejected.reason, record.raw)
-                rejections.append(rejection)
+                raw = "" if rejected.reason is Reason.FORGOTTEN else redact_raw(record.raw, redact)
+                rejections.append(Rejection(str(path), record.line, rejected.reason, raw))
                 continue
             rows.append({**row, "origin": f"{path}:{record.line}", "position": position})
             position += 1
@@ -73,10 +82,15 @@ def read_sources(sources: Sequence[SourceParams]) -> tuple[pa.Table, pd.DataFram
     return pa.Table.from_batches(batches, ROW_SCHEMA), quarantine_table(rejections)
 
 
-def _to_row(record: Record, source: SourceParams) -> dict[str, Any]:
+def _to_row(
+    record: Record, source: SourceParams, redact: Redact, forgotten: Collection[str]
+) -> dict[str, Any]:
     if isinstance(record.fields, Reason):
         raise RejectedError(record.fields)
-    return parse_record(record.fields, source)
+    row = parse_record(record.fields, source, redact)
+    if row["prompt_id"] in forgotten:
+        raise RejectedError(Reason.FORGOTTEN)
+    return row
 
 
 def _files(pattern: str) -> list[Path]:

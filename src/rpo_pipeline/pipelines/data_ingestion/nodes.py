@@ -1,19 +1,36 @@
 """Nodes of data ingestion."""
 
+from typing import Any
+
 import pandas as pd
 from ibis.expr.types import Table
 
 from rpo_pipeline.params import IngestionParams
 
 
-def read_sources(ingestion: IngestionParams) -> tuple[Table, pd.DataFrame]:
-    """Read every source; what cannot be used goes to quarantine."""
+def read_sources(
+    ingestion: IngestionParams, forgotten: pd.DataFrame | None
+) -> tuple[Table, pd.DataFrame]:
+    """Read every source; what cannot be used, or was erased on request, goes to quarantine."""
     import ibis
 
-    from rpo_pipeline.data import sources
+    from rpo_pipeline.data import redaction, sources
 
-    rows, quarantine = sources.read_sources(ingestion.sources)
+    rows, quarantine = sources.read_sources(
+        ingestion.sources,
+        redact=redaction.build_redactor(ingestion.redaction),
+        forgotten=set() if forgotten is None else {*forgotten["prompt_id"]},
+    )
     return ibis.memtable(rows), quarantine
+
+
+def count_redactions(
+    rows: Table, quarantine: pd.DataFrame, ingestion: IngestionParams
+) -> dict[str, Any]:
+    """Say what was redacted, by kind."""
+    from rpo_pipeline.data import redaction
+
+    return redaction.count_redactions(rows, quarantine, ingestion.redaction)
 
 
 def assign_splits(

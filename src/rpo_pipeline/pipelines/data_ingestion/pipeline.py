@@ -2,7 +2,7 @@ from kedro.pipeline import Node, Pipeline
 
 from rpo_pipeline.runner import ALWAYS
 
-from .nodes import account_rows, assign_splits, build_feedback, read_sources
+from .nodes import account_rows, assign_splits, build_feedback, count_redactions, read_sources
 
 
 def create_pipeline() -> Pipeline:
@@ -11,10 +11,16 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 read_sources,
-                "params:ingestion",
+                ["params:ingestion", "forgotten"],
                 ["raw_rows", "quarantine"],
                 name="read_sources",
                 tags=ALWAYS,
+            ),
+            Node(
+                count_redactions,
+                ["raw_rows", "quarantine", "params:ingestion"],
+                "redaction",
+                name="count_redactions",
             ),
             Node(
                 assign_splits,
