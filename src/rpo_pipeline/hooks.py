@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LINEAGE = {"raw_rows": "ingestion", "feedback@pandas": "training", "quarantine": "quarantine"}
 ARTIFACTS = (
     "row_account",
+    "redaction",
+    "reward_report",
     "partition_health",
     "training_summary",
     "summary",

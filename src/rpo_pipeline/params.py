@@ -136,7 +136,7 @@ class LabelerParams(Params):
 
 def _penalty(value: object) -> float | Literal["auto"] | None:
     if value is None or value == "auto":
-        return value  # type: ignore[return-value] # narrowed to the literal
+        return value
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     raise ValueError("must be a number, `auto`, or null")

@@ -54,8 +54,12 @@ def build_redactor(settings: RedactionParams | None) -> Redact:
     """
     if settings is None:
         return unchanged
-    makers = {"email": lambda: _redact_emails, "card": _cards, "phone": lambda: _phones(settings)}
-    steps = [makers[kind]() for kind in PLACEHOLDERS if kind in settings.entities]
+    makers: dict[str, Callable[[RedactionParams], Redact]] = {
+        "email": _emails,
+        "card": _cards,
+        "phone": _phones,
+    }
+    steps = [makers[kind](settings) for kind in PLACEHOLDERS if kind in settings.entities]
 
     def redact(text: str) -> str:
         before = None
@@ -74,7 +78,7 @@ def unchanged(text: str) -> str:
 
 
 def redact_raw(raw: str, redact: Redact) -> str:
-    """Redact the raw text of a record, in which JSON may write ``@`` as ``\\u0040``.
+    """Redact the raw text of a record, in which JSON may hide characters behind escapes.
 
     Args:
         raw: The record as its file holds it.
@@ -129,11 +133,11 @@ def _occurrences(texts: Value, mark: str) -> Value:
     return (texts.length() - texts.replace(mark, "").length()) / len(mark)
 
 
-def _redact_emails(text: str) -> str:
-    return _EMAIL.sub(PLACEHOLDERS["email"], text) if "@" in text else text
+def _emails(_: RedactionParams) -> Redact:
+    return lambda text: _EMAIL.sub(PLACEHOLDERS["email"], text) if "@" in text else text
 
 
-def _cards() -> Redact:
+def _cards(_: RedactionParams) -> Redact:
     luhn = _library("stdnum.luhn", "card")
 
     def check(match: re.Match[str]) -> str:
@@ -150,11 +154,12 @@ def _cards() -> Redact:
 
 def _phones(settings: RedactionParams) -> Redact:
     phonenumbers = _library("phonenumbers", "phone")
+    regions = settings.regions or [None]  # None: only numbers that begin with +
 
     def redact(text: str) -> str:
         if not _MAYBE_PHONE.search(text):
             return text
-        for region in settings.regions or [None]:  # None: only numbers that begin with +
+        for region in regions:
             found = phonenumbers.PhoneNumberMatcher(text, region, max_tries=sys.maxsize)
             for match in reversed(list(found)):
                 text = text[: match.start] + PLACEHOLDERS["phone"] + text[match.end :]
