@@ -5,11 +5,20 @@ any node runs, so a typo or a value out of bounds stops a run at once.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from rpo_pipeline.errors import ConfigError
@@ -27,6 +36,13 @@ class Params(BaseModel):
 # ---- ingestion
 
 
+def rating_word(value: object) -> str:
+    """How a rating is spelled in ``values``: whole numbers without a point, no capitals."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip().casefold()
+
+
 class RatingParams(Params):
     """A column in which people rated responses, and how it maps to raw_reward."""
 
@@ -35,7 +51,14 @@ class RatingParams(Params):
     scale: tuple[float, float] | None = None
     """Lowest and highest rating, mapped linearly to -1 and 1; null: the number as it is."""
     values: dict[str, float] | None = None
-    """Raw reward of each word, such as ``{up: 1, down: -1}``."""
+    """Raw reward of each word, such as ``{up: 1, down: -1}``; upper and lower case are one."""
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _words(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        return {rating_word(word): number for word, number in values.items()}
 
     @model_validator(mode="after")
     def _one_mapping(self) -> Self:
@@ -46,17 +69,67 @@ class RatingParams(Params):
         return self
 
 
+DEFAULT_RATINGS: dict[str, tuple[RatingParams, ...]] = {
+    "trl_unpaired": (RatingParams(column="label", values={"true": 1, "false": -1}),),
+    "trl_preference": (RatingParams(column="preference"),),
+    "ultrafeedback": (RatingParams(column="overall_score", scale=(1, 10)),),
+    "openai_chat": tuple(RatingParams(column=c) for c in ("reward", "rating", "metadata.rating")),
+}
+"""Ratings of formats that have their own; of the others, ``reward``."""
+
+
 class SourceParams(Params):
     """One source of feedback."""
 
     path: str
-    """A file (.jsonl, .jsonl.gz, .csv, .parquet) or a glob of them, from the project folder."""
-    format: Literal["auto", "flat"] = "auto"
-    """Shape of a record; ``flat``: one (prompt, response, reward) each."""
+    """A file (.jsonl, .json, .csv, each also .gz; .parquet, .arrow), a folder of them such as a
+    saved Hugging Face dataset, or a glob, from the project folder; or ``hf://OWNER/NAME`` with
+    an optional glob behind it, a dataset of the Hugging Face hub."""
+    format: Literal[
+        "auto",
+        "flat",
+        "grouped",
+        "messages",
+        "trl_unpaired",
+        "trl_preference",
+        "ultrafeedback",
+        "openai_chat",
+    ] = "auto"
+    """Shape of a record; ``auto``: told from the first records of each file."""
+    revision: str | None = None
+    """Commit of a hub dataset, 40 hexadecimal digits, pinned so that a run can be repeated."""
+    encoding: str = "utf-8"
+    """Of text files without a byte order mark, such as ``cp1252``."""
     columns: dict[str, str] = {}
-    """Our name to the source's, where they differ: ``{prompt: question}``."""
-    ratings: list[RatingParams] = Field(default=[RatingParams(column="reward")], min_length=1)
-    """Rating columns, the first that holds a value counts; none of them: the row is unrated."""
+    """Our name to the source's, where they differ: ``{prompt: question}``, or ``{prompt: log.q}``."""
+    ratings: list[RatingParams] | None = Field(default=None, min_length=1)
+    """Rating columns, the first that holds a value counts; none of them: the row is unrated.
+    Null: those of the format."""
+
+    @property
+    def rating_columns(self) -> Sequence[RatingParams]:
+        """The ratings that count."""
+        return self.ratings or DEFAULT_RATINGS.get(self.format, (RatingParams(column="reward"),))
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        if self.path.startswith("hf://") != (self.revision is not None):
+            raise ValueError(
+                f"source {self.path!r}: a hub dataset (hf://OWNER/NAME) needs a revision, and "
+                "nothing else has one"
+            )
+        if self.revision is not None and not re.fullmatch("hf://[^/]+/[^/]+(/.+)?", self.path):
+            raise ValueError(f"source {self.path!r}: a hub dataset is hf://OWNER/NAME[/GLOB]")
+        if self.revision is not None and not re.fullmatch("[0-9a-f]{40}", self.revision):
+            raise ValueError(
+                f"source {self.path!r}: the revision must be a commit of 40 hexadecimal digits, "
+                f"which nobody can move, got {self.revision!r}"
+            )
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            raise ValueError(f"source {self.path!r}: no encoding {self.encoding!r}") from None
+        return self
 
 
 class SplitShares(Params):

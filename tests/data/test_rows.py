@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rpo_pipeline.data.formats import flatten
 from rpo_pipeline.data.quarantine import Reason, RejectedError
 from rpo_pipeline.data.rows import parse_record, prompt_key, row_key
 from rpo_pipeline.params import RatingParams, SourceParams
@@ -64,8 +65,10 @@ def test_a_record_that_cannot_be_used_says_why(fields, reason):
 
 
 def test_columns_are_read_by_the_names_of_the_source():
-    source = SourceParams(path="log.csv", columns={"prompt": "question", "response": "answer"})
-    row = parse_record({"question": "Why?", "answer": "Because.", "reward": "2"}, source)
+    columns = {"prompt": "question", "response": "answer"}
+    source = SourceParams(path="log.csv", format="flat", columns=columns)
+    [flat] = flatten({"question": "Why?", "answer": "Because.", "reward": "2"}, source)
+    row = parse_record(flat, source)
     assert (row["prompt"], row["response"], row["raw_reward"]) == ("Why?", "Because.", 2.0)
 
 

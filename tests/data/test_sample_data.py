@@ -22,8 +22,9 @@ def read(path):
         RatingParams(column="thumbs", values={"up": 1, "down": -1}),
         RatingParams(column="stars", scale=(1, 5)),
     ]
-    rows, quarantine = read_sources([SourceParams(path=str(path), ratings=ratings)])
-    return rows.to_pandas(), quarantine
+    source = SourceParams(path=str(path), ratings=ratings)
+    rows, quarantine = read_sources([source], path.parent / "parts")
+    return rows.execute(), quarantine
 
 
 def test_the_committed_log_is_what_the_generator_writes(log):

@@ -1,5 +1,6 @@
 import gzip
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,8 +19,8 @@ def in_folder(tmp_path, monkeypatch):
 
 
 def read(path):
-    rows, quarantine = read_sources([SourceParams(path=path)])
-    return rows.to_pylist(), quarantine.to_dict("records")
+    rows, quarantine = read_sources([SourceParams(path=path)], Path("parts"))
+    return rows.to_pyarrow().to_pylist(), quarantine.to_dict("records")
 
 
 def jsonl(*lines):

@@ -4,6 +4,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import pandas as pd
+import pyarrow as pa
+
+QUARANTINE_SCHEMA = pa.schema(
+    [("origin", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("raw", pa.string())]
+)
 
 
 class Reason(StrEnum):
@@ -16,7 +21,9 @@ class Reason(StrEnum):
     DUPLICATE_KEY = "duplicate_key"
     """One object names a field twice."""
     TRUNCATED = "truncated"
-    """The file ends inside a compressed block."""
+    """The file ends inside a compressed block, or before its list does."""
+    TOO_LONG = "too_long"
+    """Longer than any record should be; only its start is kept."""
     INVALID_TEXT = "invalid_text"
     """Bytes that are not UTF-8, a lone surrogate, or a NUL."""
     MISSING_PROMPT = "missing_prompt"
@@ -24,7 +31,9 @@ class Reason(StrEnum):
     MISSING_RESPONSE = "missing_response"
     """No response, or an empty one."""
     NOT_TEXT = "not_text"
-    """A prompt or response that is no string."""
+    """A prompt or response that is neither text nor the messages of a chat."""
+    UNEQUAL_LENGTHS = "unequal_lengths"
+    """A group whose responses and rewards differ in number."""
     REWARD_NOT_A_NUMBER = "reward_not_a_number"
     """A rating that is neither a number nor one of the declared values."""
     REWARD_NOT_FINITE = "reward_not_finite"
@@ -32,7 +41,7 @@ class Reason(StrEnum):
     REWARD_OFF_SCALE = "reward_off_scale"
     """Outside the declared scale."""
     BAD_TIMESTAMP = "bad_timestamp"
-    """Not ISO 8601."""
+    """Neither ISO 8601 nor seconds, milli- or microseconds since 1970."""
     BAD_BEHAVIOUR_LOGPS = "bad_behaviour_logps"
     """Not a finite number of at most 0."""
     FORGOTTEN = "forgotten"

@@ -4,6 +4,8 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +13,7 @@ import ibis
 import pandas as pd
 from ibis.expr.types import Table, Value
 
+from rpo_pipeline.data.chats import parse_prompt, write_prompt
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import RedactionParams
 
@@ -38,6 +41,28 @@ _CARDS = [
 # Fewer digits are no phone number, and looking for one is slow.
 _MAYBE_PHONE = re.compile(r"\d(?:[^\d\n]{0,4}\d){5}")
 _ESCAPE = re.compile(r'\\(?:u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|["/bfnrt])')
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """What may not be stored."""
+
+    redaction: RedactionParams | None = None
+    """What is taken out of texts; None: nothing."""
+    forgotten: frozenset[str] = frozenset()
+    """prompt_id of prompts that were erased on request."""
+
+    @cached_property
+    def redact(self) -> Redact:
+        """What every text goes through before it is hashed or stored."""
+        return build_redactor(self.redaction)
+
+    def redact_prompt(self, prompt: str) -> str:
+        """Redact a prompt; of a chat each message on its own, for JSON hides what it escapes."""
+        parsed = parse_prompt(prompt)
+        if self.redaction is None or isinstance(parsed, str):
+            return self.redact(prompt)
+        return write_prompt([{**turn, "content": self.redact(turn["content"])} for turn in parsed])
 
 
 def build_redactor(settings: RedactionParams | None) -> Redact:

@@ -2,15 +2,21 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
+from rpo_pipeline.data.chats import parse_prompt, read_messages, write_prompt
 from rpo_pipeline.data.quarantine import Reason, RejectedError
-from rpo_pipeline.data.redaction import Redact, unchanged
-from rpo_pipeline.params import RatingParams, SourceParams
+from rpo_pipeline.data.redaction import Privacy
+from rpo_pipeline.params import RatingParams, SourceParams, rating_word
+
+EPOCH = re.compile(r"\d{9,}(\.\d*)?")
+"""A number since 1970; eight digits are a date."""
 
 ROW_SCHEMA = pa.schema(
     [
@@ -42,31 +48,32 @@ def row_key(prompt: str, response: str) -> str:
     return digest.hexdigest()
 
 
+NOTHING_PRIVATE = Privacy()
+
+
 def parse_record(
-    record: Mapping[str, Any], source: SourceParams, redact: Redact = unchanged
+    record: Mapping[str, Any], source: SourceParams, privacy: Privacy = NOTHING_PRIVATE
 ) -> dict[str, Any]:
-    """Check a record and name its fields as we do.
+    """Check a flat record and turn it into a row.
 
     Args:
-        record: Fields by the source's names.
-        source: Column names and ratings of the source.
-        redact: What prompt and response go through before they are hashed.
+        record: One prompt, response and rating, by our names (``formats.flatten``).
+        source: Ratings of the source.
+        privacy: What is redacted before anything is hashed, and which prompts are forgotten.
 
     Returns:
         The columns of ``ROW_SCHEMA``, without origin and position.
 
     Raises:
-        RejectedError: If the record cannot be used.
+        RejectedError: If the record cannot be used; whatever else is wrong with it, as
+            ``forgotten`` if its prompt is, so that its text is not kept.
     """
-
-    def field(name: str) -> object:
-        return record.get(source.columns.get(name, name))
-
-    prompt = redact(_text(field("prompt"), Reason.MISSING_PROMPT))
-    response = redact(_text(field("response"), Reason.MISSING_RESPONSE))
-    raw_reward, reward_source = _rating(record, source.ratings)
+    prompt = privacy.redact_prompt(_text(_prompt(record.get("prompt")), Reason.MISSING_PROMPT))
     prompt_id = prompt_key(prompt)
-    model_version = field("model_version")
+    if prompt_id in privacy.forgotten:
+        raise RejectedError(Reason.FORGOTTEN)
+    response = privacy.redact(_text(_response(record.get("response")), Reason.MISSING_RESPONSE))
+    raw_reward, reward_source = _rating(record, source.rating_columns)
     return {
         "row_id": row_key(prompt, response),
         "prompt_id": prompt_id,
@@ -74,36 +81,70 @@ def parse_record(
         "response": response,
         "raw_reward": raw_reward,
         "reward_source": reward_source,
-        "timestamp": _timestamp(field("timestamp")),
-        "model_version": None if _is_missing(model_version) else str(model_version),
-        "behaviour_logps": _behaviour_logps(field("behaviour_logps")),
+        "timestamp": _timestamp(record.get("timestamp")),
+        "model_version": _model_version(record.get("model_version")),
+        "behaviour_logps": _behaviour_logps(record.get("behaviour_logps")),
         "split_point": int(prompt_id[:13], 16) / 16**13,
     }
+
+
+def look_up(record: Mapping[str, Any], name: str) -> object:
+    """A field by its name, or by a path of names with dots between them."""
+    if name in record or "." not in name:
+        return record.get(name)
+    value: object = record
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _is_missing(value: object) -> bool:
     return value is None or value == ""
 
 
+def _prompt(value: object) -> object:
+    if isinstance(value, list) and value:
+        return write_prompt(read_messages(value))
+    parsed = parse_prompt(value) if isinstance(value, str) else value
+    return value if parsed is value else write_prompt(read_messages(parsed))
+
+
+def _response(value: object) -> object:
+    """A text, or the one message of an assistant."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return read_messages([value])[0]["content"] if isinstance(value, dict) else value
+
+
 def _text(value: object, reason_if_missing: Reason) -> str:
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or value == [] or (isinstance(value, str) and not value.strip()):
         raise RejectedError(reason_if_missing)
     if not isinstance(value, str):
         raise RejectedError(Reason.NOT_TEXT)
-    try:
-        value.encode()
-    except UnicodeEncodeError as err:
-        raise RejectedError(Reason.INVALID_TEXT) from err
-    if "\0" in value:
+    if "\0" in value or not _is_valid(value):
         raise RejectedError(Reason.INVALID_TEXT)
     return value
 
 
+def _is_valid(text: str) -> bool:
+    """Whether a text is free of lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _model_version(value: object) -> str | None:
+    text = "" if value is None else str(value)
+    return _text(text, Reason.INVALID_TEXT) if text.strip() else None
+
+
 def _rating(
-    record: Mapping[str, Any], ratings: list[RatingParams]
+    record: Mapping[str, Any], ratings: Sequence[RatingParams]
 ) -> tuple[float | None, str | None]:
     for rating in ratings:
-        value = record.get(rating.column)
+        value = look_up(record, rating.column)
         if not _is_missing(value):
             return _to_raw_reward(value, rating), rating.column
     return None, None
@@ -111,9 +152,10 @@ def _rating(
 
 def _to_raw_reward(value: object, rating: RatingParams) -> float:
     if rating.values is not None:
-        if str(value) not in rating.values:
+        word = rating_word(value)
+        if word not in rating.values:
             raise RejectedError(Reason.REWARD_NOT_A_NUMBER)
-        return rating.values[str(value)]
+        return rating.values[word]
     number = _number(value, Reason.REWARD_NOT_A_NUMBER)
     if not math.isfinite(number):
         raise RejectedError(Reason.REWARD_NOT_FINITE)
@@ -126,7 +168,9 @@ def _to_raw_reward(value: object, rating: RatingParams) -> float:
 
 
 def _number(value: object, reason: Reason) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise RejectedError(reason)
+    if isinstance(value, str) and "_" in value:  # Python's way of writing 1000 as 1_000
         raise RejectedError(reason)
     try:
         return float(value)
@@ -144,11 +188,23 @@ def _behaviour_logps(value: object) -> float | None:
 
 
 def _timestamp(value: object) -> datetime | None:
+    """An instant from ISO 8601 (UTC unless it names a zone), or from a number since 1970."""
     if _is_missing(value):
         return None
     try:
-        time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError) as err:
+        if isinstance(value, int | float | Decimal) or (
+            isinstance(value, str) and EPOCH.fullmatch(value.strip())
+        ):
+            return _since_1970(float(value))
+        time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, OSError) as err:
         raise RejectedError(Reason.BAD_TIMESTAMP) from err
-    return time
+
+
+def _since_1970(number: float) -> datetime:
+    """Seconds, milli-, micro- or nanoseconds: what puts the instant between 1973 and 5138."""
+    for unit in (1, 1e3, 1e6, 1e9):
+        if 1e8 <= number / unit < 1e11:
+            return datetime.fromtimestamp(number / unit, UTC)
+    raise RejectedError(Reason.BAD_TIMESTAMP)

@@ -1,201 +1,144 @@
-"""Reading feedback logs record by record; one broken record never costs another."""
+"""Sources to one table of rows and the quarantine; files that did not change are not read again."""
 
-import csv
-import gzip
-import json
 import logging
-import sys
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from huggingface_hub import snapshot_download
+from ibis.expr.types import Table
 
-from rpo_pipeline.data.quarantine import Reason, RejectedError, Rejection, quarantine_table
-from rpo_pipeline.data.redaction import Redact, redact_raw, unchanged
-from rpo_pipeline.data.rows import ROW_SCHEMA, parse_record
+from rpo_pipeline.data.parts import (
+    SourceFile,
+    ensure_part,
+    quarantine_of_parts,
+    remove_other_parts,
+    rows_of_parts,
+)
+from rpo_pipeline.data.readers import ENDINGS
+from rpo_pipeline.data.records import WHERE
+from rpo_pipeline.data.redaction import Privacy
+from rpo_pipeline.data.rows import NOTHING_PRIVATE
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import SourceParams
 
 logger = logging.getLogger(__name__)
 
-BATCH_ROWS = 20_000
-
-
-@dataclass(frozen=True)
-class Record:
-    """One record as its file holds it."""
-
-    line: int
-    raw: str
-    fields: dict[str, Any] | Reason
-    """Values by name, or why there are none."""
+HUB = "hf://"
+METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+"""Files beside the data of a Hugging Face dataset."""
 
 
 def read_sources(
-    sources: Sequence[SourceParams],
-    *,
-    redact: Redact = unchanged,
-    forgotten: Collection[str] = (),
-) -> tuple[pa.Table, pd.DataFrame]:
-    """Read every record of every source.
+    sources: Sequence[SourceParams], folder: Path, privacy: Privacy = NOTHING_PRIVATE
+) -> tuple[Table, pd.DataFrame]:
+    """Read what is new in the sources.
 
     Args:
-        sources: Files or globs, relative to the current directory.
-        redact: What every text goes through before it is hashed or stored.
-        forgotten: prompt_id of prompts that were erased on request; their records go to quarantine
-            without their text.
+        sources: Files, folders, globs or hub datasets; paths from the current directory.
+        folder: Of the parts that earlier runs read. Those that no source refers to any more are
+            removed from it.
+        privacy: What is redacted, and which prompts are forgotten.
 
     Returns:
-        Rows in order of reading (``ROW_SCHEMA``), and the quarantine.
+        Rows in order of reading (``ROW_SCHEMA``), read from the parts when they are asked for, and
+        the quarantine.
 
     Raises:
         DataError: If a path names no file, leaves the project, has an unknown ending, cannot be
             read as its type, or holds no record at all.
     """
-    batches: list[pa.RecordBatch] = []
-    rejections: list[Rejection] = []
-    position = 0
-    for path, source in [(path, one) for one in sources for path in _files(one.path)]:
-        rows: list[dict[str, Any]] = []
-        records = 0
-        for record in _READERS[_ending(path)](path):
-            records += 1
-            try:
-                row = _to_row(record, source, redact, forgotten)
-            except RejectedError as rejected:
-                raw = "" if rejected.reason is Reason.FORGOTTEN else redact_raw(record.raw, redact)
-                rejections.append(Rejection(str(path), record.line, rejected.reason, raw))
-                continue
-            rows.append({**row, "origin": f"{path}:{record.line}", "position": position})
-            position += 1
-            if len(rows) == BATCH_ROWS:
-                batches.append(pa.RecordBatch.from_pylist(rows, schema=ROW_SCHEMA))
-                rows = []
-        batches.append(pa.RecordBatch.from_pylist(rows, schema=ROW_SCHEMA))
-        if not records:
-            raise DataError(f"{path} holds no record (ingestion.sources[].path)")
-        logger.info("read %d records of %s", records, path)
-    return pa.Table.from_batches(batches, ROW_SCHEMA), quarantine_table(rejections)
+    files: dict[Path, tuple[SourceFile, SourceParams]] = {}
+    for source in sources:
+        for file in find_files(source):
+            if file.path in files:
+                logger.warning("%s is in more than one source: the first counts", file.name)
+            files.setdefault(file.path, (file, source))
+    found = [ensure_part(folder, file, source, privacy) for file, source in files.values()]
+    parts = [part for part, _ in found]
+    num_read = sum(is_new for _, is_new in found)
+    logger.info("sources: %d files unchanged, %d read", len(found) - num_read, num_read)
+    remove_other_parts(folder, parts)
+    return rows_of_parts(parts), quarantine_of_parts(parts)
 
 
-def _to_row(
-    record: Record, source: SourceParams, redact: Redact, forgotten: Collection[str]
-) -> dict[str, Any]:
-    if isinstance(record.fields, Reason):
-        raise RejectedError(record.fields)
-    row = parse_record(record.fields, source, redact)
-    if row["prompt_id"] in forgotten:
-        raise RejectedError(Reason.FORGOTTEN)
-    return row
+def find_files(source: SourceParams) -> list[SourceFile]:
+    """Files of a source, in order of their names.
 
+    Args:
+        source: Its path and, on the hub, its revision.
 
-def _files(pattern: str) -> list[Path]:
-    if not Path(pattern).is_absolute() and ".." in Path(pattern).parts:
-        raise DataError(
-            f"source {pattern!r} leaves the project folder "
-            "(ingestion.sources[].path: a path inside it, or an absolute one)"
-        )
-    base = Path(Path(pattern).anchor)
-    relative = Path(pattern).relative_to(base) if Path(pattern).is_absolute() else Path(pattern)
-    files = sorted(path for path in base.glob(str(relative)) if path.is_file())
+    Returns:
+        Files that exist, at least one.
+
+    Raises:
+        DataError: If there is none, one of them lies outside the project though the path is
+            relative, or the hub does not give it.
+    """
+    if source.path.startswith(HUB):
+        return _hub_files(source)
+    pattern = Path(source.path)
+    if not pattern.is_absolute() and ".." in pattern.parts:
+        raise _leaves_project(source.path)
+    base = Path(pattern.anchor)
+    files = _matching(base, str(pattern.relative_to(base)))
+    project = Path.cwd()
+    for file in files:
+        if not pattern.is_absolute() and not file.resolve().is_relative_to(project.resolve()):
+            raise _leaves_project(f"{file} -> {file.resolve()}")
     if not files:
         raise DataError(
-            f"no file matches {pattern!r} in {Path.cwd()} (ingestion.sources[].path; "
+            f"no file matches {source.path!r} in {project} ({WHERE}; "
             "`python -m rpo_pipeline sample-data` writes the sample log)"
         )
-    return files
+    return [SourceFile(file, str(file)) for file in files]
 
 
-def _ending(path: Path) -> str:
-    for ending in _READERS:
-        if path.name.endswith(ending):
-            return ending
-    raise DataError(f"{path} ends in none of {', '.join(_READERS)} (ingestion.sources[].path)")
-
-
-def _read_jsonl(path: Path) -> Iterator[Record]:
-    opening = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    with opening(path, "rb") as file:
-        try:
-            for number, line in enumerate(file, start=1):
-                content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                if content.strip():
-                    yield _json_record(number, content.rstrip(b"\r\n"))
-        except (EOFError, gzip.BadGzipFile, OSError) as err:
-            yield Record(number + 1, f"{type(err).__name__}: {err}", Reason.TRUNCATED)
-
-
-def _json_record(number: int, line: bytes) -> Record:
+def _matching(base: Path, pattern: str) -> list[Path]:
     try:
-        text = line.decode()
-    except UnicodeDecodeError:
-        return Record(number, line.decode(errors="backslashreplace"), Reason.INVALID_TEXT)
+        found = sorted(base.glob(pattern))
+    except (ValueError, IndexError) as err:
+        raise DataError(f"{pattern!r} is no path or glob: {err} ({WHERE})") from err
+    files = [file for path in found for file in _files_in(path)]
+    return list(dict.fromkeys(file for file in files if not file.name.startswith(".")))
+
+
+def _files_in(path: Path) -> Iterator[Path]:
+    """The file itself; of a folder, all that can be read and is no metadata of a dataset."""
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        for file in sorted(path.rglob("*")):
+            is_data = file.name not in METADATA and not file.name.startswith("cache-")
+            if file.is_file() and file.name.endswith(ENDINGS) and is_data:
+                yield file
+
+
+def _hub_files(source: SourceParams) -> list[SourceFile]:
+    owner, name, *pattern = source.path.removeprefix(HUB).split("/", 2)
+    repository = f"{owner}/{name}"
     try:
-        fields = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except RejectedError as rejected:
-        return Record(number, text, rejected.reason)
-    except (ValueError, RecursionError):
-        return Record(number, text, Reason.BROKEN_RECORD)
-    return Record(number, text, fields if isinstance(fields, dict) else Reason.NOT_AN_OBJECT)
+        folder = Path(
+            snapshot_download(
+                repository,
+                repo_type="dataset",
+                revision=source.revision,
+                allow_patterns=pattern or [f"*{ending}" for ending in ENDINGS],
+            )
+        )
+    except (OSError, ValueError) as err:
+        raise DataError(
+            f"the hub does not give the dataset {repository} at {source.revision}: {err} "
+            f"({WHERE} and .revision; offline, it must be in the cache)"
+        ) from err
+    files = _matching(folder, *pattern or ["."])
+    if not files:
+        raise DataError(f"no file of {source.path} can be read ({WHERE}: add a glob behind it)")
+    at = f"{HUB}{repository}@{str(source.revision)[:8]}"
+    return [SourceFile(file, f"{at}/{file.relative_to(folder)}") for file in files]
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise RejectedError(Reason.DUPLICATE_KEY)
-    return fields
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    raise RejectedError(Reason.REWARD_NOT_FINITE)
-
-
-def _read_csv(path: Path) -> Iterator[Record]:
-    csv.field_size_limit(sys.maxsize)
-    # Bytes that are not UTF-8 become lone surrogates, which the field check rejects by row.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        while True:
-            line = reader.line_num + 1
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as err:
-                yield Record(line, str(err), Reason.BROKEN_RECORD)
-                continue
-            if values:
-                raw = ",".join(values).encode(errors="surrogateescape")
-                yield Record(
-                    line,
-                    raw.decode(errors="backslashreplace"),
-                    dict(zip(header, values, strict=False))
-                    if len(values) == len(header)
-                    else Reason.BROKEN_RECORD,
-                )
-
-
-def _read_parquet(path: Path) -> Iterator[Record]:
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as err:
-        raise DataError(f"{path} is no Parquet file: {err} (ingestion.sources[].path)") from err
-    number = 0
-    for batch in file.iter_batches(BATCH_ROWS):
-        for fields in batch.to_pylist():
-            number += 1
-            yield Record(number, json.dumps(fields, default=str, ensure_ascii=False), fields)
-
-
-_READERS = {
-    ".jsonl": _read_jsonl,
-    ".jsonl.gz": _read_jsonl,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-}
+def _leaves_project(path: str) -> DataError:
+    return DataError(
+        f"source {path!r} leaves the project folder ({WHERE}: a path inside it, or an absolute one)"
+    )

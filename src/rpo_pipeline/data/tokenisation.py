@@ -1,7 +1,7 @@
 """Text to token ids, such that the scored tokens are the generated tokens."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -11,15 +11,11 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from rpo_pipeline.data.chats import Prompt, as_messages, parse_prompt, render_prompt
 from rpo_pipeline.data.groups import Group
 from rpo_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-Message = Mapping[str, str]
-"""A turn of a chat: its role (``system``, ``user``, ``assistant``) and content."""
-Prompt = str | Sequence[Message]
-"""A text, or a chat that waits for the assistant."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,8 @@ class TextFormat:
 
         Args:
             prompts: Each a text, which becomes one user turn where the model has a chat template,
-                or the messages of a chat, a system message among them if there is one.
+                or the messages of a chat, a system message among them if there is one; or the JSON
+                text of messages, as the prompt column holds them.
 
         Returns:
             Token ids, cut at ``max_prompt_tokens``.
@@ -65,7 +62,7 @@ class TextFormat:
         if not prompts:
             return []
         if self.tokenizer.chat_template:
-            chats = [_messages(prompt) for prompt in prompts]
+            chats = [as_messages(prompt) for prompt in prompts]
             encoding: Any = self.tokenizer.apply_chat_template(
                 chats, add_generation_prompt=True, tokenize=True, return_dict=True
             )
@@ -77,7 +74,7 @@ class TextFormat:
                 "template to write them as text (policy.name_or_path: a chat model, or give "
                 "prompts as plain text)"
             )
-        encoded: list[list[int]] = self.tokenizer(list(prompts))["input_ids"]
+        encoded: list[list[int]] = self.tokenizer(_texts(prompts))["input_ids"]
         if self.is_encoder_decoder:
             return encoded
         # A decoder that has read an end token has nothing left to say.
@@ -176,9 +173,17 @@ def count_truncation(groups: Sequence[Group], text_format: TextFormat) -> Trunca
     )
 
 
-def _messages(prompt: Prompt) -> list[dict[str, str]]:
-    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    return [dict(message) for message in turns]
+def _texts(prompts: Sequence[Prompt]) -> list[str]:
+    """Chats of the prompt column as text, for a model without a chat template."""
+    chats = sum(not isinstance(parse_prompt(prompt), str) for prompt in prompts)
+    if chats:
+        logger.warning(
+            "%d of %d prompts are chats, and this model has no chat template: it reads each turn "
+            "as `role: content` (policy.name_or_path: a chat model has one)",
+            chats,
+            len(prompts),
+        )
+    return [render_prompt(prompt) for prompt in prompts]
 
 
 def _warn_of_cuts(truncation: Truncation, text_format: TextFormat) -> None:

@@ -1,5 +1,6 @@
 """Nodes of data ingestion."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,19 +10,14 @@ from rpo_pipeline.params import IngestionParams
 
 
 def read_sources(
-    ingestion: IngestionParams, forgotten: pd.DataFrame | None
+    ingestion: IngestionParams, parts: Path, forgotten: pd.DataFrame | None
 ) -> tuple[Table, pd.DataFrame]:
-    """Read every source; what cannot be used, or was erased on request, goes to quarantine."""
-    import ibis
+    """Read what is new in the sources; what cannot or may not be used goes to quarantine."""
+    from rpo_pipeline.data import sources
+    from rpo_pipeline.data.redaction import Privacy
 
-    from rpo_pipeline.data import redaction, sources
-
-    rows, quarantine = sources.read_sources(
-        ingestion.sources,
-        redact=redaction.build_redactor(ingestion.redaction),
-        forgotten=set() if forgotten is None else {*forgotten["prompt_id"]},
-    )
-    return ibis.memtable(rows), quarantine
+    erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
+    return sources.read_sources(ingestion.sources, parts, Privacy(ingestion.redaction, erased))
 
 
 def count_redactions(

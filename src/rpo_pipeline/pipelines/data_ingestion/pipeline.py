@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 read_sources,
-                ["params:ingestion", "forgotten"],
+                ["params:ingestion", "parts", "forgotten"],
                 ["raw_rows", "quarantine"],
                 name="read_sources",
                 tags=ALWAYS,

@@ -1,0 +1,296 @@
+"""Records of any shape to flat records: one prompt, one response and its rating each.
+
+A format is a function from a record to flat records and a test that tells its records from others.
+What a record holds beside is kept in its flat records, so that ratings, timestamps and model
+versions are found there.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rpo_pipeline.data.chats import parse_prompt, read_messages
+from rpo_pipeline.data.quarantine import Reason, RejectedError
+from rpo_pipeline.data.rows import look_up
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.params import SourceParams
+
+Fields = Mapping[str, Any]
+
+RESPONSE_NAMES = ("response", "text", "content", "completion")
+REWARD_NAMES = ("reward", "score", "rating")
+ASSISTANT_TURN = "\n\nAssistant:"
+
+
+@dataclass(frozen=True)
+class Format:
+    """One shape of records."""
+
+    needs: str
+    """What its records hold, for people."""
+    fits: Callable[[Fields], bool]
+    flatten: Callable[[Fields, SourceParams], list[Fields]]
+    """Raises ``RejectedError`` for a record that holds no response at all."""
+
+
+def flatten(record: Fields, source: SourceParams) -> list[Fields]:
+    """Turn a record into flat records.
+
+    Args:
+        record: By the source's names.
+        source: Its format, which is not ``auto``, and its columns.
+
+    Returns:
+        One for each response, at least one, by our names; not yet checked.
+
+    Raises:
+        RejectedError: If the record as a whole cannot be used.
+    """
+    return FORMATS[source.format].flatten(_by_our_names(record, source), source)
+
+
+def detect_format(records: Sequence[Fields], source: SourceParams, path: str) -> str:
+    """Tell the format of a file.
+
+    Args:
+        records: The first of the file.
+        source: Its columns.
+        path: For messages.
+
+    Returns:
+        Name of the format that fits most of them; ``flat`` if there are none.
+
+    Raises:
+        DataError: If no format fits, or two do.
+    """
+    if not records:
+        return "flat"
+    ours = [_by_our_names(record, source) for record in records]
+    fitting = Counter(
+        name for one in ours for name, format_ in FORMATS.items() if format_.fits(one)
+    )
+    best = [name for name, count in fitting.items() if count == max(fitting.values())]
+    if len(best) == 1:
+        return best[0]
+    known = "; ".join(f"{name} ({format_.needs})" for name, format_ in FORMATS.items())
+    problem = f"both {' and '.join(best)} fit" if best else "no format fits"
+    raise DataError(
+        f"{path}: {problem} records with the fields {', '.join(map(repr, ours[0]))[:300]} "
+        f"(ingestion.sources[].format names one, .columns maps names to ours). Formats: {known}"
+    )
+
+
+def _by_our_names(record: Fields, source: SourceParams) -> Fields:
+    if not source.columns:
+        return record
+    return {**record, **{ours: look_up(record, name) for ours, name in source.columns.items()}}
+
+
+def _flat(record: Fields, _: SourceParams) -> list[Fields]:
+    return [record]
+
+
+def _grouped(record: Fields, _: SourceParams) -> list[Fields]:
+    """Responses as texts or objects; lists of the same length beside them belong to them."""
+    responses = _as_list(record.get("responses"))
+    parallel = {
+        name.removesuffix("s") if name in ("rewards", "scores", "ratings") else name: _unpack(value)
+        for name, value in record.items()
+        if name != "responses" and isinstance(_unpack(value), list)
+    }
+    for name in REWARD_NAMES:
+        if name in parallel and len(parallel[name]) != len(responses):
+            raise RejectedError(Reason.UNEQUAL_LENGTHS)
+    shared = {name: value for name, value in record.items() if name != "responses"}
+    return [
+        {
+            **shared,
+            **_name_reward(
+                {
+                    name: values[number]
+                    for name, values in parallel.items()
+                    if name != "prompt" and len(values) == len(responses)
+                }
+            ),
+            **_read_response(response),
+        }
+        for number, response in enumerate(responses)
+    ]
+
+
+def _read_response(response: object) -> Fields:
+    if not isinstance(response, Mapping):
+        return {"response": response}
+    text = next((response[name] for name in RESPONSE_NAMES if name in response), None)
+    return {**_name_reward(response), "response": text}
+
+
+def _name_reward(fields: Fields) -> Fields:
+    name = next((name for name in REWARD_NAMES if name in fields), None)
+    return fields if name in (None, "reward") else {**fields, "reward": fields[str(name)]}
+
+
+def _messages(record: Fields, source: SourceParams) -> list[Fields]:
+    """The last turn of the assistant, or every turn of it that carries a rating."""
+    turns = _unpack(record.get("messages"))
+    messages = read_messages(turns)
+    ends = [end for end, message in enumerate(messages) if message["role"] == "assistant"]
+    names = [rating.column for rating in source.rating_columns]
+    rated = [end for end in ends if any(look_up(turns[end], name) is not None for name in names)]
+    if not ends:
+        raise RejectedError(Reason.MISSING_RESPONSE)
+    return [
+        {
+            **record,
+            **turns[end],
+            "prompt": messages[:end],
+            "response": messages[end]["content"],
+        }
+        for end in rated or ends[-1:]
+    ]
+
+
+def _trl_unpaired(record: Fields, _: SourceParams) -> list[Fields]:
+    return [{**record, "response": record.get("completion")}]
+
+
+def _trl_preference(record: Fields, _: SourceParams) -> list[Fields]:
+    """The chosen and the rejected response; fields such as ``score_chosen`` go with one of them."""
+    sides = {side: _unpack_chat(record.get(side)) for side in ("chosen", "rejected")}
+    prompt, responses = _split_prompt(record.get("prompt"), *sides.values())
+    return [
+        {
+            **record,
+            **{
+                name.removesuffix(f"_{side}"): value
+                for name, value in record.items()
+                if name.endswith(f"_{side}")
+            },
+            "prompt": prompt,
+            "response": response,
+            "preference": preference,
+        }
+        for side, response, preference in zip(sides, responses, (1, -1), strict=True)
+    ]
+
+
+def _split_prompt(prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401
+    # (whatever the log holds)
+    """Prompt and two responses; without an explicit prompt, it is what both begin with."""
+    both = [chosen, rejected]
+    if all(isinstance(one, list) for one in both) and any(len(one) > 1 for one in both):
+        end = _num_shared(chosen[:-1], rejected[:-1])
+        return chosen[:end], [one[end:] for one in both]
+    if prompt is not None or not all(isinstance(one, str) for one in both):
+        return prompt, both
+    start = chosen[: _num_shared(chosen, rejected)]
+    turn = start.rfind(ASSISTANT_TURN)
+    # Where the responses begin alike, only a dialogue tells where the prompt ends.
+    end = turn + len(ASSISTANT_TURN) if turn >= 0 else len(start.removesuffix(" "))
+    return start[:end], [one[end:] for one in both]
+
+
+def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Length of what two texts or chats begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _ultrafeedback(record: Fields, _: SourceParams) -> list[Fields]:
+    shared = {**record, "prompt": record.get("instruction")}
+    return [
+        {**shared, **completion, "model_version": completion.get("model")}
+        if isinstance(completion, Mapping)
+        else {**shared, "response": completion}
+        for completion in _as_list(record.get("completions"))
+    ]
+
+
+def _openai_chat(record: Fields, _: SourceParams) -> list[Fields]:
+    """Requests with their answers; of several choices, each is a response."""
+    request, answer = _request(record), _answer(record)
+    return [
+        {
+            **record,
+            "model_version": answer.get("model", request.get("model")),
+            "timestamp": record.get("timestamp", answer.get("created")),
+            "prompt": _unpack(request.get("messages")),
+            "response": choice.get("message") if isinstance(choice, Mapping) else choice,
+        }
+        for choice in _as_list(answer.get("choices"))
+    ]
+
+
+def _request(record: Fields) -> Fields:
+    return next(_nested(record, ("request.body", "request", "body")), record)
+
+
+def _answer(record: Fields) -> Fields:
+    return next(_nested(record, ("response.body", "response")), record)
+
+
+def _nested(record: Fields, names: Sequence[str]) -> Iterator[Fields]:
+    for name in names:
+        value = look_up(record, name)
+        if isinstance(value, Mapping):
+            yield value
+
+
+def _as_list(value: object) -> list[Any]:
+    unpacked = _unpack(value)
+    if not isinstance(unpacked, list):
+        raise RejectedError(Reason.NOT_TEXT if unpacked else Reason.MISSING_RESPONSE)
+    if not unpacked:
+        raise RejectedError(Reason.MISSING_RESPONSE)
+    return unpacked
+
+
+def _unpack(value: Any) -> Any:  # noqa: ANN401 (any value that JSON can say)
+    """A list or object that was written as JSON text, as in a CSV file."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _unpack_chat(value: object) -> object:
+    return parse_prompt(value) if isinstance(value, str) else value
+
+
+def _holds_answer(record: Fields) -> bool:
+    return "messages" in _request(record) and "choices" in _answer(record)
+
+
+RESPONSES = {"response", "responses", "completion", "chosen", "choices"}
+
+FORMATS = {
+    "flat": Format(
+        "prompt, response",
+        lambda record: record.keys() >= {"prompt", "response"} and not _holds_answer(record),
+        _flat,
+    ),
+    "grouped": Format(
+        "prompt, responses", lambda record: record.keys() >= {"prompt", "responses"}, _grouped
+    ),
+    "messages": Format(
+        "messages", lambda record: "messages" in record and not RESPONSES & record.keys(), _messages
+    ),
+    "trl_unpaired": Format(
+        "prompt, completion, label",
+        lambda record: record.keys() >= {"prompt", "completion", "label"},
+        _trl_unpaired,
+    ),
+    "trl_preference": Format(
+        "chosen, rejected", lambda record: record.keys() >= {"chosen", "rejected"}, _trl_preference
+    ),
+    "ultrafeedback": Format(
+        "instruction, completions",
+        lambda record: record.keys() >= {"instruction", "completions"},
+        _ultrafeedback,
+    ),
+    "openai_chat": Format("request.messages, response.choices", _holds_answer, _openai_chat),
+}

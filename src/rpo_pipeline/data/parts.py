@@ -1,0 +1,225 @@
+"""What each source file holds, read once and kept: a folder of rows and quarantine per file.
+
+A part is known by the content of its file, by how the source is read and by the code that reads it,
+so a file that is still the same is not read again.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import ibis
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from ibis.expr.types import Table
+
+from rpo_pipeline.data.formats import detect_format, flatten
+from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, RejectedError
+from rpo_pipeline.data.readers import read_records
+from rpo_pipeline.data.records import WHERE, Record, escape
+from rpo_pipeline.data.redaction import Privacy, redact_raw
+from rpo_pipeline.data.rows import ROW_SCHEMA, parse_record
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.params import RedactionParams, SourceParams
+
+logger = logging.getLogger(__name__)
+
+BATCH_ROWS, BATCH_CHARACTERS = 20_000, 2**24
+"""Rows are written when as many, or as much text, are in memory."""
+DETECTION_RECORDS = 50
+"""Records at the start of a file that tell its format."""
+
+CODE = (
+    "chats formats json_stream parts quarantine readers records redaction rows table_readers "
+    "text_readers"
+).split()
+"""Modules that decide what a part holds."""
+
+
+class SourceFile(NamedTuple):
+    """A file of a source."""
+
+    path: Path
+    name: str
+    """For people, and for the origin of rows."""
+
+
+def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams | None) -> str:
+    """Hash of all that decides what a part holds: 32 hexadecimal digits.
+
+    Forgotten prompts do not count: whoever forgets one erases it from the parts.
+    """
+    with file.path.open("rb") as stream:
+        content = hashlib.file_digest(stream, "blake2b").hexdigest()
+    settings = source.model_dump_json(exclude={"path", "revision"})
+    digest = hashlib.blake2b(digest_size=16)
+    private = redaction.model_dump_json() if redaction else ""
+    for text in (content, escape(file.name), settings, private):
+        digest.update(f"{len(text)} {text}".encode())
+    for module in CODE:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def ensure_part(
+    folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy
+) -> tuple[Path, bool]:
+    """Read a file, unless its part is there.
+
+    Args:
+        folder: Of all parts.
+        file: To read.
+        source: How.
+        privacy: What may not be stored of it.
+
+    Returns:
+        The part, and whether the file had to be read for it.
+
+    Raises:
+        DataError: If the file cannot be read as its type, or holds no record.
+    """
+    part = folder / part_key(file, source, privacy.redaction)
+    if part.is_dir():
+        return part, False
+    prepared = folder / f".{part.name}-{uuid4().hex[:8]}"
+    prepared.mkdir(parents=True)
+    try:
+        _write_part(prepared, file, source, privacy)
+        if not part.is_dir():  # unless another run was faster
+            prepared.rename(part)
+    finally:
+        shutil.rmtree(prepared, ignore_errors=True)
+    return part, True
+
+
+def rows_of_parts(parts: Sequence[Path]) -> Table:
+    """Rows of parts, as a table that is read when it is asked for.
+
+    Args:
+        parts: In order of reading.
+
+    Returns:
+        ``ROW_SCHEMA``; ``position`` counts through all parts.
+    """
+    files = [part / "rows.parquet" for part in parts]
+    sizes = [pq.read_metadata(file).num_rows for file in files]
+    parquet = ds.ParquetFileFormat()
+    fragments = []
+    before = 0
+    for file, size in zip(files, sizes, strict=True):
+        offset = pc.field("offset") == pa.scalar(before, pa.int64())
+        filesystem = pa.fs.LocalFileSystem()
+        fragments.append(parquet.make_fragment(str(file), filesystem, partition_expression=offset))
+        before += size
+    schema = ROW_SCHEMA.append(pa.field("offset", pa.int64()))
+    rows = ibis.memtable(ds.FileSystemDataset(fragments, schema, parquet))
+    return rows.mutate(position=rows.position + rows.offset).drop("offset")
+
+
+def quarantine_of_parts(parts: Sequence[Path]) -> pd.DataFrame:
+    """Rejections of parts, in order of reading: origin, line, reason, raw."""
+    tables = [pq.read_table(part / "quarantine.parquet") for part in parts]
+    table: pd.DataFrame = pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables]).to_pandas()
+    return table
+
+
+def remove_other_parts(folder: Path, parts: Sequence[Path]) -> None:
+    """Remove parts that no source refers to, and what a killed run left."""
+    for part in folder.iterdir():
+        if part.is_dir() and part not in parts:
+            shutil.rmtree(part)
+
+
+class _Writer(AbstractContextManager["_Writer"]):
+    """Writes dictionaries to a Parquet file, a batch at a time."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.num_rows = 0
+        self._file = path.open("wb")
+        self._schema = schema
+        self._parquet = pq.ParquetWriter(self._file, schema)
+        self._rows: list[dict[str, Any]] = []
+        self._characters = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.num_rows += 1
+        self._rows.append(row)
+        self._characters += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(self._rows) == BATCH_ROWS or self._characters > BATCH_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._parquet.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._characters = [], 0
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._parquet.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy) -> None:
+    records = read_records(file.path, source.encoding)
+    first = list(islice(records, DETECTION_RECORDS))
+    if source.format == "auto":
+        source = _with_format(first, file, source)
+    origin = escape(file.name)
+    with (
+        _Writer(folder / "rows.parquet", ROW_SCHEMA) as rows,
+        _Writer(folder / "quarantine.parquet", QUARANTINE_SCHEMA) as quarantine,
+    ):
+        for record in chain(first, records):
+            for row in _rows_of(record, source, privacy):
+                if isinstance(row, Reason):
+                    is_forgotten = row is Reason.FORGOTTEN
+                    raw = "" if is_forgotten else redact_raw(record.raw, privacy.redact)
+                    line = {"line": record.line, "reason": row, "raw": raw}
+                    quarantine.add({"origin": origin, **line})
+                else:
+                    where = {"origin": f"{origin}:{record.line}", "position": rows.num_rows}
+                    rows.add({**row, **where})
+    if not first:
+        raise DataError(f"{file.name} holds no record ({WHERE})")
+    logger.info(
+        "%s: %d rows, %d quarantined, read as %s",
+        file.name,
+        rows.num_rows,
+        quarantine.num_rows,
+        source.format,
+    )
+
+
+def _with_format(records: Sequence[Record], file: SourceFile, source: SourceParams) -> SourceParams:
+    fields = [record.fields for record in records if not isinstance(record.fields, Reason)]
+    return source.model_copy(update={"format": detect_format(fields, source, file.name)})
+
+
+def _rows_of(
+    record: Record, source: SourceParams, privacy: Privacy
+) -> Iterator[dict[str, Any] | Reason]:
+    """Rows of a record, or the reason why one, or all of them, cannot be used."""
+    if isinstance(record.fields, Reason):
+        yield record.fields
+        return
+    try:
+        flat_records = flatten(record.fields, source)
+    except RejectedError as rejected:
+        yield rejected.reason
+        return
+    for flat in flat_records:
+        try:
+            yield parse_record(flat, source, privacy)
+        except RejectedError as rejected:
+            yield rejected.reason

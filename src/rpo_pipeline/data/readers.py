@@ -1,0 +1,29 @@
+"""Files to records, one at a time, in constant memory; one broken record never costs another."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rpo_pipeline.data.records import WHERE, Record
+from rpo_pipeline.data.table_readers import TABLES, read_table
+from rpo_pipeline.data.text_readers import TEXTS, read_text
+from rpo_pipeline.errors import DataError
+
+ENDINGS = (*TEXTS, *(f"{ending}.gz" for ending in TEXTS), *TABLES)
+
+
+def read_records(path: Path, encoding: str = "utf-8") -> Iterator[Record]:
+    """Read a file record by record.
+
+    Args:
+        path: A file with one of the ``ENDINGS``.
+        encoding: Of a text file without a byte order mark.
+
+    Returns:
+        Every record, also those that cannot be used.
+
+    Raises:
+        DataError: If the ending is unknown, or the file is not of its type at all.
+    """
+    if not path.name.endswith(ENDINGS):
+        raise DataError(f"{path} ends in none of {', '.join(ENDINGS)} ({WHERE})")
+    return read_table(path) if path.suffix in TABLES else read_text(path, encoding)

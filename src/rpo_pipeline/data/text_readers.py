@@ -1,0 +1,231 @@
+"""Records of text files: JSON Lines, JSON, CSV; compressed or not, in any encoding."""
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from rpo_pipeline.data.json_stream import ElementSplitter
+from rpo_pipeline.data.quarantine import Reason, RejectedError
+from rpo_pipeline.data.records import WHERE, Record, escape, refuse_repeated_names
+from rpo_pipeline.errors import DataError
+
+MAX_RECORD = 2**26
+"""Characters; a longer record is a file of another type, or one that lost its line ends."""
+KEPT_OF_TOO_LONG = 2**16
+"""Characters that go to quarantine of a record that is longer."""
+
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16, whose mark it starts with
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+READ_ERRORS = (EOFError, OSError, zlib.error)
+
+
+class Line(NamedTuple):
+    """A line of a text file."""
+
+    number: int
+    text: str
+    is_whole: bool
+
+
+def read_text(path: Path, encoding: str) -> Iterator[Record]:
+    """Read a file record by record.
+
+    Args:
+        path: Its name ends in one of ``TEXTS``, or in that and ``.gz``.
+        encoding: Where it has no byte order mark.
+
+    Yields:
+        Every record, also those that cannot be used.
+
+    Raises:
+        DataError: If the header of a CSV file cannot be used.
+    """
+    reader = next(
+        r for ending, r in TEXTS.items() if path.name.removesuffix(".gz").endswith(ending)
+    )
+    with _open_text(path, encoding, newline="" if reader is _read_csv else "\n") as file:
+        yield from reader(file)
+
+
+def _open_text(path: Path, encoding: str, newline: str) -> TextIO:
+    """Open with line ends as they are; bytes that are no text become lone surrogates."""
+    opening = gzip.open if path.suffix == ".gz" else open
+    with opening(path, "rb") as file:
+        try:
+            start = file.read(4)
+        except READ_ERRORS:  # met again, and reported, when it is read
+            start = b""
+    if encoding == "utf-8":
+        encoding = _find_encoding(start)
+    binary = opening(path, "rb")
+    return io.TextIOWrapper(binary, encoding, errors="keep_invalid", newline=newline)
+
+
+def _find_encoding(start: bytes) -> str:
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    # Without a mark: these files start with a bracket, a quote or a column name, all of them ASCII.
+    nul = [byte == 0 for byte in start]
+    if nul == [False, True, False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if nul == [True, False, True, False] else "utf-8"
+
+
+def _keep_invalid(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    invalid = error.object[error.start : error.end]
+    return "".join(chr(0xDC00 + byte) for byte in invalid), error.end
+
+
+codecs.register_error("keep_invalid", _keep_invalid)
+
+
+def _lines(file: TextIO) -> Iterator[Line]:
+    number = 0
+    while line := file.readline(MAX_RECORD):
+        number += 1
+        is_whole = True
+        if len(line) == MAX_RECORD and not line.endswith("\n"):
+            is_whole, line = False, line[:KEPT_OF_TOO_LONG]
+            while (rest := file.readline(MAX_RECORD)) and not rest.endswith("\n"):
+                pass
+        yield Line(number, line.lstrip("\ufeff"), is_whole)
+
+
+def _read_jsonl(file: TextIO) -> Iterator[Record]:
+    number = 0
+    try:
+        for number, line, is_whole in _lines(file):
+            if line.strip():
+                yield _json_record(number, line.rstrip("\r\n"), is_whole)
+    except READ_ERRORS as err:
+        yield _truncated(number + 1, err)
+
+
+def _read_json(file: TextIO) -> Iterator[Record]:
+    splitter, line = ElementSplitter(MAX_RECORD), 1
+    try:
+        for line, text, is_whole in splitter.split(file):
+            yield _json_record(line, text if is_whole else text[:KEPT_OF_TOO_LONG], is_whole)
+    except READ_ERRORS as err:
+        yield _truncated(line, err)
+    else:
+        if splitter.is_open:
+            yield Record(line, "the list is not closed", Reason.TRUNCATED)
+
+
+def _truncated(line: int, err: Exception) -> Record:
+    return Record(line, escape(f"{type(err).__name__}: {err}"), Reason.TRUNCATED)
+
+
+def _json_record(line: int, text: str, is_whole: bool) -> Record:
+    if not text.isascii():
+        escaped = escape(text)
+        if escaped != text:
+            return Record(line, escaped, Reason.INVALID_TEXT)
+    if not is_whole:
+        return Record(line, text, Reason.TOO_LONG)
+    try:
+        fields = json.loads(text, object_pairs_hook=_unique)
+        if isinstance(fields, str):  # an object that was written as JSON twice
+            fields = json.loads(fields, object_pairs_hook=_unique)
+    except RejectedError as rejected:
+        return Record(line, text, rejected.reason)
+    except (ValueError, RecursionError):
+        return Record(line, text, Reason.BROKEN_RECORD)
+    return Record(line, text, fields if isinstance(fields, dict) else Reason.NOT_AN_OBJECT)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise RejectedError(Reason.DUPLICATE_KEY)
+    return fields
+
+
+class CsvLines:
+    """Lines of a CSV file; those that a broken record swallowed can be read again."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.used: list[Line] = []
+        """Lines of the current record."""
+        self._lines = _lines(file)
+        self._again = deque(islice(self._lines, 1))
+        header = self._again[0].text if self._again else ""
+        self._delimiter = max(",;\t", key=header.count)
+
+    def next_record(self) -> list[str] | None:
+        """Values of the next record; None at the end of the file."""
+        self.used = []
+        return next(csv.reader(self._feed(), delimiter=self._delimiter, strict=True), None)
+
+    def give_back(self) -> None:
+        """Keep only the first line of the current record."""
+        self._again.extendleft(reversed(self.used[1:]))
+        del self.used[1:]
+
+    def _feed(self) -> Iterator[str]:
+        length = 0
+        while length < MAX_RECORD:
+            line = self._again.popleft() if self._again else next(self._lines, None)
+            if line is None:
+                return
+            self.used.append(line)
+            length += len(line.text)
+            yield line.text
+
+
+def _read_csv(file: TextIO) -> Iterator[Record]:
+    csv.field_size_limit(sys.maxsize)
+    line = 0
+    try:
+        lines = CsvLines(file)
+        header = lines.next_record() or []
+        refuse_repeated_names(header, file.name)
+        while True:
+            try:
+                values = lines.next_record()
+            except csv.Error:
+                lines.give_back()
+                values = ["broken"] * (len(header) + 1)
+            if values is None:
+                return
+            line = lines.used[-1].number
+            if values:
+                yield _csv_record(header, values, lines.used)
+    except READ_ERRORS as err:
+        yield _truncated(line + 1, err)
+    except csv.Error as err:
+        raise DataError(f"{file.name}: the header is no CSV: {err} ({WHERE})") from err
+
+
+def _csv_record(header: list[str], values: list[str], lines: list[Line]) -> Record:
+    text = "".join(line.text for line in lines).rstrip("\r\n")
+    raw = text if text.isascii() else escape(text)
+    fields: dict[str, Any] | Reason = dict(zip(header, values, strict=False))
+    if raw != text:
+        fields = Reason.INVALID_TEXT
+    elif not all(line.is_whole for line in lines):
+        fields = Reason.TOO_LONG
+    elif len(values) != len(header):
+        fields = Reason.BROKEN_RECORD
+    return Record(lines[0].number, raw, fields)
+
+
+TEXTS = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}
