@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench bench-full test check format clean
+.PHONY: help setup run bench bench-full test check format clean clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ check: setup ## Formatting, lint, types, import contracts, docstrings
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+clean-cache: setup ## Remove cached log-probabilities, samples and labels
+	$(BIN)/python -m rpo_pipeline clean-cache
 
 clean: ## Remove what runs wrote to data; sources, environment and registry stay
 	git clean -Xdfq $(filter-out data/01_raw,$(wildcard data/*))

@@ -503,6 +503,18 @@ class PromotionParams(Params):
     """All must pass."""
 
 
+# ---- caches
+
+
+class CachesParams(Params):
+    """Limits of the folder of log-probabilities, samples and labels, kept after every run."""
+
+    max_gigabytes: float = Field(gt=0)
+    """Above it, what was not asked for in the longest time goes; never what this run uses."""
+    max_age_days: float = Field(gt=0)
+    """What nobody asked for in as many days goes."""
+
+
 # ---- tracking (conf/base/mlflow.yml)
 
 
@@ -529,6 +541,7 @@ BLOCKS: dict[str, type[Params]] = {
     "training": TrainingParams,
     "evaluation": EvaluationParams,
     "promotion": PromotionParams,
+    "caches": CachesParams,
 }
 
 
