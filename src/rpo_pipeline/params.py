@@ -75,7 +75,9 @@ DEFAULT_RATINGS: dict[str, tuple[RatingParams, ...]] = {
     "ultrafeedback": (RatingParams(column="overall_score", scale=(1, 10)),),
     "openai_chat": tuple(RatingParams(column=c) for c in ("reward", "rating", "metadata.rating")),
 }
-"""Ratings of formats that have their own; of the others, ``reward``."""
+"""Ratings of formats that have their own."""
+REWARD = (RatingParams(column="reward"),)
+"""Of the others."""
 
 
 class SourceParams(Params):
@@ -101,7 +103,7 @@ class SourceParams(Params):
     encoding: str = "utf-8"
     """Of text files without a byte order mark, such as ``cp1252``."""
     columns: dict[str, str] = {}
-    """Our name to the source's, where they differ: ``{prompt: question}``, or ``{prompt: log.q}``."""
+    """Our name to the source's, where they differ: ``{prompt: question}``, ``{prompt: log.q}``."""
     ratings: list[RatingParams] | None = Field(default=None, min_length=1)
     """Rating columns, the first that holds a value counts; none of them: the row is unrated.
     Null: those of the format."""
@@ -109,7 +111,7 @@ class SourceParams(Params):
     @property
     def rating_columns(self) -> Sequence[RatingParams]:
         """The ratings that count."""
-        return self.ratings or DEFAULT_RATINGS.get(self.format, (RatingParams(column="reward"),))
+        return self.ratings or DEFAULT_RATINGS.get(self.format, REWARD)
 
     @model_validator(mode="after")
     def _readable(self) -> Self:

@@ -1,6 +1,7 @@
 """A prompt that was erased is in no file of the project, and no later run takes it in again."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -45,6 +46,23 @@ def ran(tmp_path_factory):
     completed = kedro(folder, "run", "--env", "smoke")
     assert completed.returncode == 0, completed.stderr
     return folder
+
+
+def test_a_run_that_skips_keeps_what_it_would_use_and_removes_what_nobody_uses(ran):
+    cache = ran / "data/05_model_input/reference_cache"
+    in_use = set(cache.rglob("shard-*.parquet"))
+    (cache / "old").mkdir()
+    old = cache / "old/shard-0.parquet"
+    pd.DataFrame({"key": ["k"], "prompt_id": ["p"]}).to_parquet(old)
+    os.utime(old, (0, 1.7e9))
+    limit = "caches.max_gigabytes=0.000000001"
+    completed = kedro(
+        *(ran, "run", "--env", "smoke", "--pipelines", "partition_estimation", "--params", limit)
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert "score_reference runs" not in completed.stderr
+    assert set(cache.rglob("shard-*.parquet")) == in_use
+    assert "all is in use" in completed.stderr
 
 
 def files_with(folder, words):

@@ -151,10 +151,10 @@ class _Writer(AbstractContextManager["_Writer"]):
         self._rows: list[dict[str, Any]] = []
         self._characters = 0
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: dict[str, Any], num_characters: int) -> None:
         self.num_rows += 1
         self._rows.append(row)
-        self._characters += sum(len(value) for value in row.values() if isinstance(value, str))
+        self._characters += num_characters
         if len(self._rows) == BATCH_ROWS or self._characters > BATCH_CHARACTERS:
             self._flush()
 
@@ -185,11 +185,12 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
                 if isinstance(row, Reason):
                     is_forgotten = row is Reason.FORGOTTEN
                     raw = "" if is_forgotten else redact_raw(record.raw, privacy.redact)
-                    line = {"line": record.line, "reason": row, "raw": raw}
-                    quarantine.add({"origin": origin, **line})
+                    line = {"origin": origin, "line": record.line, "reason": row, "raw": raw}
+                    quarantine.add(line, len(raw))
                 else:
-                    where = {"origin": f"{origin}:{record.line}", "position": rows.num_rows}
-                    rows.add({**row, **where})
+                    row["origin"] = f"{origin}:{record.line}"
+                    row["position"] = rows.num_rows
+                    rows.add(row, len(row["prompt"]) + len(row["response"]))
     if not first:
         raise DataError(f"{file.name} holds no record ({WHERE})")
     logger.info(

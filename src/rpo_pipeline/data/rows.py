@@ -17,6 +17,7 @@ from rpo_pipeline.params import RatingParams, SourceParams, rating_word
 
 EPOCH = re.compile(r"\d{9,}(\.\d*)?")
 """A number since 1970; eight digits are a date."""
+NUMBERS = (int, float, str, Decimal)
 
 ROW_SCHEMA = pa.schema(
     [
@@ -43,7 +44,11 @@ def prompt_key(prompt: str) -> str:
 
 def row_key(prompt: str, response: str) -> str:
     """Content hash of a (prompt, response) pair; no two pairs run together."""
-    digest = hashlib.blake2b(prompt_key(prompt).encode(), digest_size=16)
+    return _row_key(prompt_key(prompt), response)
+
+
+def _row_key(prompt_id: str, response: str) -> str:
+    digest = hashlib.blake2b(prompt_id.encode(), digest_size=16)
     digest.update(response.encode())
     return digest.hexdigest()
 
@@ -75,7 +80,7 @@ def parse_record(
     response = privacy.redact(_text(_response(record.get("response")), Reason.MISSING_RESPONSE))
     raw_reward, reward_source = _rating(record, source.rating_columns)
     return {
-        "row_id": row_key(prompt, response),
+        "row_id": _row_key(prompt_id, response),
         "prompt_id": prompt_id,
         "prompt": prompt,
         "response": response,
@@ -121,7 +126,7 @@ def _text(value: object, reason_if_missing: Reason) -> str:
         raise RejectedError(reason_if_missing)
     if not isinstance(value, str):
         raise RejectedError(Reason.NOT_TEXT)
-    if "\0" in value or not _is_valid(value):
+    if "\0" in value or not (value.isascii() or _is_valid(value)):
         raise RejectedError(Reason.INVALID_TEXT)
     return value
 
@@ -168,7 +173,7 @@ def _to_raw_reward(value: object, rating: RatingParams) -> float:
 
 
 def _number(value: object, reason: Reason) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+    if isinstance(value, bool) or not isinstance(value, NUMBERS):
         raise RejectedError(reason)
     if isinstance(value, str) and "_" in value:  # Python's way of writing 1000 as 1_000
         raise RejectedError(reason)
@@ -192,9 +197,7 @@ def _timestamp(value: object) -> datetime | None:
     if _is_missing(value):
         return None
     try:
-        if isinstance(value, int | float | Decimal) or (
-            isinstance(value, str) and EPOCH.fullmatch(value.strip())
-        ):
+        if isinstance(value, NUMBERS) and EPOCH.fullmatch(str(value).strip()):
             return _since_1970(float(value))
         time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

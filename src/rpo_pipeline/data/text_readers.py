@@ -33,6 +33,16 @@ BYTE_ORDER_MARKS = {
 READ_ERRORS = (EOFError, OSError, zlib.error)
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise RejectedError(Reason.DUPLICATE_KEY)
+    return fields
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+
+
 class Line(NamedTuple):
     """A line of a text file."""
 
@@ -142,21 +152,14 @@ def _json_record(line: int, text: str, is_whole: bool) -> Record:
     if not is_whole:
         return Record(line, text, Reason.TOO_LONG)
     try:
-        fields = json.loads(text, object_pairs_hook=_unique)
+        fields = DECODER.decode(text)
         if isinstance(fields, str):  # an object that was written as JSON twice
-            fields = json.loads(fields, object_pairs_hook=_unique)
+            fields = DECODER.decode(fields)
     except RejectedError as rejected:
         return Record(line, text, rejected.reason)
     except (ValueError, RecursionError):
         return Record(line, text, Reason.BROKEN_RECORD)
     return Record(line, text, fields if isinstance(fields, dict) else Reason.NOT_AN_OBJECT)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise RejectedError(Reason.DUPLICATE_KEY)
-    return fields
 
 
 class CsvLines:
