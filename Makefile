@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench bench-full test check format clean
+.PHONY: help setup run bench bench-full test check format clean clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -14,7 +14,7 @@ setup: $(STAMP) ## Create .venv with everything; a no-op while the requirements 
 $(STAMP):
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[privacy]" --group dev
 	rm -f $(VENV)/installed-*
 	touch $@
 
@@ -41,5 +41,9 @@ format: setup ## Format and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-clean: ## Remove what runs wrote to data; sources, environment and registry stay
-	git clean -Xdfq $(filter-out data/01_raw,$(wildcard data/*))
+clean-cache: setup ## Remove cached log-probabilities, samples and labels
+	$(BIN)/python -m rpo_pipeline clean-cache
+
+clean: ## Remove what runs wrote to data; sources, forgotten prompts, environment and registry stay
+	find $(filter-out data/01_raw,$(wildcard data/*)) -type f ! -name .gitkeep ! -name forgotten.parquet -delete
+	find data -mindepth 2 -type d -empty -delete

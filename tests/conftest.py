@@ -17,6 +17,8 @@ from kedro.config import OmegaConfigLoader
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from rpo_pipeline import settings
+from rpo_pipeline.data.redaction import Privacy
+from rpo_pipeline.data.rows import NOTHING_PRIVATE
 from rpo_pipeline.data.sources import read_rejected, read_rows, read_sources
 from rpo_pipeline.models.building import build_language_model
 from rpo_pipeline.models.loading import LanguageModel
@@ -54,10 +56,12 @@ def block(name: str, **changes) -> Params:
     return BLOCKS[name].model_validate(raw_parameters()[name] | changes)
 
 
-def read_log(*sources: SourceParams, folder: Path) -> tuple[pa.Table, pd.DataFrame]:
+def read_log(
+    *sources: SourceParams, folder: Path, privacy: Privacy = NOTHING_PRIVATE
+) -> tuple[pa.Table, pd.DataFrame]:
     """Rows and rejected records of sources, their parts in a folder."""
     folder.mkdir(exist_ok=True)
-    parts = read_sources(sources, folder)
+    parts = read_sources(sources, folder, privacy)
     return read_rows(parts, folder).read_all(), read_rejected(parts, folder)
 
 

@@ -1,5 +1,7 @@
 """``python -m rpo_pipeline``: our subcommands, and anything else to Kedro's packaged run."""
 
+import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +58,42 @@ def export(export_format: "ExportFormat", output: Path, feedback: Path, split: s
     except RpoError as err:
         raise click.ClickException(str(err)) from err
     click.echo(f"{lines} lines in {output}")
+
+
+@commands.command("forget")
+@click.option("--prompt-id", "prompt_ids", multiple=True, help="Of the tables; may be repeated.")
+@click.option(
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="One prompt_id a line.",
+)
+def forget(prompt_ids: tuple[str, ...], file: Path | None) -> None:
+    """Erase prompts from data, caches, samples, quarantine and reports, in every environment."""
+    from rpo_pipeline import forget as erasing
+
+    ids = {*prompt_ids, *(file.read_text().split() if file else ())}
+    wrong = sorted(one for one in ids if not re.fullmatch("[0-9a-f]{32}", one))
+    if wrong or not ids:
+        raise click.UsageError(
+            f"a prompt_id is 32 hexadecimal digits, got {', '.join(wrong) or 'none'} "
+            "(--prompt-id, --file; the column prompt_id of data/03_primary/feedback.parquet)"
+        )
+    result = erasing.forget(ids, Path.cwd())
+    for line in result.erased or ["nothing was found; should it come in again, it is dropped"]:
+        click.echo(f"erased  {line}")
+    for line in result.left:
+        click.echo(f"left    {line}")
+
+
+@commands.command("clean-cache")
+def clean_cache() -> None:
+    """Remove every cached log-probability, sample and label."""
+    from rpo_pipeline.environments import read_environments
+    from rpo_pipeline.io.cache_limits import prune_cache
+
+    for cache in sorted({environment.cache for environment in read_environments(Path.cwd())}):
+        pruned = prune_cache(cache, max_bytes=0, max_age_days=0, in_use_since=math.inf)
+        click.echo(f"{cache}: {pruned.num_shards} files, {pruned.num_bytes / 1e6:.1f} MB removed")
 
 
 def main() -> None:

@@ -16,17 +16,26 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from rpo_pipeline.io import WorkspaceDataset
-from rpo_pipeline.params import Params, TrackingParams, validate_blocks, validate_tracking
+from rpo_pipeline.params import (
+    CachesParams,
+    Params,
+    TrackingParams,
+    validate_blocks,
+    validate_tracking,
+)
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun
 
+CACHE, LEDGER = "reference_cache", "run_ledger"
 # Catalog entries whose content is an input of training, by what they are used for.
 LINEAGE = {"raw_rows@ibis": "ingestion", "feedback@pandas": "training", "quarantine": "quarantine"}
 ARTIFACTS = (
     "row_account",
+    "redaction",
+    "reward_report",
     "partition_health",
     "training_summary",
     "summary",
@@ -42,6 +51,7 @@ class TrackingHooks:
 
     def __init__(self) -> None:
         self._run: TrackedRun
+        self._started_at = time.time()
         self._context: KedroContext
         self._tracking: TrackingParams
         self._blocks: dict[str, Params] = {}
@@ -62,7 +72,7 @@ class TrackingHooks:
         """Start the MLflow run, and tell nodes which it is."""
         from rpo_pipeline.registry.tracking import TrackedRun
 
-        context = self._context
+        context, self._started_at = self._context, time.time()
         self._run = TrackedRun(self._tracking, context.project_path)
         # A run that is still open when the process ends was interrupted.
         atexit.register(self._run.finish, "KILLED")
@@ -123,12 +133,33 @@ class TrackingHooks:
         if "report" in made:
             report = _file(catalog, "report")
             logger.info("report: %s", os.path.relpath(report, self._context.project_path))
+        self._prune_cache(pipeline, catalog)
         self._run.finish("FINISHED")
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Mark the run as failed."""
         self._run.finish("FAILED")
+
+    def _prune_cache(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Keep the cache within its limits; what a skipped node last used is in use as well."""
+        from rpo_pipeline.io.cache_limits import prune_cache
+
+        users = [node.name for node in pipeline.nodes if CACHE in node.inputs]
+        limits = self._blocks["caches"]
+        if not users or not isinstance(limits, CachesParams):
+            return
+        ledger = (catalog.load(LEDGER) if LEDGER in catalog else None) or {}
+        pruned = prune_cache(
+            _file(catalog, CACHE),
+            max_bytes=limits.max_gigabytes * 1e9,
+            max_age_days=limits.max_age_days,
+            in_use_since=min(
+                [self._started_at, *(ledger[n]["started"] for n in users if n in ledger)]
+            ),
+        )
+        if pruned.num_shards:
+            logger.info("cache: %d files, %.1f MB removed", pruned[0], pruned[1] / 1e6)
 
     def _end_node(self, node: Node) -> None:
         for follower in self._followers.pop(node.name, []):

@@ -153,6 +153,16 @@ class SplitShares(Params):
         return self
 
 
+class RedactionParams(Params):
+    """What is taken out of texts before anything is stored."""
+
+    entities: list[Literal["email", "phone", "card"]] = Field(min_length=1)
+    """Kinds that become ``<EMAIL>``, ``<PHONE>`` and ``<CARD>``."""
+    regions: list[Annotated[str, Field(pattern="^[A-Z]{2}$")]] = []
+    """``phone``: countries (``US``, ``FR``) whose numbers are known without an international
+    prefix; numbers with one are always known."""
+
+
 class IngestionParams(Params):
     """Where feedback comes from, and what is done with it on the way in."""
 
@@ -162,6 +172,8 @@ class IngestionParams(Params):
     """For prompts seen for the first time; a split once given stays."""
     max_quarantine_share: float = Field(ge=0, le=1)
     """A run fails when a larger share of the rows read is quarantined."""
+    redaction: RedactionParams | None = None
+    """Personal data to take out of prompts, responses and quarantined text; null: nothing."""
 
 
 # ---- labeling
@@ -201,13 +213,35 @@ class LabelerParams(Params):
         return self
 
 
+def _penalty(value: object) -> float | Literal["auto"] | None:
+    if value is None or value == "auto":
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise ValueError("must be a number, `auto`, or null")
+
+
 class LabelingParams(Params):
     """How rows get their reward."""
 
     labelers: list[LabelerParams] = Field(min_length=1)
     """In order of rank: a row takes the raw_reward of the first that gives one."""
-    normaliser: Literal["zscore", "none"]
-    """From raw_reward to reward; fitted on train rows."""
+    normaliser: Literal["zscore", "rank", "per_prompt", "none"]
+    """From raw_reward to reward, fitted on train rows: mean 0 and standard deviation 1; the rank
+    among the train rows; each prompt to a mean of 0 and a standard deviation of 1; as it is."""
+    winsorise: tuple[float, float] | None = None
+    """Quantiles of the train rows, such as ``[0.01, 0.99]``, that raw rewards are drawn in to."""
+    length_penalty: Annotated[float | Literal["auto"] | None, PlainValidator(_penalty)] = None
+    """Raw reward taken off a response whose log length is one standard deviation above the mean of
+    train, and added to one below. ``auto``: what length earns within the prompts of train."""
+
+    @model_validator(mode="after")
+    def _quantiles_rise(self) -> Self:
+        if self.winsorise and not 0 <= self.winsorise[0] < self.winsorise[1] <= 1:
+            raise ValueError(
+                f"winsorise must be two rising quantiles from 0 to 1, got {list(self.winsorise)}"
+            )
+        return self
 
 
 # ---- policy
@@ -511,6 +545,18 @@ class PromotionParams(Params):
     """All must pass."""
 
 
+# ---- caches
+
+
+class CachesParams(Params):
+    """Limits of the folder of log-probabilities, samples and labels, kept after every run."""
+
+    max_gigabytes: float = Field(gt=0)
+    """Above it, what was not asked for in the longest time goes; never what this run uses."""
+    max_age_days: float = Field(gt=0)
+    """What nobody asked for in as many days goes."""
+
+
 # ---- tracking (conf/base/mlflow.yml)
 
 
@@ -538,6 +584,7 @@ BLOCKS: dict[str, type[Params]] = {
     "evaluation": EvaluationParams,
     "promotion": PromotionParams,
     "comparison": ComparisonParams,
+    "caches": CachesParams,
 }
 
 

@@ -1,6 +1,7 @@
 """A runner that leaves out nodes whose results are still the right ones."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,10 @@ class FreshnessRunner(SequentialRunner):
                     skipped.append(node.name)
                     continue
                 logger.info("%s runs: %s", node.name, reason)
+            started = time.time()
             super()._run(Pipeline([node]), catalog, hook_manager, run_id)
-            ledger[node.name] = {"read": read, "written": _written(node, catalog)}
+            written = _written(node, catalog)
+            ledger[node.name] = {"read": read, "written": written, "started": started}
             if LEDGER in catalog:
                 catalog.save(LEDGER, ledger)
         if skipped:
@@ -61,7 +64,7 @@ class FreshnessRunner(SequentialRunner):
             )
 
 
-def _staleness(entry: dict[str, Digests] | None, read: Digests, written: Digests) -> str | None:
+def _staleness(entry: dict[str, Any] | None, read: Digests, written: Digests) -> str | None:
     """Why a node has to run; None if it has not."""
     if entry is None:
         return "it has not finished here before"

@@ -22,7 +22,10 @@ class Squares:
 
 def fetch(folder, keys, compute=None, **settings):
     compute = compute or Squares(keys)
-    return fetch_rows(folder, keys, compute, verb="square", **settings)["square"].tolist(), compute
+    prompt_ids = [f"p{key}" for key in keys]
+    stored = fetch_rows(folder, keys, compute, prompt_ids=prompt_ids, verb="square", **settings)
+    assert stored.columns.tolist() == ["square"]
+    return stored["square"].tolist(), compute
 
 
 def test_rows_come_in_the_order_of_their_keys_and_equal_keys_are_computed_once(tmp_path):
@@ -66,3 +69,10 @@ def test_a_content_key_depends_on_every_number_its_order_and_where_a_list_ends()
     keys = [([1, 2], [3]), ([1], [2, 3]), ([2, 1], [3]), ([1, 2], [3, 0]), ([], [1, 2, 3])]
     assert len({content_key(*parts) for parts in keys}) == len(keys)
     assert content_key([1, 2], [3]) == content_key([1, 2], [3])
+
+
+def test_every_stored_row_names_its_prompt(tmp_path):
+    fetch(tmp_path, ["1", "2"])
+    (shard,) = tmp_path.glob("shard-*.parquet")
+    stored = pd.read_parquet(shard).set_index("key")["prompt_id"]
+    assert stored.to_dict() == {"1": "p1", "2": "p2"}

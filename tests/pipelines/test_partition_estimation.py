@@ -7,7 +7,10 @@ from rpo_pipeline.pipelines.partition_estimation import nodes
 from tests.conftest import block, build_small
 from tests.training.test_reference import policy
 
-NORMALISER = {"kind": "none", "mean": 0.0, "std": 1.0}
+NORMALISER = {
+    **{"kind": "none", "winsorise": None, "length_penalty": None},
+    **{"mean": 0.0, "std": 1.0},
+}
 
 
 @pytest.fixture
@@ -15,7 +18,8 @@ def project(rows, tmp_path):
     """Feedback, its rewards, the reference, and a cache."""
     build_small("llama").save(tmp_path / "reference")
     feedback = rows.assign(split="train", behaviour_logps=None)
-    rewards = rows[["row_id"]].assign(reward=[0.1, -0.9, 0.8, 0.2, -0.3, 0.6], labeler="rules")
+    reward = [0.1, -0.9, 0.8, 0.2, -0.3, 0.6]
+    rewards = rows[["row_id"]].assign(raw_reward=reward, reward=reward, labeler="rules")
     return feedback, rewards, tmp_path / "reference", tmp_path / "cache"
 
 

@@ -5,7 +5,6 @@ import pytest
 from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.params import LabelerParams
 from rpo_pipeline.rewards.labelers import label_feedback, label_responses
-from rpo_pipeline.rewards.normaliser import fit_normaliser, normalise
 
 COLUMN = LabelerParams(type="column")
 RULES = LabelerParams(
@@ -52,21 +51,3 @@ def test_no_reward_at_all_is_an_error_that_says_what_to_add():
 def test_ratings_cannot_label_new_text():
     with pytest.raises(ConfigError, match="can score new text"):
         label_responses(["Help!"], ["Hi"], [COLUMN])
-
-
-def test_zscore_gives_train_rewards_mean_zero_and_population_deviation_one():
-    raw = pd.Series([1.0, 2.0, 4.0, 9.0])
-    rewards = normalise(raw, fit_normaliser(raw, "zscore"))
-    assert rewards.mean() == pytest.approx(0)
-    assert rewards.std(ddof=0) == pytest.approx(1)
-
-
-def test_none_leaves_rewards_as_they_are():
-    raw = pd.Series([1.0, 2.0])
-    assert normalise(raw, fit_normaliser(raw, "none")).tolist() == [1.0, 2.0]
-
-
-@pytest.mark.parametrize(("raw", "seen"), [([], "no row has one"), ([0.5, 0.5], "all are 0.5")])
-def test_rewards_that_do_not_differ_are_an_error(raw, seen):
-    with pytest.raises(DataError, match=seen):
-        fit_normaliser(pd.Series(raw, dtype=float), "zscore")

@@ -1,13 +1,20 @@
+from functools import partial
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from rpo_pipeline.rewards.labelers import label_responses
+from rpo_pipeline.rewards.normaliser import fit_normaliser, normalise
 from rpo_pipeline.rewards.reference_samples import prompts_to_sample, sample_reference
 from tests.conftest import block, build_small
 from tests.training.test_reference import policy
 
 LABELERS = block("labeling").labelers
-NORMALISER = {"kind": "zscore", "mean": 0.25, "std": 2.0}
+NORMALISER = {
+    **{"kind": "zscore", "winsorise": None, "length_penalty": None},
+    **{"mean": 0.25, "std": 2.0},
+}
 
 
 def wanted(rows, estimator, below=2):
@@ -27,7 +34,7 @@ def test_quantile_samples_for_every_prompt_and_estimators_from_the_log_for_none(
         assert wanted(rows, estimator) == []
 
 
-def sample(prompts, reference, cache):
+def sample(prompts, reference, cache, normaliser=NORMALISER, logged=None):
     return sample_reference(
         prompts,
         reference,
@@ -35,7 +42,7 @@ def sample(prompts, reference, cache):
         policy=policy(max_response_tokens=12),
         num_samples=3,
         labelers=LABELERS,
-        normaliser=NORMALISER,
+        rewards_of=partial(normalise, normaliser=normaliser, logged=logged),
     )
 
 
@@ -57,6 +64,19 @@ def test_samples_are_labelled_by_the_first_labeler_that_scores_new_text_and_norm
     pd.testing.assert_series_equal(
         samples["reward"], (samples["raw_reward"] - 0.25) / 2.0, check_names=False
     )
+
+
+@pytest.mark.parametrize("kind", ["zscore", "rank", "per_prompt", "none"])
+def test_samples_stand_on_the_scale_of_the_logged_rows_by_every_normaliser(rows, tmp_path, kind):
+    build_small("llama").save(tmp_path / "model")
+    logged = rows.assign(raw_reward=[0.5, -1.0, 1.0, 0.2, 0.4, -0.3])
+    labeling = block("labeling", normaliser=kind, length_penalty="auto", winsorise=[0.1, 0.9])
+    normaliser = fit_normaliser(logged, labeling)
+    prompts = rows.drop_duplicates("prompt_id")
+    samples = sample(prompts, tmp_path / "model", tmp_path / "cache", normaliser, logged)
+    expected = normalise(samples, normaliser, logged)
+    assert np.isfinite(samples["reward"]).all()
+    pd.testing.assert_series_equal(samples["reward"], expected, check_names=False)
 
 
 def test_without_prompts_no_model_is_loaded_and_the_table_is_empty(samples, tmp_path):

@@ -5,6 +5,7 @@ import pandas as pd
 from ibis import _
 from ibis.expr.types import Table
 
+from rpo_pipeline.data.quarantine import Reason
 from rpo_pipeline.errors import DataError
 
 CONTENT = ["row_id", "raw_reward", "reward_source", "timestamp", "model_version", "behaviour_logps"]
@@ -114,6 +115,8 @@ def account_rows(rows: Table, feedback: Table, quarantine: pd.DataFrame) -> dict
 def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float) -> None:
     """Stop a run whose sources are mostly unusable.
 
+    Records of forgotten prompts are no fault of the source and do not count.
+
     Args:
         rows: As read.
         quarantine: What could not be used.
@@ -122,6 +125,7 @@ def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float)
     Raises:
         DataError: If a file has no valid row, or the quarantined share is above the limit.
     """
+    quarantine = quarantine[quarantine["reason"] != Reason.FORGOTTEN]
     if quarantine.empty:
         return
     where = "see data/02_intermediate/quarantine.parquet"

@@ -20,10 +20,11 @@ from rpo_pipeline.data.formats import detect_format, flatten
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, RejectedError
 from rpo_pipeline.data.readers import read_records
 from rpo_pipeline.data.records import WHERE, Record, escape
-from rpo_pipeline.data.rows import ROW_SCHEMA, parse_record
+from rpo_pipeline.data.redaction import Privacy, redact_raw
+from rpo_pipeline.data.rows import NOTHING_PRIVATE, ROW_SCHEMA, parse_record
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
-from rpo_pipeline.params import SourceParams
+from rpo_pipeline.params import RedactionParams, SourceParams
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ DETECTION_RECORDS = 50
 """Records at the start of a file that tell its format."""
 
 CODE = (
-    "chats formats json_stream parts quarantine readers records rows table_readers text_readers"
+    "chats formats json_stream parts quarantine readers records redaction rows table_readers "
+    "text_readers"
 ).split()
 """Modules that decide what a part holds."""
 
@@ -50,26 +52,33 @@ class SourceFile(NamedTuple):
     """For people, and for the origin of rows."""
 
 
-def part_key(file: SourceFile, source: SourceParams) -> str:
-    """Hash of all that decides what a part holds: 32 hexadecimal digits."""
+def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams | None) -> str:
+    """Hash of all that decides what a part holds: 32 hexadecimal digits.
+
+    Forgotten prompts do not count: whoever forgets one erases it from the parts.
+    """
     with file.path.open("rb") as stream:
         content = hashlib.file_digest(stream, "blake2b").hexdigest()
     settings = source.model_dump_json(exclude={"path", "revision"})
     digest = hashlib.blake2b(digest_size=16)
-    for text in (content, escape(file.name), settings):
+    private = redaction.model_dump_json() if redaction else ""
+    for text in (content, escape(file.name), settings, private):
         digest.update(f"{len(text)} {text}".encode())
     for module in CODE:
         digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     return digest.hexdigest()
 
 
-def ensure_part(folder: Path, file: SourceFile, source: SourceParams) -> tuple[Path, bool]:
+def ensure_part(
+    folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy
+) -> tuple[Path, bool]:
     """Read a file, unless its part is there.
 
     Args:
         folder: Of all parts.
         file: To read.
         source: How.
+        privacy: What may not be stored of it.
 
     Returns:
         The part, and whether the file had to be read for it.
@@ -77,13 +86,13 @@ def ensure_part(folder: Path, file: SourceFile, source: SourceParams) -> tuple[P
     Raises:
         DataError: If the file cannot be read as its type, or holds no record.
     """
-    part = folder / part_key(file, source)
+    part = folder / part_key(file, source, privacy.redaction)
     if part.is_dir():
         return part, False
     prepared = temporary_sibling(part)
     prepared.mkdir(parents=True)
     try:
-        _write_part(prepared, file, source)
+        _write_part(prepared, file, source, privacy)
         put_in_place(prepared, part)
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
@@ -122,7 +131,7 @@ class _Writer(AbstractContextManager["_Writer"]):
         self._parquet.close()
 
 
-def _write_part(folder: Path, file: SourceFile, source: SourceParams) -> None:
+def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy) -> None:
     records = read_records(file.path, source.encoding)
     first = list(islice(records, DETECTION_RECORDS))
     if source.format == "auto":
@@ -133,9 +142,10 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams) -> None:
         _Writer(folder / QUARANTINE, QUARANTINE_SCHEMA) as quarantine,
     ):
         for record in chain(first, records):
-            for row in rows_of_record(record, source):
+            for row in rows_of_record(record, source, privacy):
                 if isinstance(row, Reason):
-                    raw = record.raw
+                    is_forgotten = row is Reason.FORGOTTEN
+                    raw = "" if is_forgotten else redact_raw(record.raw, privacy.redact)
                     line = {"origin": origin, "line": record.line, "reason": row, "raw": raw}
                     quarantine.add(line, len(raw))
                 else:
@@ -157,7 +167,9 @@ def _with_format(records: Sequence[Record], file: SourceFile, source: SourcePara
     return source.model_copy(update={"format": detect_format(fields, source, file.name)})
 
 
-def rows_of_record(record: Record, source: SourceParams) -> Iterator[dict[str, Any] | Reason]:
+def rows_of_record(
+    record: Record, source: SourceParams, privacy: Privacy = NOTHING_PRIVATE
+) -> Iterator[dict[str, Any] | Reason]:
     """Rows of a record, or the reason why one, or all of them, cannot be used."""
     if isinstance(record.fields, Reason):
         yield record.fields
@@ -169,6 +181,6 @@ def rows_of_record(record: Record, source: SourceParams) -> Iterator[dict[str, A
         return
     for flat in flat_records:
         try:
-            yield parse_record(flat, source)
+            yield parse_record(flat, source, privacy)
         except RejectedError as rejected:
             yield rejected.reason

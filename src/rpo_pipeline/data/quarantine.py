@@ -52,6 +52,8 @@ class Reason(StrEnum):
     """Neither ISO 8601 nor seconds, milli- or microseconds since 1970."""
     BAD_BEHAVIOUR_LOGPS = "bad_behaviour_logps"
     """Not a finite number of at most 0."""
+    FORGOTTEN = "forgotten"
+    """Its prompt was erased on request; the raw text is not kept."""
 
 
 class RejectedError(Exception):

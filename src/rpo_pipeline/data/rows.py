@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from rpo_pipeline.data.chats import parse_prompt, read_messages, write_prompt
 from rpo_pipeline.data.quarantine import Reason, RejectedError
+from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.params import RatingParams, SourceParams, rating_word
 
 EPOCH = re.compile(r"\d{9,}(\.\d*)?")
@@ -52,23 +53,32 @@ def _row_key(prompt_id: str, response: str) -> str:
     return digest.hexdigest()
 
 
-def parse_record(record: Mapping[str, Any], source: SourceParams) -> dict[str, Any]:
+NOTHING_PRIVATE = Privacy()
+
+
+def parse_record(
+    record: Mapping[str, Any], source: SourceParams, privacy: Privacy = NOTHING_PRIVATE
+) -> dict[str, Any]:
     """Check a flat record and turn it into a row.
 
     Args:
         record: One prompt, response and rating, by our names (``formats.flatten``).
         source: Ratings of the source.
+        privacy: What is redacted before anything is hashed, and which prompts are forgotten.
 
     Returns:
         The columns of ``ROW_SCHEMA``, without origin and position.
 
     Raises:
-        RejectedError: If the record cannot be used.
+        RejectedError: If the record cannot be used; whatever else is wrong with it, as
+            ``forgotten`` if its prompt is, so that its text is not kept.
     """
-    prompt = _text(_prompt(record.get("prompt")), Reason.MISSING_PROMPT)
-    response = _text(_response(record.get("response")), Reason.MISSING_RESPONSE)
-    raw_reward, reward_source = _rating(record, source.rating_columns)
+    prompt = privacy.redact_prompt(_text(_prompt(record.get("prompt")), Reason.MISSING_PROMPT))
     prompt_id = prompt_key(prompt)
+    if prompt_id in privacy.forgotten:
+        raise RejectedError(Reason.FORGOTTEN)
+    response = privacy.redact(_text(_response(record.get("response")), Reason.MISSING_RESPONSE))
+    raw_reward, reward_source = _rating(record, source.rating_columns)
     return {
         "row_id": _row_key(prompt_id, response),
         "prompt_id": prompt_id,

@@ -20,7 +20,8 @@ from rpo_pipeline.data.parts import (
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, quarantine_table
 from rpo_pipeline.data.readers import ENDINGS
 from rpo_pipeline.data.records import WHERE, escape
-from rpo_pipeline.data.rows import ROW_SCHEMA
+from rpo_pipeline.data.redaction import Privacy
+from rpo_pipeline.data.rows import NOTHING_PRIVATE, ROW_SCHEMA
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import SourceParams
 
@@ -34,13 +35,16 @@ METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "sta
 """Files beside the data of a Hugging Face dataset."""
 
 
-def read_sources(sources: Sequence[SourceParams], folder: Path) -> list[Part]:
+def read_sources(
+    sources: Sequence[SourceParams], folder: Path, privacy: Privacy = NOTHING_PRIVATE
+) -> list[Part]:
     """Read what is new in the sources.
 
     Args:
         sources: Files, folders, globs or hub datasets; paths from the current directory.
         folder: Of the parts that earlier runs read. Those that no source refers to any more are
             removed from it.
+        privacy: What is redacted, and which prompts are forgotten.
 
     Returns:
         The parts, in order of reading.
@@ -55,7 +59,7 @@ def read_sources(sources: Sequence[SourceParams], folder: Path) -> list[Part]:
             if file.path in files:
                 logger.warning("%s is in more than one source: the first counts", file.name)
             files.setdefault(file.path, (file, source))
-    found = [ensure_part(folder, file, source) for file, source in files.values()]
+    found = [ensure_part(folder, file, source, privacy) for file, source in files.values()]
     num_read = sum(is_new for _, is_new in found)
     logger.info("sources: %d files unchanged, %d read", len(found) - num_read, num_read)
     remove_other_parts(folder, [part for part, _ in found])

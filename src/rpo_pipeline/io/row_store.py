@@ -1,10 +1,12 @@
 """Expensive rows kept by content: a folder of shards, each written whole or not at all.
 
 A shard counts once it is complete, so a pass that was killed goes on where it stopped, and two
-writers at once do no harm but work twice.
+writers at once do no harm but work twice. Each row names the prompt that it was computed for, to be
+erased with it. A shard's time of modification is when a row of it was last asked for.
 """
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -19,6 +21,7 @@ from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 logger = logging.getLogger(__name__)
 
 SHARD_ROWS = 256
+SHARDS = "shard-*.parquet"
 
 
 def content_key(*parts: Sequence[int]) -> str:
@@ -35,6 +38,7 @@ def fetch_rows(
     keys: Sequence[str],
     compute: Callable[[list[int]], pd.DataFrame],
     *,
+    prompt_ids: Sequence[str],
     verb: str,
     shard_rows: int = SHARD_ROWS,
 ) -> pd.DataFrame:
@@ -44,6 +48,7 @@ def fetch_rows(
         folder: Of what the rows depend on beside their content.
         keys: Content key of each row; equal ones are computed once.
         compute: From positions in ``keys`` to one line of values each, in that order.
+        prompt_ids: Prompt of each row; of rows with equal keys one of theirs.
         verb: What ``compute`` does, for people.
         shard_rows: Rows computed between two writes.
 
@@ -58,15 +63,23 @@ def fetch_rows(
         with tqdm(total=len(distinct), desc=verb, unit="row", disable=None) as bar:
             for start in range(0, len(distinct), shard_rows):
                 shard = distinct[start : start + shard_rows]
-                _save(folder, compute(shard).assign(key=[keys[row] for row in shard]))
+                names = {
+                    "key": [keys[row] for row in shard],
+                    "prompt_id": [prompt_ids[row] for row in shard],
+                }
+                _save(folder, compute(shard).assign(**names))
                 bar.update(len(shard))
         stored = _load(folder)
-    return stored.loc[list(keys)].reset_index(drop=True)
+    asked_for = stored.loc[list(keys)]
+    for shard_file in asked_for["shard"].unique():
+        os.utime(folder / shard_file)
+    return asked_for.drop(columns=["shard", "prompt_id"]).reset_index(drop=True)
 
 
 def _load(folder: Path) -> pd.DataFrame:
-    shards = [pd.read_parquet(file) for file in sorted(folder.glob("shard-*.parquet"))]
-    rows = pd.concat(shards) if shards else pd.DataFrame(columns=["key"])
+    files = sorted(folder.glob(SHARDS))
+    shards = [pd.read_parquet(file).assign(shard=file.name) for file in files]
+    rows = pd.concat(shards) if shards else pd.DataFrame(columns=["key", "prompt_id", "shard"])
     return rows.drop_duplicates("key").set_index("key")
 
 

@@ -71,7 +71,8 @@ def score_new_rows(
         )
 
     keys = [content_key(*tokens) for tokens in zip(prompts, responses, strict=True)]
-    scores = fetch_rows(cache, keys, score, verb="score", shard_rows=shard_rows)
+    owners = [group.prompt_id for group in groups for _ in group.rows]
+    scores = fetch_rows(cache, keys, score, prompt_ids=owners, verb="score", shard_rows=shard_rows)
     end = text_format.end_token_id
     scores["prompt_is_cut"] = [group.prompt_is_cut for group in groups for _ in group.rows]
     scores["response_is_cut"] = [ids[-1] != end for ids in responses]

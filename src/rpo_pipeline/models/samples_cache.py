@@ -79,7 +79,14 @@ def sample_new_rows(
             }
         )
 
-    samples = fetch_rows(cache, keys, sample, verb="sample", shard_rows=shard_rows)
     repeated = prompts.loc[prompts.index.repeat(num_samples), ["prompt_id", "prompt"]]
+    samples = fetch_rows(
+        cache,
+        keys,
+        sample,
+        prompt_ids=repeated["prompt_id"].tolist(),
+        verb="sample",
+        shard_rows=shard_rows,
+    )
     numbers = [number for _, number in drawn]
     return repeated.reset_index(drop=True).assign(sample=numbers).join(samples)

@@ -27,7 +27,7 @@ class TrackedRun:
     """One MLflow run, addressed by its id."""
 
     def __init__(self, tracking: TrackingParams, project_path: Path) -> None:
-        self.tracking_uri = _resolve(tracking.tracking_uri, project_path)
+        self.tracking_uri = resolve_tracking_uri(tracking.tracking_uri, project_path)
         self._finished = False
         try:
             self._client = MlflowClient(self.tracking_uri)
@@ -180,7 +180,8 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
-def _resolve(tracking_uri: str, project_path: Path) -> str:
+def resolve_tracking_uri(tracking_uri: str, project_path: Path) -> str:
+    """URI of a tracking server; a relative sqlite path starts at the project folder."""
     scheme = "sqlite:///"
     if not tracking_uri.startswith(scheme):
         return tracking_uri

@@ -1,8 +1,7 @@
 """Responses of the reference, labelled like those that were logged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -10,7 +9,6 @@ from rpo_pipeline.models.loading import load_checkpoint
 from rpo_pipeline.models.samples_cache import sample_new_rows, samples_key
 from rpo_pipeline.params import LabelerParams, PolicyParams, RpoParams
 from rpo_pipeline.rewards.labelers import label_responses
-from rpo_pipeline.rewards.normaliser import normalise
 
 
 def prompts_to_sample(rows: pd.DataFrame, rpo: RpoParams) -> pd.DataFrame:
@@ -41,7 +39,7 @@ def sample_reference(
     policy: PolicyParams,
     num_samples: int,
     labelers: Sequence[LabelerParams],
-    normaliser: dict[str, Any],
+    rewards_of: Callable[[pd.DataFrame], pd.Series],
 ) -> pd.DataFrame:
     """Sample responses of the reference and label them, on the scale of the logged ones.
 
@@ -52,7 +50,7 @@ def sample_reference(
         policy: Limits on tokens, and precision.
         num_samples: Of each prompt.
         labelers: The first that scores new text labels.
-        normaliser: Fitted on the train rows.
+        rewards_of: From prompt_id, response and raw_reward to reward.
 
     Returns:
         prompt_id, sample, response, token_ids, raw_reward, reward, labeler; one line per sample.
@@ -69,4 +67,4 @@ def sample_reference(
     )
     labels = label_responses(samples["prompt"].tolist(), samples["response"].tolist(), labelers)
     samples = samples.join(labels[["raw_reward", "labeler"]])
-    return samples.assign(reward=normalise(samples["raw_reward"], normaliser))[columns]
+    return samples.assign(reward=rewards_of(samples))[columns]

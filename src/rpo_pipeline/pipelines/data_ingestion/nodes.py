@@ -12,11 +12,24 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatchReader
 
 
-def read_sources(ingestion: IngestionParams, parts: Path) -> list[dict[str, Any]]:
-    """Read every file of the sources that is new or has changed."""
+def read_sources(
+    ingestion: IngestionParams, parts: Path, forgotten: pd.DataFrame | None
+) -> list[dict[str, Any]]:
+    """Read every file of the sources that is new or has changed, less what is forgotten."""
     from rpo_pipeline.data import sources
+    from rpo_pipeline.data.redaction import Privacy
 
-    return sources.read_sources(ingestion.sources, parts)
+    erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
+    return sources.read_sources(ingestion.sources, parts, Privacy(ingestion.redaction, erased))
+
+
+def count_redactions(
+    rows: Table, quarantine: pd.DataFrame, ingestion: IngestionParams
+) -> dict[str, Any]:
+    """Say what was redacted, by kind."""
+    from rpo_pipeline.data import redaction
+
+    return redaction.count_redactions(rows, quarantine, ingestion.redaction)
 
 
 def collect_rows(

@@ -2,7 +2,14 @@ from kedro.pipeline import Node, Pipeline
 
 from rpo_pipeline.runner import ALWAYS
 
-from .nodes import account_rows, assign_splits, build_feedback, collect_rows, read_sources
+from .nodes import (
+    account_rows,
+    assign_splits,
+    build_feedback,
+    collect_rows,
+    count_redactions,
+    read_sources,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -11,7 +18,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 read_sources,
-                ["params:ingestion", "parts"],
+                ["params:ingestion", "parts", "forgotten"],
                 "source_parts",
                 name="read_sources",
                 tags=ALWAYS,
@@ -21,6 +28,12 @@ def create_pipeline() -> Pipeline:
                 ["source_parts", "parts"],
                 ["raw_rows@stream", "quarantine"],
                 name="collect_rows",
+            ),
+            Node(
+                count_redactions,
+                ["raw_rows@ibis", "quarantine", "params:ingestion"],
+                "redaction",
+                name="count_redactions",
             ),
             Node(
                 assign_splits,

@@ -1,5 +1,6 @@
 """Nodes of partition estimation."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,12 @@ def sample_reference(
 ) -> pd.DataFrame:
     """Sample and label responses of the reference, where the estimator wants them."""
     from rpo_pipeline.rewards import reference_samples
+    from rpo_pipeline.rewards.normaliser import normalise
     from rpo_pipeline.rewards.partition import partition_settings
 
-    rows = feedback[["row_id", "prompt_id", "prompt"]].merge(rewards[["row_id"]], on="row_id")
+    rows = feedback[["row_id", "prompt_id", "prompt", "response"]].merge(
+        rewards[["row_id", "raw_reward"]], on="row_id"
+    )
     settings = partition_settings(rpo, qrpo, training)
     return reference_samples.sample_reference(
         reference_samples.prompts_to_sample(rows, settings),
@@ -93,7 +97,7 @@ def sample_reference(
         policy=policy,
         num_samples=rpo.reference_samples.num_samples,
         labelers=labeling.labelers,
-        normaliser=normaliser,
+        rewards_of=partial(normalise, normaliser=normaliser, logged=rows),
     )
 
 

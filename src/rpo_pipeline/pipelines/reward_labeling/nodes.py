@@ -20,13 +20,30 @@ def fit_normaliser(
     """Fit the normaliser on the train split."""
     from rpo_pipeline.rewards import normaliser
 
-    train = feedback.loc[feedback["split"] == "train", "row_id"]
-    raw_rewards = labels.loc[labels["row_id"].isin(train), "raw_reward"]
-    return normaliser.fit_normaliser(raw_rewards, labeling.normaliser)
+    rows = _with_text(labels, feedback)
+    return normaliser.fit_normaliser(rows[rows["split"] == "train"], labeling)
 
 
-def normalise_rewards(labels: pd.DataFrame, normaliser: dict[str, Any]) -> pd.DataFrame:
+def normalise_rewards(
+    labels: pd.DataFrame, feedback: pd.DataFrame, normaliser: dict[str, Any]
+) -> pd.DataFrame:
     """Turn raw_reward into reward."""
     from rpo_pipeline.rewards.normaliser import normalise
 
-    return labels.assign(reward=normalise(labels["raw_reward"], normaliser))
+    rows = _with_text(labels, feedback)
+    return labels.assign(reward=normalise(rows, normaliser, logged=rows))
+
+
+def report_rewards(
+    rewards: pd.DataFrame, feedback: pd.DataFrame, normaliser: dict[str, Any]
+) -> dict[str, Any]:
+    """Say what was done to the raw rewards, and whether they pay for length."""
+    from rpo_pipeline.rewards import reward_report
+
+    return reward_report.report_rewards(_with_text(rewards, feedback), normaliser)
+
+
+def _with_text(labels: pd.DataFrame, feedback: pd.DataFrame) -> pd.DataFrame:
+    """Labels with prompt_id, split and response, in the order of the labels."""
+    texts = feedback.set_index("row_id")[["prompt_id", "split", "response"]]
+    return labels.join(texts, on="row_id")

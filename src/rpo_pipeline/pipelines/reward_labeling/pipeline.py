@@ -1,6 +1,6 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import fit_normaliser, label_rows, normalise_rewards
+from .nodes import fit_normaliser, label_rows, normalise_rewards, report_rewards
 
 
 def create_pipeline() -> Pipeline:
@@ -14,6 +14,17 @@ def create_pipeline() -> Pipeline:
                 "normaliser",
                 name="fit_normaliser",
             ),
-            Node(normalise_rewards, ["labels", "normaliser"], "rewards", name="normalise_rewards"),
+            Node(
+                normalise_rewards,
+                ["labels", "feedback@pandas", "normaliser"],
+                "rewards",
+                name="normalise_rewards",
+            ),
+            Node(
+                report_rewards,
+                ["rewards", "feedback@pandas", "normaliser"],
+                "reward_report",
+                name="report_rewards",
+            ),
         ]
     )
