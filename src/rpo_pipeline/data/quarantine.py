@@ -35,6 +35,8 @@ class Reason(StrEnum):
     """Not ISO 8601."""
     BAD_BEHAVIOUR_LOGPS = "bad_behaviour_logps"
     """Not a finite number of at most 0."""
+    CONFLICTING_REWARDS = "conflicting_rewards"
+    """Ratings of one row that differ, under ``ingestion.conflicts: quarantine``."""
 
 
 class RejectedError(Exception):
