@@ -181,7 +181,7 @@ def _merge(records: Table, conflicts: Conflicts) -> Table:
     merged = records.group_by("row_id").agg(
         position=_.position.min(),
         raw_reward=(_.raw_reward * _.num_ratings).sum() / _.num_ratings.sum().nullif(0),
-        num_ratings=_.num_ratings.sum(),
+        num_ratings=_.num_ratings.sum().cast("int64"),
         reward_source=_.reward_source.argmax(_.position, where=rated),
         timestamp=_.timestamp.max(),
         behaviour_logps=_.behaviour_logps.mean(),
