@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import ibis
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from kedro.config import OmegaConfigLoader
@@ -16,9 +17,10 @@ from kedro.config import OmegaConfigLoader
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from rpo_pipeline import settings
+from rpo_pipeline.data.sources import read_rejected, read_rows, read_sources
 from rpo_pipeline.models.building import build_language_model
 from rpo_pipeline.models.loading import LanguageModel
-from rpo_pipeline.params import BLOCKS, FromConfigParams, Params
+from rpo_pipeline.params import BLOCKS, FromConfigParams, Params, SourceParams
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,6 +52,13 @@ def raw_parameters(env: str = "base") -> dict:
 def block(name: str, **changes) -> Params:
     """A parameter block as shipped, with changes."""
     return BLOCKS[name].model_validate(raw_parameters()[name] | changes)
+
+
+def read_log(*sources: SourceParams, folder: Path) -> tuple[pa.Table, pd.DataFrame]:
+    """Rows and rejected records of sources, their parts in a folder."""
+    folder.mkdir(exist_ok=True)
+    parts = read_sources(sources, folder)
+    return read_rows(parts, folder).read_all(), read_rejected(parts, folder)
 
 
 def limits(prompt: int, response: int) -> Params:

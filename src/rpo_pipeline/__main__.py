@@ -2,10 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from kedro.framework.cli.utils import find_run_command
 from kedro.framework.project import configure_project
+
+if TYPE_CHECKING:
+    from rpo_pipeline.data.export import ExportFormat
 
 
 @click.group()
@@ -28,6 +32,30 @@ def sample_data(rows: int | None, seed: int, output: Path) -> None:
 
     written = write_sample_data(output, rows, seed)
     click.echo(f"{written['lines']} lines of {written['tickets']} tickets in {output}")
+
+
+@commands.command("export")
+@click.option("--format", "export_format", type=click.Choice(["trl_kto", "trl_dpo"]), required=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option(
+    "--feedback",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    default=Path("data/03_primary/feedback.parquet"),
+    show_default=True,
+)
+@click.option("--split", default="train", show_default=True)
+def export(export_format: "ExportFormat", output: Path, feedback: Path, split: str) -> None:
+    """Write rated feedback as TRL reads it: unpaired rows for KTO, pairs for DPO."""
+    import pandas as pd
+
+    from rpo_pipeline.data.export import export_feedback
+    from rpo_pipeline.errors import RpoError
+
+    try:
+        lines = export_feedback(pd.read_parquet(feedback), output, export_format, split=split)
+    except RpoError as err:
+        raise click.ClickException(str(err)) from err
+    click.echo(f"{lines} lines in {output}")
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun
 
 # Catalog entries whose content is an input of training, by what they are used for.
-LINEAGE = {"raw_rows": "ingestion", "feedback@pandas": "training", "quarantine": "quarantine"}
+LINEAGE = {"raw_rows@ibis": "ingestion", "feedback@pandas": "training", "quarantine": "quarantine"}
 ARTIFACTS = (
     "row_account",
     "partition_health",

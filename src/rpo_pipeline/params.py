@@ -16,6 +16,16 @@ from rpo_pipeline.errors import ConfigError
 
 Split = Literal["train", "validation", "test"]
 Conflicts = Literal["mean", "latest", "quarantine"]
+SourceFormat = Literal[
+    "auto",
+    "flat",
+    "grouped",
+    "messages",
+    "trl_unpaired",
+    "trl_preference",
+    "ultrafeedback",
+    "openai_chat",
+]
 PrefixSharing = Literal["auto", "tree", "cache", "off"]
 
 
@@ -51,13 +61,26 @@ class SourceParams(Params):
     """One source of feedback."""
 
     path: str
-    """A file (.jsonl, .jsonl.gz, .csv, .parquet) or a glob of them, from the project folder."""
-    format: Literal["auto", "flat"] = "auto"
-    """Shape of a record; ``flat``: one (prompt, response, reward) each."""
+    """A file (.jsonl, .json, .csv, each also with .gz, .parquet), a directory of a Hugging Face
+    dataset, or a glob of them, from the project folder; or ``hf://owner/name``."""
+    revision: str | None = None
+    """``hf://``: commit of the dataset, pinned so that a run can be repeated."""
+    format: SourceFormat = "auto"
+    """Shape of a record; ``auto``: told from the fields of each. See docs/data.md."""
     columns: dict[str, str] = {}
     """Our name to the source's, where they differ: ``{prompt: question}``."""
-    ratings: list[RatingParams] = Field(default=[RatingParams(column="reward")], min_length=1)
-    """Rating columns, the first that holds a value counts; none of them: the row is unrated."""
+    ratings: list[RatingParams] | None = Field(default=None, min_length=1)
+    """Rating columns, the first that holds a value counts; none of them: the row is unrated. Null:
+    the format's own, or ``reward``."""
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.path.startswith("hf://") and not self.revision:
+            raise ValueError(
+                f"source {self.path!r} needs a revision, the commit of the dataset to read: "
+                "without one, tomorrow's run may read something else"
+            )
+        return self
 
 
 class SplitShares(Params):

@@ -16,8 +16,15 @@ SOURCE = SourceParams(
 )
 
 
+def parse_one(record, source):
+    (row,) = parse_record(record, source)
+    if isinstance(row, RejectedError):
+        raise row
+    return row
+
+
 def parse(**fields):
-    return parse_record({"prompt": "Hello", "response": "Hi", **fields}, SOURCE)
+    return parse_one({"prompt": "Hello", "response": "Hi", **fields}, SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,8 @@ def test_the_first_rating_that_holds_a_value_becomes_the_raw_reward(fields, raw_
         ({"response": ""}, Reason.MISSING_RESPONSE),
         ({"response": "  \n"}, Reason.MISSING_RESPONSE),
         ({"prompt": None}, Reason.MISSING_PROMPT),
-        ({"prompt": ["Hello"]}, Reason.NOT_TEXT),
+        ({"prompt": ["Hello"]}, Reason.NOT_A_CHAT),
+        ({"prompt": 3}, Reason.NOT_TEXT),
         ({"response": "a\0b"}, Reason.INVALID_TEXT),
         ({"response": "\ud800"}, Reason.INVALID_TEXT),
         ({"reward": float("nan")}, Reason.REWARD_NOT_FINITE),
@@ -54,6 +62,7 @@ def test_the_first_rating_that_holds_a_value_becomes_the_raw_reward(fields, raw_
         ({"thumbs": "sideways"}, Reason.REWARD_NOT_A_NUMBER),
         ({"stars": 11}, Reason.REWARD_OFF_SCALE),
         ({"timestamp": "yesterday"}, Reason.BAD_TIMESTAMP),
+        ({"timestamp": 1e300}, Reason.BAD_TIMESTAMP),
         ({"behaviour_logps": 0.5}, Reason.BAD_BEHAVIOUR_LOGPS),
     ],
 )
@@ -65,13 +74,13 @@ def test_a_record_that_cannot_be_used_says_why(fields, reason):
 
 def test_columns_are_read_by_the_names_of_the_source():
     source = SourceParams(path="log.csv", columns={"prompt": "question", "response": "answer"})
-    row = parse_record({"question": "Why?", "answer": "Because.", "reward": "2"}, source)
+    row = parse_one({"question": "Why?", "answer": "Because.", "reward": "2"}, source)
     assert (row["prompt"], row["response"], row["raw_reward"]) == ("Why?", "Because.", 2.0)
 
 
 def test_timestamps_of_any_zone_are_the_same_instant_in_utc():
-    there = parse(timestamp="2026-01-05T10:00:00+02:00")["timestamp"]
-    assert there == parse(timestamp="2026-01-05T08:00:00Z")["timestamp"]
+    times = ["2026-01-05T10:00:00+02:00", "2026-01-05T08:00:00Z", 1767600000, "1767600000000"]
+    assert len({parse(timestamp=time)["timestamp"] for time in times}) == 1
 
 
 @given(st.text(min_size=1), st.text(min_size=1))

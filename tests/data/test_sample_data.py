@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from rpo_pipeline.data.sample_data import PRODUCTS, write_sample_data
-from rpo_pipeline.data.sources import read_sources
 from rpo_pipeline.params import RatingParams, SourceParams
+from tests.conftest import read_log
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,9 @@ def read(path):
         RatingParams(column="thumbs", values={"up": 1, "down": -1}),
         RatingParams(column="stars", scale=(1, 5)),
     ]
-    rows, quarantine = read_sources([SourceParams(path=str(path), ratings=ratings)])
+    rows, quarantine = read_log(
+        SourceParams(path=str(path), ratings=ratings), folder=path.parent / "parts"
+    )
     return rows.to_pandas(), quarantine
 
 

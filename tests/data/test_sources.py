@@ -1,12 +1,18 @@
 import gzip
 import json
+import logging
+import tracemalloc
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
-from rpo_pipeline.data.sources import read_sources
+from rpo_pipeline.data import sources
+from rpo_pipeline.data.sources import read_rows, read_sources
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.params import SourceParams
+from rpo_pipeline.params import RatingParams, SourceParams
+from tests.conftest import read_log
 
 GOOD = {"prompt": "Hello", "response": "Hi", "reward": 1.0}
 
@@ -17,9 +23,9 @@ def in_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def read(path):
-    rows, quarantine = read_sources([SourceParams(path=path)])
-    return rows.to_pylist(), quarantine.to_dict("records")
+def read(path, **settings):
+    rows, rejected = read_log(SourceParams(path=path, **settings), folder=Path("parts"))
+    return rows.to_pylist(), rejected.to_dict("records")
 
 
 def jsonl(*lines):
@@ -114,3 +120,67 @@ def test_a_source_that_cannot_be_read_is_named_with_what_to_do(in_folder, path, 
     with pytest.raises(DataError, match=r"ingestion\.sources") as error:
         read(path)
     assert message in str(error.value)
+
+
+def test_a_file_is_read_once_for_as_long_as_it_stays_as_it_is(in_folder, caplog):
+    caplog.set_level(logging.INFO)
+    for name in ("a", "b"):
+        (in_folder / f"{name}.jsonl").write_bytes(jsonl({**GOOD, "response": name}))
+    first = read("*.jsonl")
+    with (in_folder / "b.jsonl").open("ab") as log:
+        log.write(jsonl({**GOOD, "response": "c"}))
+    rows, _ = read("*.jsonl")
+    assert "2 files read, 0 known" in caplog.text
+    assert "1 files read, 1 known" in caplog.text
+    assert rows[:2] == first[0]
+    assert [row["response"] for row in rows] == ["a", "b", "c"]
+    assert [row["position"] for row in rows] == [0, 1, 2]
+
+
+def test_other_settings_read_a_file_again_and_forget_the_old_part(in_folder):
+    (in_folder / "log.jsonl").write_bytes(jsonl({"q": "Hello", **GOOD}))
+    assert read("log.jsonl")[0][0]["raw_reward"] == 1
+    rows, _ = read("log.jsonl", ratings=[RatingParams(column="reward", scale=(1, 5))])
+    assert rows[0]["raw_reward"] == -1
+    assert len(list((in_folder / "parts").iterdir())) == 1
+
+
+def test_a_reading_that_fails_half_way_leaves_no_part(in_folder):
+    (in_folder / "a.jsonl").write_bytes(jsonl(GOOD))
+    (in_folder / "b.jsonl").write_bytes(b"")
+    with pytest.raises(DataError, match="holds no record"):
+        read("*.jsonl")
+    assert len(list((in_folder / "parts").iterdir())) == 1
+
+
+def test_memory_does_not_grow_with_the_file(in_folder, monkeypatch):
+    monkeypatch.setattr(sources, "BATCH_ROWS", 500)
+    line = jsonl({**GOOD, "response": "x" * 2000})
+    peaks = []
+    for copies in (1000, 4000):
+        with (in_folder / "log.jsonl").open("wb") as log:
+            for _ in range(copies):
+                log.write(line)
+        tracemalloc.start()
+        parts = read_sources([SourceParams(path="log.jsonl")], Path("parts"))
+        assert sum(len(batch) for batch in read_rows(parts, Path("parts"))) == copies
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_a_link_out_of_the_project_is_refused(in_folder, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "log.jsonl"
+    outside.write_bytes(jsonl(GOOD))
+    (in_folder / "log.jsonl").symlink_to(outside)
+    with pytest.raises(DataError, match="leaves the project folder"):
+        read("log.jsonl")
+    assert read(str(outside))[0]
+
+
+def test_a_hub_dataset_needs_its_commit_and_says_when_it_cannot_be_had(in_folder):
+    with pytest.raises(ValidationError, match="needs a revision"):
+        SourceParams(path="hf://owner/name")
+    with pytest.raises(DataError, match=r"'owner/name' at revision 'abc' cannot be read"):
+        read("hf://owner/name", revision="abc")
+    assert list((in_folder / "parts").iterdir()) == []

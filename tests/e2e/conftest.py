@@ -17,10 +17,12 @@ Run = Callable[..., subprocess.CompletedProcess]
 
 def kedro(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run a command of Kedro in a folder, as a user does."""
+    # MLflow leaves the last tracking server of a process in the environment.
+    inherited = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     return subprocess.run(
         [sys.executable, "-m", "kedro", *arguments],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**inherited, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,

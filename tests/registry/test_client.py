@@ -201,3 +201,24 @@ def test_the_first_status_of_a_run_stays(folder):
     run.finish("FINISHED")
     run.finish("KILLED")
     assert MlflowClient(run.tracking_uri).get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_a_version_is_known_until_it_is_deleted(tracked, client, model_name, checkpoint):
+    made = registry.register_version(
+        tracked.describe(), model_name, checkpoint, documents={}, metrics={}
+    )
+    assert registry.has_version(tracked.describe(), model_name, made)
+    assert not registry.has_version(tracked.describe(), model_name, {**made, "model_id": "m-0"})
+    client.delete_model_version(model_name, made["version"])
+    assert not registry.has_version(tracked.describe(), model_name, made)
+
+
+def test_applying_a_decision_again_changes_nothing(
+    tracked, client, model_name, checkpoint, tmp_path
+):
+    version = register(tracked, model_name, checkpoint)
+    arguments = (tracked, model_name, version, decision(), tmp_path)
+    assert apply(*arguments)["promoted"]
+    again = apply(*arguments)
+    assert (again["promoted"], again["champion_after"]) == (False, version)
+    assert client.get_model_version(model_name, version).tags["promotion"].startswith("promoted")

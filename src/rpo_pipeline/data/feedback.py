@@ -4,10 +4,11 @@ import json
 
 import ibis
 import pandas as pd
+import pyarrow as pa
 from ibis import _
 from ibis.expr.types import Table
 
-from rpo_pipeline.data.quarantine import Reason, Rejection, quarantine_table
+from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, quarantine_table
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import Conflicts
 
@@ -99,7 +100,7 @@ def quarantine_conflicts(rows: Table, rejected: pd.DataFrame, conflicts: Conflic
     conflicting = rows.semi_join(_conflicting(rows), "row_id").order_by("position")
     fields = ["prompt", "response", *CONTENT[1:]]
     records = conflicting.select("origin", *fields).to_pyarrow().to_pylist()
-    added = [_conflict(**record) for record in records]
+    added = pa.Table.from_pylist([_conflict(**one) for one in records], QUARANTINE_SCHEMA)
     return pd.concat([rejected, quarantine_table(added)], ignore_index=True)
 
 
@@ -212,10 +213,11 @@ def _conflicting(rows: Table) -> Table:
     return rewards.filter(_.low < _.high).select("row_id")
 
 
-def _conflict(origin: str, **fields: object) -> Rejection:
+def _conflict(origin: str, **fields: object) -> dict[str, object]:
     file, _colon, line = origin.rpartition(":")
     raw = json.dumps(fields, ensure_ascii=False, default=str)
-    return Rejection(file, int(line), Reason.CONFLICTING_REWARDS, raw)
+    reason = Reason.CONFLICTING_REWARDS.value
+    return {"origin": file, "line": int(line), "reason": reason, "raw": raw}
 
 
 def _reasons(quarantine: pd.DataFrame) -> str:

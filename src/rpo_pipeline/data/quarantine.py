@@ -1,9 +1,9 @@
 """Where rows go that cannot be used: with origin, line, reason and the raw text."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 import pandas as pd
+import pyarrow as pa
 
 
 class Reason(StrEnum):
@@ -31,8 +31,14 @@ class Reason(StrEnum):
     """NaN or infinity."""
     REWARD_OFF_SCALE = "reward_off_scale"
     """Outside the declared scale."""
+    NOT_A_LIST = "not_a_list"
+    """No list where the format has one, such as ``responses``."""
+    UNEVEN_LISTS = "uneven_lists"
+    """Not as many rewards as responses."""
+    NOT_A_CHAT = "not_a_chat"
+    """Messages without a known role or a text, or with the turns of a chat in the wrong place."""
     BAD_TIMESTAMP = "bad_timestamp"
-    """Not ISO 8601."""
+    """Neither ISO 8601 nor seconds or milliseconds since 1970."""
     BAD_BEHAVIOUR_LOGPS = "bad_behaviour_logps"
     """Not a finite number of at most 0."""
     CONFLICTING_REWARDS = "conflicting_rewards"
@@ -47,22 +53,17 @@ class RejectedError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Rejection:
-    """One quarantined row."""
-
-    origin: str
-    """The file."""
-    line: int
-    """First line of the record, or its number in a Parquet file; from 1."""
-    reason: str
-    raw: str
-    """The record as it was; undecodable bytes are escaped."""
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("origin", pa.string()),  # the file
+        ("line", pa.int64()),  # where the record starts, or its number in a Parquet file; from 1
+        ("reason", pa.string()),
+        ("raw", pa.string()),  # the record as it was; undecodable bytes are escaped
+    ]
+)
 
 
-def quarantine_table(rejections: list[Rejection]) -> pd.DataFrame:
+def quarantine_table(rejected: pa.Table) -> pd.DataFrame:
     """Columns origin, line, reason, raw."""
-    columns = ["origin", "line", "reason", "raw"]
-    return pd.DataFrame(rejections, columns=columns).astype(
-        {"origin": "str", "line": "int64", "reason": "str", "raw": "str"}
-    )
+    table: pd.DataFrame = rejected.to_pandas()
+    return table.astype({"origin": "str", "line": "int64", "reason": "str", "raw": "str"})

@@ -2,12 +2,14 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from rpo_pipeline.data.formats import RATINGS, REWARD, expand, shape_of
 from rpo_pipeline.data.quarantine import Reason, RejectedError
 from rpo_pipeline.params import RatingParams, SourceParams
 
@@ -27,6 +29,10 @@ ROW_SCHEMA = pa.schema(
         ("position", pa.int64()),  # order of reading
     ]
 )
+SECONDS_SINCE_1970 = 1e11
+"""Larger numbers, from the year 5138 on, are milliseconds."""
+EPOCH = re.compile(r"\d{9,13}(\.\d+)?")
+"""Shorter runs of digits are years and dates."""
 
 
 def prompt_key(prompt: str) -> str:
@@ -41,28 +47,38 @@ def row_key(prompt: str, response: str) -> str:
     return digest.hexdigest()
 
 
-def parse_record(record: Mapping[str, Any], source: SourceParams) -> dict[str, Any]:
-    """Check a record and name its fields as we do.
+def parse_record(
+    record: Mapping[str, Any], source: SourceParams
+) -> Iterator[dict[str, Any] | RejectedError]:
+    """Turn a record of any shape into checked rows.
 
     Args:
         record: Fields by the source's names.
-        source: Column names and ratings of the source.
+        source: Format, column names and ratings of the source.
 
-    Returns:
-        The columns of ``ROW_SCHEMA``, without origin and position.
-
-    Raises:
-        RejectedError: If the record cannot be used.
+    Yields:
+        For each response the columns of ``ROW_SCHEMA``, without origin and position, or why it
+        cannot be used.
     """
+    named = {**record, **{our: record.get(their) for our, their in source.columns.items()}}
+    shape = shape_of(named) if source.format == "auto" else source.format
+    ratings = source.ratings or RATINGS.get(shape, REWARD)
+    for fields in expand(named, shape):
+        if isinstance(fields, RejectedError):
+            yield fields
+            continue
+        try:
+            yield _row(fields, ratings)
+        except RejectedError as rejected:
+            yield rejected
 
-    def field(name: str) -> object:
-        return record.get(source.columns.get(name, name))
 
-    prompt = _text(field("prompt"), Reason.MISSING_PROMPT)
-    response = _text(field("response"), Reason.MISSING_RESPONSE)
-    raw_reward, reward_source = _rating(record, source.ratings)
+def _row(fields: Mapping[str, Any], ratings: Sequence[RatingParams]) -> dict[str, Any]:
+    prompt = _text(fields.get("prompt"), Reason.MISSING_PROMPT)
+    response = _text(fields.get("response"), Reason.MISSING_RESPONSE)
+    raw_reward, reward_source = _rating(fields, ratings)
     prompt_id = prompt_key(prompt)
-    model_version = field("model_version")
+    model_version = fields.get("model_version")
     return {
         "row_id": row_key(prompt, response),
         "prompt_id": prompt_id,
@@ -70,9 +86,9 @@ def parse_record(record: Mapping[str, Any], source: SourceParams) -> dict[str, A
         "response": response,
         "raw_reward": raw_reward,
         "reward_source": reward_source,
-        "timestamp": _timestamp(field("timestamp")),
+        "timestamp": _timestamp(fields.get("timestamp")),
         "model_version": None if _is_missing(model_version) else str(model_version),
-        "behaviour_logps": _behaviour_logps(field("behaviour_logps")),
+        "behaviour_logps": _behaviour_logps(fields.get("behaviour_logps")),
         "split_point": int(prompt_id[:13], 16) / 16**13,
     }
 
@@ -96,7 +112,7 @@ def _text(value: object, reason_if_missing: Reason) -> str:
 
 
 def _rating(
-    record: Mapping[str, Any], ratings: list[RatingParams]
+    record: Mapping[str, Any], ratings: Sequence[RatingParams]
 ) -> tuple[float | None, str | None]:
     for rating in ratings:
         value = record.get(rating.column)
@@ -107,9 +123,10 @@ def _rating(
 
 def _to_raw_reward(value: object, rating: RatingParams) -> float:
     if rating.values is not None:
-        if str(value) not in rating.values:
+        word = str(value).lower() if isinstance(value, bool) else str(value)
+        if word not in rating.values:
             raise RejectedError(Reason.REWARD_NOT_A_NUMBER)
-        return rating.values[str(value)]
+        return rating.values[word]
     number = _number(value, Reason.REWARD_NOT_A_NUMBER)
     if not math.isfinite(number):
         raise RejectedError(Reason.REWARD_NOT_FINITE)
@@ -143,8 +160,16 @@ def _timestamp(value: object) -> datetime | None:
     if _is_missing(value):
         return None
     try:
-        time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        if isinstance(value, datetime):
+            time = value
+        elif isinstance(value, int | float) or EPOCH.fullmatch(str(value)):
+            number = float(value)  # type: ignore[arg-type]
+            time = datetime.fromtimestamp(
+                number / 1000 if number > SECONDS_SINCE_1970 else number, tz=UTC
+            )
+        else:
+            time = datetime.fromisoformat(str(value))
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError) as err:
+    except (ValueError, TypeError, OverflowError, OSError) as err:
         raise RejectedError(Reason.BAD_TIMESTAMP) from err
     return time

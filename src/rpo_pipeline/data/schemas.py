@@ -4,7 +4,6 @@ A catalog entry names its schema as ``validator``; Kedro checks a table before i
 when it is read unless the same run wrote it.
 """
 
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -12,13 +11,9 @@ from typing import Any, get_args
 
 import ibis.expr.operations as ops
 import pandas as pd
-from ibis.expr.types import Table
-
-# Where Spark is installed, pandera imports it.
-warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
-
 import pandera.ibis
 import pandera.pandas
+from ibis.expr.types import Table
 from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 from pandera.pandas import Check
 
@@ -71,14 +66,17 @@ class TableSchema:
         if isinstance(table, Table) and not isinstance(table.op(), ops.PhysicalTable):
             table = table.cache()
         try:
-            return self._schema(table).validate(table, lazy=True)
+            # pandera fails on an index that repeats.
+            rows = table.reset_index(drop=True) if isinstance(table, pd.DataFrame) else table
+            self._schema(table).validate(rows, lazy=True)
         except SchemaErrors as errors:
-            found = [_explain(error) for error in errors.schema_errors]
+            found = [_explain(error, self.key) for error in errors.schema_errors]
             more = f"; and {len(found) - AT_MOST_NAMED} more" if len(found) > AT_MOST_NAMED else ""
             raise DataError(
                 f"table {self.name} is not as it must be: {'; '.join(found[:AT_MOST_NAMED])}{more} "
                 f"({self.advice}; `kedro run --pipelines {self.pipeline}` writes the table anew)"
             ) from errors
+        return table
 
     def _schema(self, table: Any) -> Any:  # noqa: ANN401 (a schema of either library)
         library = pandera.ibis if isinstance(table, Table) else pandera.pandas
@@ -103,9 +101,9 @@ def _build(schema: TableSchema, library: ModuleType, *, typed: bool) -> Any:  # 
     return library.DataFrameSchema(columns, unique=[schema.key] if schema.key else None)
 
 
-def _explain(error: SchemaError) -> str:
+def _explain(error: SchemaError, key: str | None) -> str:
     cases = error.failure_cases
-    name = getattr(error.schema, "name", None)
+    name = getattr(error.schema, "name", None) or key
     if error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
         return f"column {cases} is missing"
     if error.reason_code is SchemaErrorReason.WRONG_DATATYPE:
@@ -114,7 +112,6 @@ def _explain(error: SchemaError) -> str:
         count = int(cases.count().execute())
         example = next(iter(cases.limit(1).to_pyarrow().to_pylist()[0].values()))
     elif isinstance(cases, pd.DataFrame):
-        name = name or cases["column"].iloc[0]
         count, example = len(cases), cases["failure_case"].iloc[0]
     else:
         return f"column {name} cannot be checked: {cases}"

@@ -1,7 +1,7 @@
 """Text to token ids, such that the scored tokens are the generated tokens."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -11,15 +11,11 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from rpo_pipeline.data.chats import Prompt, parse_prompt
 from rpo_pipeline.data.groups import Group
 from rpo_pipeline.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-Message = Mapping[str, str]
-"""A turn of a chat: its role (``system``, ``user``, ``assistant``) and content."""
-Prompt = str | Sequence[Message]
-"""A text, or a chat that waits for the assistant."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,8 @@ class TextFormat:
 
         Args:
             prompts: Each a text, which becomes one user turn where the model has a chat template,
-                or the messages of a chat, a system message among them if there is one.
+                or the messages of a chat, a system message among them if there is one; or the JSON
+                of such messages, as a prompt column holds them.
 
         Returns:
             Token ids, cut at ``max_prompt_tokens``.
@@ -64,6 +61,7 @@ class TextFormat:
         """Token ids of whole prompts, as ``encode_prompts`` has them before its cut."""
         if not prompts:
             return []
+        prompts = [parse_prompt(p) if isinstance(p, str) else p for p in prompts]
         if self.tokenizer.chat_template:
             chats = [_messages(prompt) for prompt in prompts]
             encoding: Any = self.tokenizer.apply_chat_template(

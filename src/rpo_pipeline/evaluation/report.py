@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel
 
+from rpo_pipeline.data.chats import render_prompt
 from rpo_pipeline.evaluation import figures
 
 SAMPLES_EACH = 6
@@ -112,7 +113,7 @@ def _samples(generations: pd.DataFrame) -> list[dict[str, Any]]:
     """Side by side: where the challenger gained most, lost most, and a few at random."""
     first = generations[generations["sample"] == 0]
     wide = first.pivot(index="prompt_id", columns="model", values=["response", "raw_reward"])
-    prompts = first.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
+    prompts = first.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"].map(render_prompt)
     gain = (wide["raw_reward"]["challenger"] - wide["raw_reward"]["reference"]).astype(float)
     order = gain.sort_values(kind="stable").index
     chosen = {

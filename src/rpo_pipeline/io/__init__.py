@@ -2,6 +2,7 @@
 
 from rpo_pipeline.io.atomic_file import AtomicFileDataset
 from rpo_pipeline.io.model_directory import ModelDirectoryDataset
+from rpo_pipeline.io.parquet_stream import ParquetStreamDataset
 from rpo_pipeline.io.workspace import WorkspaceDataset
 
-__all__ = ["AtomicFileDataset", "ModelDirectoryDataset", "WorkspaceDataset"]
+__all__ = ["AtomicFileDataset", "ModelDirectoryDataset", "ParquetStreamDataset", "WorkspaceDataset"]

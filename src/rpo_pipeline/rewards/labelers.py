@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from rpo_pipeline.data.chats import render_prompt
 from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.params import LabelerParams
 from rpo_pipeline.rewards.scorers import build_scorers
@@ -84,6 +85,7 @@ def _label_by_rules(
     prompts: Sequence[str], responses: Sequence[str], settings: LabelerParams
 ) -> pd.DataFrame:
     scorers = build_scorers(settings)
+    prompts = [render_prompt(prompt) for prompt in prompts]
     components = pd.DataFrame(
         {
             name: [score(p, r) for p, r in zip(prompts, responses, strict=True)]

@@ -1,21 +1,31 @@
 """Nodes of data ingestion."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from ibis.expr.types import Table
 
 from rpo_pipeline.params import IngestionParams
 
+if TYPE_CHECKING:
+    from pyarrow import RecordBatchReader
 
-def read_sources(ingestion: IngestionParams) -> tuple[Table, pd.DataFrame]:
-    """Read every source; what cannot be used is rejected."""
-    import ibis
 
+def read_sources(ingestion: IngestionParams, parts: Path) -> list[dict[str, Any]]:
+    """Read every file of the sources that is new or has changed."""
     from rpo_pipeline.data import sources
 
-    rows, rejected = sources.read_sources(ingestion.sources)
-    return ibis.memtable(rows), rejected
+    return sources.read_sources(ingestion.sources, parts)
+
+
+def collect_rows(
+    source_parts: list[dict[str, Any]], parts: Path
+) -> tuple["RecordBatchReader", pd.DataFrame]:
+    """Put the parts together; what cannot be used is rejected."""
+    from rpo_pipeline.data import sources
+
+    return sources.read_rows(source_parts, parts), sources.read_rejected(source_parts, parts)
 
 
 def quarantine_rows(

@@ -7,12 +7,13 @@ from .nodes import (
     assign_splits,
     build_feedback,
     cluster_prompts,
+    collect_rows,
     describe_data,
     quarantine_rows,
     read_sources,
 )
 
-INGESTION = "params:ingestion"
+INGESTION, RAW_ROWS = "params:ingestion", "raw_rows@ibis"
 
 
 def create_pipeline() -> Pipeline:
@@ -21,38 +22,44 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 read_sources,
-                INGESTION,
-                ["raw_rows", "rejected_rows"],
+                [INGESTION, "parts"],
+                "source_parts",
                 name="read_sources",
                 tags=ALWAYS,
             ),
             Node(
+                collect_rows,
+                ["source_parts", "parts"],
+                ["raw_rows@stream", "rejected_rows"],
+                name="collect_rows",
+            ),
+            Node(
                 quarantine_rows,
-                ["raw_rows", "rejected_rows", INGESTION],
+                [RAW_ROWS, "rejected_rows", INGESTION],
                 "quarantine",
                 name="quarantine_rows",
             ),
             Node(
                 cluster_prompts,
-                ["raw_rows", "previous_prompt_clusters", INGESTION],
+                [RAW_ROWS, "previous_prompt_clusters", INGESTION],
                 "prompt_clusters",
                 name="cluster_prompts",
             ),
             Node(
                 assign_splits,
-                ["raw_rows", "quarantine", "prompt_clusters", "previous_splits", INGESTION],
+                [RAW_ROWS, "quarantine", "prompt_clusters", "previous_splits", INGESTION],
                 "splits",
                 name="assign_splits",
             ),
             Node(
                 build_feedback,
-                ["raw_rows", "splits", INGESTION],
+                [RAW_ROWS, "splits", INGESTION],
                 "feedback@ibis",
                 name="build_feedback",
             ),
             Node(
                 account_rows,
-                ["raw_rows", "rejected_rows", "quarantine", "feedback@ibis", INGESTION],
+                [RAW_ROWS, "rejected_rows", "quarantine", "feedback@ibis", INGESTION],
                 "row_account",
                 name="account_rows",
             ),

@@ -53,3 +53,10 @@ def promote(
         promotion,
         lock_file=workspace / "promotion.lock",
     )
+
+
+def note_consumed(
+    source_parts: list[dict[str, Any]], promotion_result: dict[str, Any]
+) -> dict[str, Any]:
+    """Note which files a run has used up; the last node, so that a failed run uses up nothing."""
+    return {"version": promotion_result["version"], "parts": source_parts}

@@ -2,7 +2,7 @@ from kedro.pipeline import Node, Pipeline
 
 from rpo_pipeline.runner import ALWAYS
 
-from .nodes import promote, register_version
+from .nodes import note_consumed, promote, register_version
 
 
 def create_pipeline() -> Pipeline:
@@ -35,6 +35,12 @@ def create_pipeline() -> Pipeline:
                 "promotion_result",
                 name="promote",
                 tags=ALWAYS,
+            ),
+            Node(
+                note_consumed,
+                ["source_parts", "promotion_result"],
+                "consumed",
+                name="note_consumed",
             ),
         ]
     )

@@ -1,0 +1,46 @@
+import pandas as pd
+import pytest
+from datasets import load_dataset
+
+from rpo_pipeline.data.chats import write_prompt
+from rpo_pipeline.data.export import export_feedback
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.params import SourceParams
+from tests.conftest import read_log
+
+CHAT = write_prompt([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a"}])
+ROWS = [("p1", "a", "good", 2.0), ("p1", "a", "bad", -1.0), ("p1", "a", "so-so", -1.0)]
+
+
+@pytest.fixture(params=["a", CHAT], ids=["texts", "chats"])
+def feedback(request):
+    table = pd.DataFrame(ROWS, columns=["prompt_id", "prompt", "response", "raw_reward"])
+    unrated = pd.DataFrame([{"prompt_id": "p1", "response": "x", "raw_reward": None}])
+    return pd.concat([table, unrated]).assign(split="train", prompt=request.param)
+
+
+def read_back(path):
+    rows, rejected = read_log(SourceParams(path=str(path)), folder=path.parent / "parts")
+    assert rejected.empty
+    return {(r["prompt"], r["response"], r["raw_reward"]) for r in rows.to_pylist()}
+
+
+def test_unpaired_rows_are_labelled_by_the_mean_and_read_back_as_they_were(feedback, tmp_path):
+    path = tmp_path / "kto.jsonl"
+    assert export_feedback(feedback, path, "trl_kto", split="train") == 3
+    loaded = load_dataset("json", data_files=str(path), split="train")
+    assert loaded["label"] == [True, False, False]
+    prompt = feedback["prompt"].iloc[0]
+    assert read_back(path) == {(prompt, "good", 1), (prompt, "bad", -1), (prompt, "so-so", -1)}
+
+
+def test_pairs_are_of_different_rewards_with_the_better_first(feedback, tmp_path):
+    path = tmp_path / "dpo.jsonl"
+    assert export_feedback(feedback, path, "trl_dpo", split="train") == 2
+    prompt = feedback["prompt"].iloc[0]
+    assert read_back(path) == {(prompt, "good", 1), (prompt, "bad", -1), (prompt, "so-so", -1)}
+
+
+def test_nothing_to_write_is_an_error(feedback, tmp_path):
+    with pytest.raises(DataError, match="0 rated rows"):
+        export_feedback(feedback, tmp_path / "x.jsonl", "trl_dpo", split="test")

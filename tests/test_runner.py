@@ -1,0 +1,114 @@
+"""The runner on a real catalog of files."""
+
+import json
+import logging
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+
+from rpo_pipeline.io import AtomicFileDataset
+from rpo_pipeline.runner import ALWAYS, FreshnessRunner
+
+RUNS = []
+
+
+def double(number, settings):
+    RUNS.append("double")
+    return number * settings["factor"]
+
+
+def sign(number):
+    RUNS.append("sign")
+    return number > 0
+
+
+def describe(positive):
+    RUNS.append("describe")
+    if positive is None:
+        raise ValueError
+    return f"positive: {positive}"
+
+
+def ask():
+    RUNS.append("ask")
+    return 1
+
+
+NODES = [
+    Node(double, ["number", "params:settings"], "doubled", name="double"),
+    Node(sign, "doubled", "positive", name="sign"),
+    Node(describe, "positive", "description", name="describe"),
+    Node(ask, None, "answer", name="ask", tags=ALWAYS),
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    def save(name, value):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+
+    def run(factor=2, **files):
+        for name, value in files.items():
+            save(name, value)
+        names = ["number", "doubled", "positive", "description", "answer", "run_ledger"]
+        entries = {
+            name: AtomicFileDataset(
+                filepath=str(tmp_path / f"{name}.json"),
+                dataset={"type": "json.JSONDataset"},
+                missing_ok=name == "run_ledger",
+            )
+            for name in names
+        }
+        catalog = DataCatalog({**entries, "params:settings": MemoryDataset({"factor": factor})})
+        RUNS.clear()
+        FreshnessRunner().run(Pipeline(NODES), catalog)
+        return set(RUNS)
+
+    return run
+
+
+def test_a_second_run_asks_the_world_outside_and_nothing_else(run, caplog):
+    assert run(number=3) == {"double", "sign", "describe", "ask"}
+    with caplog.at_level(logging.INFO):
+        assert run() == {"ask"}
+    assert "3 of 4 nodes were skipped" in caplog.text
+
+
+def test_a_result_that_did_not_change_wakes_none_of_those_behind_it(run, caplog):
+    run(number=3)
+    with caplog.at_level(logging.INFO):
+        assert run(number=4) == {"double", "sign", "ask"}
+    assert "double runs: changed: number" in caplog.text
+
+
+def test_a_changed_parameter_is_named_as_the_reason(run, caplog):
+    run(number=3)
+    with caplog.at_level(logging.INFO):
+        assert run(factor=-2) == {"double", "sign", "describe", "ask"}
+    assert "double runs: changed: settings" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["lost", "edited"])
+def test_a_result_that_is_lost_or_was_edited_is_made_again(run, tmp_path, damage):
+    run(number=3)
+    file = tmp_path / "positive.json"
+    file.unlink() if damage == "lost" else file.write_text("false")
+    assert run() == {"sign", "ask"}
+    assert json.loads(file.read_text()) is True
+
+
+def test_a_node_that_failed_runs_again_and_those_before_it_do_not(run, monkeypatch):
+    code = describe.__code__
+    monkeypatch.setattr(describe, "__code__", (lambda positive: positive.nothing).__code__)
+    with pytest.raises(AttributeError):
+        run(number=3)
+    monkeypatch.setattr(describe, "__code__", code)
+    assert run() == {"describe", "ask"}
+
+
+def test_a_run_without_a_ledger_runs_every_node():
+    catalog = DataCatalog({"answer": MemoryDataset()})
+    RUNS.clear()
+    FreshnessRunner().run(Pipeline([NODES[3]]), catalog)
+    assert RUNS == ["ask"]
