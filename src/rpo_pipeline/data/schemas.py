@@ -107,7 +107,7 @@ def _explain(error: SchemaError, key: str | None) -> str:
     if error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
         return f"column {cases} is missing"
     if error.reason_code is SchemaErrorReason.WRONG_DATATYPE:
-        return f"column {name} is of type {cases}, not {error.schema.dtype}"
+        return f"column {name} is not of type {error.schema.dtype}"
     if isinstance(cases, Table):
         count = int(cases.count().execute())
         example = next(iter(cases.limit(1).to_pyarrow().to_pylist()[0].values()))
