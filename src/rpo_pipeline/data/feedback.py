@@ -1,6 +1,7 @@
 """Rows to feedback: duplicates, repeated ratings, the row account. Ibis expressions throughout."""
 
 import json
+from datetime import UTC, datetime
 
 import ibis
 import pandas as pd
@@ -213,9 +214,11 @@ def _conflicting(rows: Table) -> Table:
     return rewards.filter(_.low < _.high).select("row_id")
 
 
-def _conflict(origin: str, **fields: object) -> dict[str, object]:
+def _conflict(origin: str, timestamp: datetime | None, **fields: object) -> dict[str, object]:
     file, _colon, line = origin.rpartition(":")
-    raw = json.dumps(fields, ensure_ascii=False, default=str)
+    moment = timestamp and timestamp.astimezone(UTC).isoformat()
+    held = {name: value for name, value in fields.items() if value is not None}
+    raw = json.dumps({**held, "timestamp": moment}, ensure_ascii=False)
     reason = Reason.CONFLICTING_REWARDS.value
     return {"origin": file, "line": int(line), "reason": reason, "raw": raw}
 

@@ -169,7 +169,7 @@ def _join(names: pd.Series, signatures: Signatures, threshold: float) -> Positio
     for left, right in similar_pairs(signatures, threshold, apart):
         if len(left):
             size = int(labels.max()) + 1
-            edges = (np.ones(len(left), np.bool_), (labels[left], labels[right]))
+            edges = (np.ones(len(left), np.int8), (labels[left], labels[right]))
             graph = coo_array(edges, shape=(size, size))
             labels[:] = connected_components(graph, directed=False)[1][labels]
     return labels
