@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench bench-full test check format clean clean-cache
+.PHONY: help setup run bench bench-full test integration check format clean clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,10 @@ bench-full: setup ## The same with more groups, shapes and a 135M model
 
 test: setup ## Run the whole suite
 	$(BIN)/pytest
+
+integration: setup ## Run the tests of heavy parts: Spark (installs it; needs Java 17)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark]"
+	$(BIN)/pytest -m integration
 
 check: setup ## Formatting, lint, types, import contracts, docstrings
 	$(BIN)/ruff format --check .

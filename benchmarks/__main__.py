@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import authors, engine, trl_kto
+from benchmarks.ingestion import ingest
 from benchmarks.measure import Timing, Work, flops, peak_bytes, time_side_by_side
 from benchmarks.shapes import CHAT, LONG_PROMPTS, SHORT_PROMPTS, Shape
 from rpo_pipeline.data.groups import Group
@@ -58,7 +59,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     results = []
-    for part in (partition_pass, t5_training, decoder_training, own_sft, more_responses):
+    parts = (partition_pass, t5_training, decoder_training, own_sft, more_responses, ingestion)
+    for part in parts:
         if arguments.only in part.__name__:
             for result in part(full=arguments.full):
                 results.append(result)
@@ -155,6 +157,27 @@ def more_responses(*, full: bool) -> Iterator[Result]:
     ideal = flops(works[8]) / flops(works[4])
     result = _cost("8 responses", "4 responses", timings["4"], timings["8"], 1.10 * ideal, ideal)
     yield result
+
+
+def ingestion(*, full: bool) -> Iterator[Result]:  # noqa: ARG001 (the million is always run)
+    """A generated log from nothing to feedback, in a process of its own."""
+    sizes = (10**4, 10**5, 10**6)
+    costs = [ingest(rows) for rows in sizes]
+    for rows, cost in zip(sizes, costs, strict=True):
+        yield _within(f"ingestion, {rows:,} rows", cost.seconds, 90, "seconds")
+        yield _within(f"ingestion, {rows:,} rows", cost.peak_bytes / BYTES, 2000, "MiB at most")
+    # Without the start of the process, which is the same for all.
+    slow, fast = (
+        (costs[i + 1].seconds - costs[i].seconds) / (sizes[i + 1] - sizes[i]) for i in (1, 0)
+    )
+    ratio, bar = slow / fast, 1.25
+    yield Result(
+        "time a row, to 10^6", "to 10^5", ratio, bar, ratio <= bar, slow * 1e6, fast * 1e6, "us"
+    )
+
+
+def _within(work: str, ours: float, limit: float, unit: str) -> Result:
+    return Result(work, "limit", ours / limit, 1.0, ours <= limit, ours, limit, unit)
 
 
 def _smollm2() -> Iterator[Result]:

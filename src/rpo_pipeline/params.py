@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 from rpo_pipeline.errors import ConfigError
 
 Split = Literal["train", "validation", "test"]
+Conflicts = Literal["mean", "latest", "quarantine"]
 SourceFormat = Literal[
     "auto",
     "flat",
@@ -163,6 +164,13 @@ class RedactionParams(Params):
     prefix; numbers with one are always known."""
 
 
+class NearDuplicateParams(Params):
+    """Which prompts are so alike that they must be on one side of the split."""
+
+    threshold: float = Field(ge=0.5, le=1)
+    """Smallest share of common three-word runs, 0 to 1; lower puts more prompts together."""
+
+
 class IngestionParams(Params):
     """Where feedback comes from, and what is done with it on the way in."""
 
@@ -170,6 +178,11 @@ class IngestionParams(Params):
     """Every source is read in full."""
     split_shares: SplitShares
     """For prompts seen for the first time; a split once given stays."""
+    near_duplicates: NearDuplicateParams | None
+    """Prompts that share a split because they nearly share their text; null: each stands alone."""
+    conflicts: Conflicts
+    """A row with different ratings takes their mean, or the latest (by timestamp, then by order of
+    reading), or leaves the data for the quarantine."""
     max_quarantine_share: float = Field(ge=0, le=1)
     """A run fails when a larger share of the rows read is quarantined."""
     redaction: RedactionParams | None = None

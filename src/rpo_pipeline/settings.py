@@ -7,6 +7,8 @@ from rpo_pipeline.hooks import TrackingHooks
 
 # Kedro 1.7 still calls it; nothing that a user of this project could change.
 warnings.filterwarnings("ignore", message="register_new_resolver")
+# Where Spark is installed, pandera imports it.
+warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
 
 HOOKS = (TrackingHooks(),)
 

@@ -1,5 +1,7 @@
 """Rows to feedback: nothing lost, nothing counted twice, splits that stay."""
 
+import json
+
 import ibis
 import pandas as pd
 import pyarrow as pa
@@ -7,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rpo_pipeline.data.feedback import account_rows, build_feedback, check_quarantine
+from rpo_pipeline.data.feedback import (
+    account_rows,
+    build_feedback,
+    check_quarantine,
+    quarantine_conflicts,
+)
+from rpo_pipeline.data.near_duplicates import cluster_prompts
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, quarantine_table
 from rpo_pipeline.data.rows import ROW_SCHEMA, parse_record
 from rpo_pipeline.data.splits import assign_splits
@@ -32,13 +40,18 @@ def filler():
     return [{"prompt": prompt, "response": "ok", "reward": 0.0} for prompt in PROMPTS]
 
 
-def feedback_of(records):
+def alone(rows):
+    """Clusters in which every prompt stands alone."""
+    return cluster_prompts(rows, None, None)
+
+
+def feedback_of(records, conflicts="mean"):
     rows = table(records)
-    return rows, build_feedback(rows, assign_splits(rows, None, SHARES))
+    return rows, build_feedback(rows, assign_splits(rows, alone(rows), None, SHARES), conflicts)
 
 
-def one_row(records):
-    _, feedback = feedback_of([*filler(), *records])
+def one_row(records, conflicts="mean"):
+    _, feedback = feedback_of([*filler(), *records], conflicts)
     found = feedback.filter(feedback.response == "hi").execute()
     assert len(found) == 1
     return found.iloc[0]
@@ -83,15 +96,70 @@ records = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(records, max_size=60))
-def test_every_record_is_kept_quarantined_a_duplicate_or_merged(extra):
-    rows, feedback = feedback_of([*filler(), *extra])
-    quarantine = rejected("log.jsonl", 1)
-    account = account_rows(rows, feedback, quarantine)
+@pytest.mark.parametrize("conflicts", ["mean", "latest", "quarantine"])
+@settings(max_examples=4)
+@given(extra=st.lists(records, max_size=60))
+def test_every_record_is_kept_quarantined_a_duplicate_or_merged(conflicts, extra):
+    rows, feedback = feedback_of([*filler(), *extra], conflicts)
+    unread = rejected("log.jsonl", 1)
+    quarantine = quarantine_conflicts(rows, unread, conflicts)
+    account = account_rows(rows, unread, quarantine, feedback, conflicts)
     read = account.pop("read")
     assert read == len(PROMPTS) + len(extra) + 1
     assert read == sum(account.values())
+
+
+@pytest.mark.parametrize("conflicts", ["mean", "latest", "quarantine"])
+@settings(max_examples=4)
+@given(extra=st.lists(records, max_size=30), shuffled=st.randoms())
+def test_feedback_does_not_depend_on_the_order_of_the_table(conflicts, extra, shuffled):
+    rows, feedback = feedback_of([*filler(), *extra], conflicts)
+    lines = rows.to_pyarrow().to_pylist()
+    shuffled.shuffle(lines)
+    again = ibis.memtable(pa.Table.from_pylist(lines, schema=ROW_SCHEMA))
+    splits = assign_splits(again, alone(again), None, SHARES)
+    pd.testing.assert_frame_equal(
+        build_feedback(again, splits, conflicts).execute(), feedback.execute()
+    )
+
+
+def rated(*rewards_and_days):
+    days = {None: None, 1: "2026-01-01T00:00:00Z", 2: "2026-01-02T00:00:00Z"}
+    return [
+        {"prompt": "q", "response": "hi", "reward": reward, "timestamp": days[day]}
+        for reward, day in rewards_and_days
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "latest"),
+    [
+        ([(0.1, 2), (0.2, 1)], 0.1),
+        ([(0.1, 1), (0.2, None)], 0.1),
+        ([(0.1, None), (0.2, None)], 0.2),
+        ([(0.1, 2), (0.2, 2)], 0.2),
+        ([(0.1, 1), (None, 2)], 0.1),
+    ],
+)
+def test_the_latest_rating_is_by_time_and_then_by_order_of_reading(ratings, latest):
+    row = one_row(rated(*ratings), "latest")
+    assert row["raw_reward"] == latest
+    assert row["num_ratings"] == sum(reward is not None for reward, _ in ratings)
+
+
+def test_rows_with_different_ratings_go_to_quarantine_with_origin_and_what_was_read():
+    rows, feedback = feedback_of([*filler(), *rated((0.1, 1), (0.2, 2))], "quarantine")
+    quarantine = quarantine_conflicts(rows, rejected("other.jsonl", 1), "quarantine")
+    assert quarantine["reason"].tolist()[1:] == ["conflicting_rewards"] * 2
+    assert quarantine["origin"].tolist() == ["other.jsonl", "log.jsonl", "log.jsonl"]
+    assert quarantine["line"].tolist()[1:] == [41, 42]
+    assert [json.loads(raw)["raw_reward"] for raw in quarantine["raw"][1:]] == [0.1, 0.2]
+    assert len(feedback.execute()) == len(PROMPTS)
+
+
+def test_equal_ratings_and_records_without_one_are_no_conflict():
+    same = rated((0.1, 1), (0.1, 2), (None, 2))
+    assert one_row(same, "quarantine")["num_ratings"] == 2
 
 
 def test_a_prompt_is_in_one_split_only_and_all_its_rows_with_it():
@@ -102,7 +170,8 @@ def test_a_prompt_is_in_one_split_only_and_all_its_rows_with_it():
 
 
 def splits_of(records, previous=None, shares=SHARES):
-    splits = assign_splits(table(records), previous, shares)
+    rows = table(records)
+    splits = assign_splits(rows, alone(rows), previous, shares)
     return dict(splits.select("prompt_id", "split").execute().itertuples(index=False))
 
 
@@ -155,3 +224,8 @@ def test_too_large_a_share_of_quarantined_rows_stops_the_run():
     check_quarantine(table(filler()), quarantine, max_share=0.2)
     with pytest.raises(DataError, match=r"20\.0% of the rows read are quarantined"):
         check_quarantine(table(filler()), quarantine, max_share=0.19)
+
+
+def test_a_rating_given_again_is_the_latest_by_its_last_line():
+    again = [{"prompt": "q", "response": "hi", "reward": reward} for reward in (1.0, -1.0, 1.0)]
+    assert one_row(again, "latest")["raw_reward"] == 1.0

@@ -52,7 +52,20 @@ def test_only_test_prompts_are_used_each_once():
             "prompt_id": ["b", "a", "a", "c"],
             "prompt": ["B", "A", "A", "C"],
             "split": ["test", "test", "test", "train"],
+            "leaked": False,
         }
     )
     assert first_test_prompts(feedback, 10)["prompt"].tolist() == ["A", "B"]
     assert first_test_prompts(feedback, 1)["prompt"].tolist() == ["A"]
+
+
+def test_a_leaked_test_prompt_is_left_out_of_evaluation():
+    feedback = pd.DataFrame(
+        {
+            "prompt_id": ["a", "b"],
+            "prompt": ["A", "B"],
+            "split": ["test", "test"],
+            "leaked": [True, False],
+        }
+    )
+    assert first_test_prompts(feedback, 10)["prompt"].tolist() == ["B"]

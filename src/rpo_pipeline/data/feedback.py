@@ -1,14 +1,33 @@
 """Rows to feedback: duplicates, repeated ratings, the row account. Ibis expressions throughout."""
 
+import json
+from datetime import UTC, datetime
+
 import ibis
 import pandas as pd
+import pyarrow as pa
 from ibis import _
 from ibis.expr.types import Table
 
-from rpo_pipeline.data.quarantine import Reason
+from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, quarantine_table
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.params import Conflicts
 
 CONTENT = ["row_id", "raw_reward", "reward_source", "timestamp", "model_version", "behaviour_logps"]
+
+
+def usable_rows(rows: Table, conflicts: Conflicts) -> Table:
+    """Rows that feedback is made of: all, or those whose ratings agree.
+
+    Args:
+        rows: As read (``ROW_SCHEMA``).
+        conflicts: ``quarantine`` leaves out every record of a row with different ratings; equal
+            ratings, and records without one, are no conflict.
+
+    Returns:
+        Some of the rows, unchanged.
+    """
+    return rows if conflicts != "quarantine" else rows.anti_join(_conflicting(rows), "row_id")
 
 
 def distinct_records(rows: Table) -> Table:
@@ -21,50 +40,33 @@ def distinct_records(rows: Table) -> Table:
         rows: As read (``ROW_SCHEMA``).
 
     Returns:
-        One line per distinct record, with ``num_ratings``.
+        ``CONTENT`` of each distinct record, with its first and last position and num_ratings.
     """
     records = rows.group_by(CONTENT).agg(
-        copies=_.count(),
-        position=_.position.min(),
-        **{
-            name: _[name].argmin(_.position)
-            for name in ("prompt_id", "prompt", "response", "origin")
-        },
+        copies=_.count(), position=_.position.min(), last_position=_.position.max()
     )
     counted = ibis.cases((_.raw_reward.isnull(), 0), (_.timestamp.notnull(), 1), else_=_.copies)
     return records.mutate(num_ratings=counted).drop("copies")
 
 
-def build_feedback(rows: Table, splits: Table) -> Table:
+def build_feedback(rows: Table, splits: Table, conflicts: Conflicts) -> Table:
     """Merge the records of each row and give it its split.
-
-    A row rated more than once takes the mean over its ratings.
 
     Args:
         rows: As read (``ROW_SCHEMA``).
-        splits: prompt_id, split.
+        splits: prompt_id, split, leaked.
+        conflicts: What a row with different ratings comes to.
 
     Returns:
         The feedback table, ordered by prompt_id and row_id.
     """
-    rated = _.raw_reward.notnull()
-    merged = (
-        distinct_records(rows)
-        .group_by("row_id")
-        .agg(
-            **{
-                name: _[name].argmin(_.position)
-                for name in ("prompt_id", "prompt", "response", "origin", "model_version")
-            },
-            raw_reward=(_.raw_reward * _.num_ratings).sum() / _.num_ratings.sum().nullif(0),
-            num_ratings=_.num_ratings.sum(),
-            reward_source=_.reward_source.argmax(_.position, where=rated),
-            timestamp=_.timestamp.max(),
-            behaviour_logps=_.behaviour_logps.mean(),
-        )
-    )
+    rows = usable_rows(rows, conflicts)
+    merged = _merge(distinct_records(rows), conflicts)
+    # Texts are taken from the first record by its position, so that no aggregate carries them.
+    texts = rows.select("position", "prompt_id", "prompt", "response", "origin", "model_version")
     return (
-        merged.join(splits, "prompt_id")
+        merged.join(texts, "position")
+        .join(splits, "prompt_id")
         .select(
             "row_id",
             "prompt_id",
@@ -74,6 +76,7 @@ def build_feedback(rows: Table, splits: Table) -> Table:
             "num_ratings",
             "reward_source",
             "split",
+            "leaked",
             "origin",
             "timestamp",
             "model_version",
@@ -83,33 +86,66 @@ def build_feedback(rows: Table, splits: Table) -> Table:
     )
 
 
-def account_rows(rows: Table, feedback: Table, quarantine: pd.DataFrame) -> dict[str, int]:
+def quarantine_conflicts(rows: Table, rejected: pd.DataFrame, conflicts: Conflicts) -> pd.DataFrame:
+    """Everything that feedback is not made of.
+
+    Args:
+        rows: As read.
+        rejected: Records that could not be read: origin, line, reason, raw.
+        conflicts: With ``quarantine``, each record of a row with different ratings is added; its
+            raw text is what was read of it, as JSON.
+
+    Returns:
+        origin, line, reason, raw.
+    """
+    if conflicts != "quarantine":
+        return rejected
+    conflicting = rows.semi_join(_conflicting(rows), "row_id").order_by("position")
+    fields = ["prompt", "response", *CONTENT[1:]]
+    records = conflicting.select("origin", *fields).to_pyarrow().to_pylist()
+    added = pa.Table.from_pylist([_conflict(**one) for one in records], QUARANTINE_SCHEMA)
+    return pd.concat([rejected, quarantine_table(added)], ignore_index=True)
+
+
+def account_rows(
+    rows: Table,
+    rejected: pd.DataFrame,
+    quarantine: pd.DataFrame,
+    feedback: Table,
+    conflicts: Conflicts,
+) -> dict[str, int]:
     """Count where every record went.
 
     Args:
         rows: As read.
-        feedback: What was made of them.
-        quarantine: What could not be used.
+        rejected: What could not be read.
+        quarantine: That and the conflicts, where they are quarantined.
+        feedback: What was made of the others.
+        conflicts: As ``build_feedback`` had it.
 
     Returns:
         read, kept, quarantined, exact_duplicates, merged; read is the sum of the others.
 
     Raises:
-        DataError: If a row got lost between reading and feedback.
+        DataError: If a record got lost, or counted twice, on the way to feedback.
     """
-    num_rows = int(rows.count().execute())
-    num_records = int(distinct_records(rows).count().execute())
-    num_distinct = int(rows.row_id.nunique().execute())
+    usable = usable_rows(rows, conflicts)
+    num_usable = int(usable.count().execute())
+    num_records = int(distinct_records(usable).count().execute())
     kept = int(feedback.count().execute())
-    if kept != num_distinct:
-        raise DataError(f"{num_distinct} different rows were read, but feedback holds {kept}")
-    return {
-        "read": num_rows + len(quarantine),
+    account = {
+        "read": int(rows.count().execute()) + len(rejected),
         "kept": kept,
         "quarantined": len(quarantine),
-        "exact_duplicates": num_rows - num_records,
+        "exact_duplicates": num_usable - num_records,
         "merged": num_records - kept,
     }
+    num_distinct = int(usable.row_id.nunique().execute())
+    if kept != num_distinct:
+        raise DataError(f"{num_distinct} different rows were read, but feedback holds {kept}")
+    if account["read"] != sum(account.values()) - account["read"]:
+        raise DataError(f"the row account does not balance, so records were lost: {account}")
+    return account
 
 
 def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float) -> None:
@@ -130,20 +166,72 @@ def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float)
         return
     where = "see data/02_intermediate/quarantine.parquet"
     files = rows.origin.re_replace(r":\d+$", "").name("file").as_table().distinct()
+    with_rows = set(files.execute()["file"])
     for file, rejected in quarantine.groupby("origin"):
-        if file not in set(files.execute()["file"]):
+        if file not in with_rows:
             example = rejected.iloc[0]
             raise DataError(
                 f"{file} has no valid row: {_reasons(rejected)}. For example, line "
                 f"{example['line']}: {example['raw'][:120]} "
                 f"(ingestion.sources[].columns and .ratings name the columns; {where})"
             )
-    share = len(quarantine) / (len(quarantine) + int(rows.count().execute()))
+    conflicts = int((quarantine["reason"] == Reason.CONFLICTING_REWARDS).sum())
+    share = len(quarantine) / (len(quarantine) - conflicts + int(rows.count().execute()))
     if share > max_share:
         raise DataError(
             f"{share:.1%} of the rows read are quarantined, more than "
             f"ingestion.max_quarantine_share = {max_share:.1%}: {_reasons(quarantine)} ({where})"
         )
+
+
+def _merge(records: Table, conflicts: Conflicts) -> Table:
+    rated = _.raw_reward.notnull()
+    merged = records.group_by("row_id").agg(
+        position=_.position.min(),
+        raw_reward=_mean((_.raw_reward * _.num_ratings).sum() / _.num_ratings.sum().nullif(0)),
+        num_ratings=_.num_ratings.sum().cast("int64"),
+        reward_source=_.reward_source.argmax(_.position, where=rated),
+        timestamp=_.timestamp.max(),
+        behaviour_logps=_mean(_.behaviour_logps.mean()),
+    )
+    if conflicts != "latest":
+        return merged
+    return merged.drop("raw_reward", "reward_source").left_join(_latest(records), "row_id")
+
+
+def _mean(value: ibis.Value) -> ibis.Value:
+    """Rounded, because threads add up in any order and unchanged data must give the same file."""
+    return value.round(12)
+
+
+def _latest(records: Table) -> Table:
+    """The latest rating of each row; one without a timestamp is older than any with one."""
+    moments = (
+        records.filter(records.raw_reward.notnull())
+        .group_by("row_id", "timestamp")
+        .agg(**{name: _[name].argmax(_.last_position) for name in ("raw_reward", "reward_source")})
+    )
+    undated = _.timestamp.isnull()
+    return moments.group_by("row_id").agg(
+        **{
+            name: ibis.coalesce(_[name].argmax(_.timestamp), _[name].max(where=undated))
+            for name in ("raw_reward", "reward_source")
+        }
+    )
+
+
+def _conflicting(rows: Table) -> Table:
+    rewards = rows.group_by("row_id").agg(low=_.raw_reward.min(), high=_.raw_reward.max())
+    return rewards.filter(_.low < _.high).select("row_id")
+
+
+def _conflict(origin: str, timestamp: datetime | None, **fields: object) -> dict[str, object]:
+    file, _colon, line = origin.rpartition(":")
+    moment = timestamp and timestamp.astimezone(UTC).isoformat()
+    held = {name: value for name, value in fields.items() if value is not None}
+    raw = json.dumps({**held, "timestamp": moment}, ensure_ascii=False)
+    reason = Reason.CONFLICTING_REWARDS.value
+    return {"origin": file, "line": int(line), "reason": reason, "raw": raw}
 
 
 def _reasons(quarantine: pd.DataFrame) -> str:

@@ -54,6 +54,8 @@ class Reason(StrEnum):
     """Not a finite number of at most 0."""
     FORGOTTEN = "forgotten"
     """Its prompt was erased on request; the raw text is not kept."""
+    CONFLICTING_REWARDS = "conflicting_rewards"
+    """Ratings of one row that differ, under ``ingestion.conflicts: quarantine``."""
 
 
 class RejectedError(Exception):

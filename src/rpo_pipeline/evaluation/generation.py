@@ -13,8 +13,9 @@ from rpo_pipeline.params import PolicyParams, SamplingParams
 
 
 def test_prompts(feedback: pd.DataFrame, num_prompts: int) -> pd.DataFrame:
-    """The first test prompts in order of prompt_id: columns prompt_id and prompt."""
-    test = feedback.loc[feedback["split"] == "test", ["prompt_id", "prompt"]]
+    """The first test prompts in order of prompt_id, without leaked ones: prompt_id and prompt."""
+    unseen = (feedback["split"] == "test") & ~feedback["leaked"]
+    test = feedback.loc[unseen, ["prompt_id", "prompt"]]
     return test.drop_duplicates("prompt_id").sort_values("prompt_id").head(num_prompts)
 
 

@@ -35,34 +35,68 @@ def count_redactions(
 def collect_rows(
     source_parts: list[dict[str, Any]], parts: Path
 ) -> tuple["RecordBatchReader", pd.DataFrame]:
-    """Put the parts together; what could not be used goes to quarantine."""
+    """Put the parts together; what cannot be used is rejected."""
     from rpo_pipeline.data import sources
 
     return sources.read_rows(source_parts, parts), sources.read_rejected(source_parts, parts)
 
 
+def quarantine_rows(
+    rows: Table, rejected: pd.DataFrame, ingestion: IngestionParams
+) -> pd.DataFrame:
+    """Put aside what cannot be used, unless it is too much to go on."""
+    from rpo_pipeline.data import feedback
+
+    quarantine = feedback.quarantine_conflicts(rows, rejected, ingestion.conflicts)
+    feedback.check_quarantine(rows, quarantine, max_share=ingestion.max_quarantine_share)
+    return quarantine
+
+
+def cluster_prompts(rows: Table, previous: Table | None, ingestion: IngestionParams) -> Table:
+    """Find near-duplicate prompts."""
+    from rpo_pipeline.data import near_duplicates
+
+    return near_duplicates.cluster_prompts(rows, previous, ingestion.near_duplicates)
+
+
 def assign_splits(
     rows: Table,
-    quarantine: pd.DataFrame,
+    quarantine: pd.DataFrame,  # noqa: ARG001 (a split is given once, so not before the check)
+    clusters: Table,
     previous: Table | None,
     ingestion: IngestionParams,
 ) -> Table:
-    """Give every prompt its split, unless too much was quarantined to go on."""
-    from rpo_pipeline.data import feedback, splits
+    """Give every prompt its split, near-duplicates the same."""
+    from rpo_pipeline.data import splits
 
-    feedback.check_quarantine(rows, quarantine, max_share=ingestion.max_quarantine_share)
-    return splits.assign_splits(rows, previous, ingestion.split_shares)
+    given = splits.assign_splits(rows, clusters, previous, ingestion.split_shares)
+    if ingestion.near_duplicates:
+        splits.check_leakage(given, clusters, ingestion.near_duplicates.threshold)
+    return given
 
 
-def build_feedback(rows: Table, splits: Table) -> Table:
-    """Fold duplicates and merge ratings."""
+def build_feedback(rows: Table, splits: Table, ingestion: IngestionParams) -> Table:
+    """Fold duplicates and settle conflicting ratings."""
     from rpo_pipeline.data import feedback
 
-    return feedback.build_feedback(rows, splits)
+    return feedback.build_feedback(rows, splits, ingestion.conflicts)
 
 
-def account_rows(rows: Table, feedback: Table, quarantine: pd.DataFrame) -> dict[str, int]:
+def account_rows(
+    rows: Table,
+    rejected: pd.DataFrame,
+    quarantine: pd.DataFrame,
+    feedback: Table,
+    ingestion: IngestionParams,
+) -> dict[str, int]:
     """Say where every record went."""
-    from rpo_pipeline.data import feedback as feedback_room
+    from rpo_pipeline.data.feedback import account_rows
 
-    return feedback_room.account_rows(rows, feedback, quarantine)
+    return account_rows(rows, rejected, quarantine, feedback, ingestion.conflicts)
+
+
+def describe_data(feedback: Table, splits: Table, clusters: Table) -> dict[str, Any]:
+    """Say what the data is like."""
+    from rpo_pipeline.data import statistics
+
+    return statistics.describe_data(feedback, splits, clusters)

@@ -6,10 +6,15 @@ from .nodes import (
     account_rows,
     assign_splits,
     build_feedback,
+    cluster_prompts,
     collect_rows,
     count_redactions,
+    describe_data,
+    quarantine_rows,
     read_sources,
 )
+
+INGESTION, RAW_ROWS = "params:ingestion", "raw_rows@ibis"
 
 
 def create_pipeline() -> Pipeline:
@@ -18,7 +23,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 read_sources,
-                ["params:ingestion", "parts", "forgotten"],
+                [INGESTION, "parts", "forgotten"],
                 "source_parts",
                 name="read_sources",
                 tags=ALWAYS,
@@ -26,29 +31,50 @@ def create_pipeline() -> Pipeline:
             Node(
                 collect_rows,
                 ["source_parts", "parts"],
-                ["raw_rows@stream", "quarantine"],
+                ["raw_rows@stream", "rejected_rows"],
                 name="collect_rows",
             ),
             Node(
                 count_redactions,
-                ["raw_rows@ibis", "quarantine", "params:ingestion"],
+                [RAW_ROWS, "rejected_rows", INGESTION],
                 "redaction",
                 name="count_redactions",
             ),
             Node(
+                quarantine_rows,
+                [RAW_ROWS, "rejected_rows", INGESTION],
+                "quarantine",
+                name="quarantine_rows",
+            ),
+            Node(
+                cluster_prompts,
+                [RAW_ROWS, "previous_prompt_clusters", INGESTION],
+                "prompt_clusters",
+                name="cluster_prompts",
+            ),
+            Node(
                 assign_splits,
-                ["raw_rows@ibis", "quarantine", "previous_splits", "params:ingestion"],
+                [RAW_ROWS, "quarantine", "prompt_clusters", "previous_splits", INGESTION],
                 "splits",
                 name="assign_splits",
             ),
             Node(
-                build_feedback, ["raw_rows@ibis", "splits"], "feedback@ibis", name="build_feedback"
+                build_feedback,
+                [RAW_ROWS, "splits", INGESTION],
+                "feedback@ibis",
+                name="build_feedback",
             ),
             Node(
                 account_rows,
-                ["raw_rows@ibis", "feedback@ibis", "quarantine"],
+                [RAW_ROWS, "rejected_rows", "quarantine", "feedback@ibis", INGESTION],
                 "row_account",
                 name="account_rows",
+            ),
+            Node(
+                describe_data,
+                ["feedback@ibis", "splits", "prompt_clusters"],
+                "data_statistics",
+                name="describe_data",
             ),
         ]
     )

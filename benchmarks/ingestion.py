@@ -1,0 +1,43 @@
+"""Data ingestion as a user runs it: a generated log, a project of its own, one process per size."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rpo_pipeline.data.sample_data import write_sample_data
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took."""
+
+    seconds: float
+    """Of wall time, the start of Kedro included."""
+    peak_bytes: int
+
+
+def ingest(rows: int) -> Cost:
+    """Run ``data_ingestion`` from nothing over a generated log."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder)
+        for name in ("conf", "src"):
+            shutil.copytree(ROOT / name, project / name)
+        shutil.copy(ROOT / "pyproject.toml", project)
+        write_sample_data(project / "data/01_raw/feedback.jsonl", rows, seed=0)
+        command = [sys.executable, "-m", "kedro", "run", "--pipelines", "data_ingestion"]
+        begin = time.perf_counter()
+        with (project / "log").open("w") as log:
+            process = subprocess.Popen(command, cwd=project, stdout=log, stderr=log)
+            _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit((project / "log").read_text())
+        return Cost(seconds, usage.ru_maxrss * 1024)
