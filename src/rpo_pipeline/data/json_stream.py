@@ -71,11 +71,11 @@ class ElementSplitter:
 
     def _element(self) -> Element:
         while True:
-            end = self._end_of_value()
+            start, end = self._at, self._end_of_value()
             if end is None and not self._is_at_end and self._length < self._limit:
                 self._read_on()
             elif end:
-                return Element(self.line, self._take(end), is_whole=True)
+                return Element(self.line, self._take(end), end - start <= self._limit)
             else:
                 return self._broken(is_whole=end is not None)
 
