@@ -81,7 +81,9 @@ class RatingParams(Params):
 
 
 DEFAULT_RATINGS: dict[str, tuple[RatingParams, ...]] = {
-    "trl_unpaired": (RatingParams(column="label", values={"true": 1, "false": -1}),),
+    "trl_unpaired": (
+        RatingParams(column="label", values={"true": 1, "false": -1, "1": 1, "0": -1}),
+    ),
     "trl_preference": (RatingParams(column="preference"),),
     "ultrafeedback": (
         RatingParams(column="overall_score", scale=(1, 10)),
@@ -125,8 +127,13 @@ class SourceParams(Params):
                 f"source {self.path!r}: a hub dataset (hf://OWNER/NAME) needs a revision, and "
                 "nothing else has one"
             )
-        if self.revision is not None and not re.fullmatch("hf://[^/]+/[^/]+(/.+)?", self.path):
-            raise ValueError(f"source {self.path!r}: a hub dataset is hf://OWNER/NAME[/GLOB]")
+        if self.revision is not None and (
+            not re.fullmatch("hf://[^/]+/[^/]+(/.+)?", self.path) or ".." in self.path.split("/")
+        ):
+            raise ValueError(
+                f"source {self.path!r}: a hub dataset is hf://OWNER/NAME[/GLOB], and the glob does "
+                "not leave it"
+            )
         if self.revision is not None and not re.fullmatch("[0-9a-f]{40}", self.revision):
             raise ValueError(
                 f"source {self.path!r}: the revision must be a commit of 40 hexadecimal digits, "

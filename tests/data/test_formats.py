@@ -287,3 +287,33 @@ def test_a_chat_written_as_a_prompt_is_read_as_it_was(chat):
 def test_a_user_who_types_a_chat_stays_one_user():
     typed = [{"role": "user", "content": CHAT}]
     assert parse_prompt(write_prompt(typed)) == typed
+
+
+def responses_of(fields, name):
+    record = Record(1, None, fields)
+    source = SourceParams(path="log.parquet", format=name)
+    rows = [row for row in rows_of_record(record, source) if not isinstance(row, Reason)]
+    return [(row["response"], row["raw_reward"]) for row in rows]
+
+
+def test_fields_that_a_parquet_file_fills_with_nulls_are_not_there():
+    responses = [
+        {"text": "a", "score": 1, "content": None, "reward": None},
+        {"text": None, "score": None, "content": "b", "reward": 0},
+    ]
+    fields = {"prompt": "p", "responses": responses}
+    assert responses_of(fields, "grouped") == [("a", 1.0), ("b", 0.0)]
+    turns = [{**ASK, "reward": None}, {**ANSWER, "reward": None}]
+    rated = {"messages": turns, "reward": 1}
+    assert responses_of(rated, "messages") == [(ANSWER["content"], 1.0)]
+
+
+def test_a_rejected_response_that_is_missing_does_not_cost_the_chosen_one():
+    fields = {"chosen": [ASK, ANSWER], "rejected": None}
+    assert responses_of(fields, "trl_preference") == [(ANSWER["content"], 1.0)]
+
+
+@pytest.mark.parametrize(("label", "reward"), [(1, 1.0), (0, -1.0), ("1", 1.0), (False, -1.0)])
+def test_labels_may_be_numbers(label, reward):
+    fields = {"prompt": "p", "completion": "a", "label": label}
+    assert responses_of(fields, "trl_unpaired") == [("a", reward)]

@@ -110,7 +110,7 @@ NASTY = {
         f'[\n  {a},\n  {{"prompt": "x,\n  {b}\n]'.encode(),
         [A, BROKEN, B],
     ),
-    "a bracket too many": (".json", f"[{a}}}, {b}]".encode(), [A, B]),
+    "a bracket too many": (".json", f"[{a}}}, {b}]".encode(), [A, BROKEN, B]),
     "an array that never ends": (
         ".json",
         f'[{a}, {{"prompt": "b'.encode(),

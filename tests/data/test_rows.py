@@ -98,3 +98,10 @@ def test_the_split_point_depends_on_the_prompt_alone_and_is_a_share(prompt):
     assert 0 <= row["split_point"] < 1
     assert row["prompt_id"] == prompt_key(prompt)
     assert row["split_point"] == parse(prompt=prompt, response="other")["split_point"]
+
+
+def test_a_nul_in_a_chat_is_no_text_though_json_can_write_it():
+    chat = [{"role": "system", "content": "a\0b"}, {"role": "user", "content": "Hello"}]
+    with pytest.raises(RejectedError) as rejected:
+        parse(prompt=chat)
+    assert rejected.value.reason is Reason.INVALID_TEXT

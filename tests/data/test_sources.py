@@ -317,6 +317,7 @@ def test_a_hub_dataset_is_downloaded_at_its_commit_and_then_found_in_the_cache(i
         ({"path": "hf://owner/name"}, "needs a revision"),
         ({"path": "hf://owner/name", "revision": "main"}, "commit of 40 hexadecimal digits"),
         ({"path": "hf://owner", "revision": COMMIT}, r"hf://OWNER/NAME\[/GLOB\]"),
+        ({"path": "hf://owner/name/../x.csv", "revision": COMMIT}, "the glob does not leave it"),
         ({"path": "log.jsonl", "revision": COMMIT}, "nothing else has one"),
         ({"path": "log.jsonl", "encoding": "hex"}, "no encoding 'hex'"),
     ],

@@ -124,8 +124,14 @@ def _grouped(record: Fields, _: SourceParams) -> list[Fields]:
 def _read_response(response: object) -> Fields:
     if not isinstance(response, Mapping):
         return {"response": response}
-    text = next((response[name] for name in RESPONSE_NAMES if name in response), None)
-    return {**_name_reward(response), "response": text}
+    fields = _present(response)
+    text = next((fields[name] for name in RESPONSE_NAMES if name in fields), None)
+    return {**_name_reward(fields), "response": text}
+
+
+def _present(fields: Fields) -> Fields:
+    """Without nulls: a Parquet file gives every object the fields of all others."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _name_reward(fields: Fields) -> Fields:
@@ -145,7 +151,7 @@ def _messages(record: Fields, source: SourceParams) -> list[Fields]:
     return [
         {
             **record,
-            **turns[end],
+            **_present(turns[end]),
             "prompt": messages[:end],
             "response": messages[end]["content"],
         }
@@ -181,9 +187,11 @@ def _split_prompt(prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, list[An
     # (whatever the log holds)
     """Prompt and two responses; without an explicit prompt, it is what both begin with."""
     both = [chosen, rejected]
-    if all(isinstance(one, list) for one in both) and any(len(one) > 1 for one in both):
-        end = _num_shared(chosen[:-1], rejected[:-1])
-        return chosen[:end], [one[end:] for one in both]
+    chats = [one for one in both if isinstance(one, list)]
+    if any(len(chat) > 1 for chat in chats):
+        end = _num_shared(chats[0][:-1], chats[-1][:-1])  # one chat: all but its last turn
+        responses = [one[end:] if isinstance(one, list) else one for one in both]
+        return chats[0][:end] or prompt, responses
     if prompt is not None or not all(isinstance(one, str) for one in both):
         return prompt, both
     start = chosen[: _num_shared(chosen, rejected)]
@@ -204,7 +212,7 @@ def _ultrafeedback(record: Fields, _: SourceParams) -> list[Fields]:
     return [
         {
             **shared,
-            **completion,
+            **_present(completion),
             "model_version": completion.get("model"),
             "annotations_mean": _annotations_mean(completion.get("annotations")),
         }

@@ -1,14 +1,19 @@
 """The elements of a JSON file one by one: of a list, or of values that follow one another."""
 
+import json
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple, TextIO
 
-PIECE = 2**16
-"""Characters read at once, at most: a file may be a single line."""
-OUTSIDE = re.compile(r'["\[\]{},]')
-INSIDE = re.compile(r'\\(?:.|\Z)|"', re.DOTALL)
+PIECE = 2**13
+"""Characters read at once, at least; as many again while an element is not whole."""
+NEAR_END = 16
+"""An error so close to the end of what was read may be none when more is read."""
+BETWEEN = re.compile(r"[\s,\ufeff]*")
+BORDER = re.compile(r'[,}]\s*(?=\{\s*")')
+"""Where an element may begin that does not begin a line."""
+
+_decode = json.JSONDecoder().raw_decode
 
 
 class Element(NamedTuple):
@@ -22,99 +27,105 @@ class Element(NamedTuple):
 
 
 class ElementSplitter:
-    """Cuts a JSON file at the borders of its elements by counting brackets outside of strings.
+    """Cuts a JSON file into its elements.
 
-    After a bracket or quote too few, it goes on at the next line that starts as the first line of
-    an element did, so that a broken element costs no other in files written line by line.
+    After one that is no JSON it goes on at the next line that starts as the element's did; where
+    elements do not have lines of their own, at the next bracket that opens an object in a list.
 
     Args:
+        file: Text.
         limit: Characters of one element that are held in memory.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, file: TextIO, limit: int) -> None:
         self.is_open = False
         """Whether a list was opened and not closed."""
-        self._limit = limit
-        self._base = self._depth = 0
-        self._in_string = self._seen_any = False
-        self._skip = 0  # characters of the next piece that an escape swallows
-        self._margin: str | None = None  # how the line of an element starts
-        self._held: list[str] = []
-        self._length = self._start = 0
+        self.line = 1
+        """Of what is read next."""
+        self._file, self._limit = file, limit
+        self._text, self._at, self._is_at_end = "", 0, False
+        self._border = BORDER
 
-    def split(self, file: TextIO) -> Iterator[Element]:
-        """Read a file of text, whose line ends are kept, to its end."""
-        line, starts_line = 1, True
-        for piece in iter(partial(file.readline, PIECE), ""):
-            yield from self._feed(
-                piece.lstrip("\ufeff") if starts_line else piece, line, starts_line
-            )
-            starts_line = piece.endswith("\n")
-            line += starts_line
-        yield from self._cut()
-
-    def _feed(self, piece: str, line: int, starts_line: bool) -> Iterator[Element]:
-        begin, position, self._skip = 0, self._skip, 0
-        if starts_line and self._held and self._margin and piece.startswith(self._margin):
-            yield from self._cut()
-            self._depth, self._in_string, position = self._base, False, 0
-        while match := (INSIDE if self._in_string else OUTSIDE).search(piece, position):
-            position, token = match.end(), match[0]
-            if self._in_string:
-                self._in_string = token != '"'
-                self._skip = int(token == "\\")
-            elif token == '"':
-                self._in_string = True
-            elif token in "[{":
-                begin = self._go_in(piece, begin, match.start(), starts_line)
-            else:
-                end = self._go_out(token, match.start())
-                if end is not None:
-                    self._hold(piece[begin:end], line)
-                    yield from self._cut()
-                    begin = position
-            self._seen_any = True
-        self._hold(piece[begin:], line)
-        if piece.endswith("\n") and self._depth == self._base and not self._in_string:
-            yield from self._cut()
-
-    def _go_in(self, piece: str, begin: int, at: int, starts_line: bool) -> int:
-        """Take an opening bracket; where the element begins that is being read."""
-        before = piece[:at]
-        if piece[at] == "[" and not (self._seen_any or self._held or before.strip()):
-            self._base = self._depth = 1
+    def __iter__(self) -> Iterator[Element]:
+        """Read the file to its end."""
+        self._skip_between()
+        if self._next == "[":
             self.is_open = True
-            return at + 1
-        if self._depth == self._base and self._margin is None and starts_line:
-            self._learn_margin(before, piece[at:])
-        self._depth += 1
-        return begin
+            self._take(self._at + 1)
+            self._skip_between()
+        while self._next:
+            if self.is_open and self._next == "]":
+                self.is_open = False
+                self._take(self._at + 1)
+            else:
+                yield self._element()
+            self._skip_between()
 
-    def _go_out(self, token: str, at: int) -> int | None:
-        """Take a closing bracket or a comma; where the element ends, if it does."""
-        if self._depth == self._base:  # between elements, or at the end of the list
-            self.is_open &= token != "]"
-            return at
-        self._depth -= token != ","
-        return at + 1 if self._depth == self._base else None
+    @property
+    def _next(self) -> str:
+        return self._text[self._at : self._at + 1]
 
-    def _learn_margin(self, before: str, rest: str) -> None:
-        if not before.strip():
-            # Without indentation, the lines of an inner object start like those of an outer one.
-            is_flat = not before and not rest[1:].strip()
-            self._margin = "" if is_flat else before + rest[0]
+    @property
+    def _length(self) -> int:
+        return len(self._text) - self._at
 
-    def _hold(self, text: str, line: int) -> None:
-        if not self._held:
-            text = text.lstrip()
-            self._start = line
-        if text:
-            self._length += len(text)
-            if self._length <= self._limit or not self._held:
-                self._held.append(text)
+    def _element(self) -> Element:
+        while True:
+            start, end = self._at, self._end_of_value()
+            if end is None and not self._is_at_end and self._length < self._limit:
+                self._read_on()
+            elif end:
+                return Element(self.line, self._take(end), end - start <= self._limit)
+            else:
+                return self._broken(is_whole=end is not None)
 
-    def _cut(self) -> Iterator[Element]:
-        if self._held:
-            text = "".join(self._held).rstrip()
-            yield Element(self._start, text, self._length <= self._limit)
-        self._held, self._length = [], 0
+    def _end_of_value(self) -> int | None:
+        """Where the value ends; 0 if it is broken, None if more must be read to tell."""
+        try:
+            end = _decode(self._text, self._at)[1]
+        except json.JSONDecodeError as err:
+            is_open = err.msg.startswith("Unterminated string") or (
+                err.pos > len(self._text) - NEAR_END
+            )
+            return None if is_open and not self._is_at_end else 0
+        except (ValueError, RecursionError):  # a number too long, brackets too deep
+            return 0
+        return end if end < len(self._text) or self._is_at_end else None
+
+    def _broken(self, *, is_whole: bool) -> Element:
+        """Take what lies before the next border; of more than the limit, only the start is kept."""
+        line, start = self.line, ""
+        while not (match := self._border.search(self._text, self._at + 1)) and not self._is_at_end:
+            if self._length > self._limit:
+                start = start or self._text[self._at : self._at + self._limit]
+                self._take(len(self._text) - PIECE)
+            self._read_on()
+        text = self._take(match.end() if match else len(self._text))
+        if not match and self.is_open and text.rstrip().endswith("]"):
+            self.is_open = False
+            text = text.rstrip()[:-1]
+        return Element(line, start or text.rstrip(), is_whole and not start)
+
+    def _skip_between(self) -> None:
+        """Leave commas and white space behind, and see how the next element's line begins."""
+        between = ""
+        while True:
+            match = BETWEEN.match(self._text, self._at)
+            between = (between + self._take(match.end() if match else self._at))[-PIECE:]
+            if self._length or self._is_at_end:
+                break
+            self._read_on()
+        _, line_end, margin = between.rpartition("\n")
+        if line_end:
+            self._border = re.compile("\n" + re.escape(margin) + r"(?=[\[{])")
+
+    def _take(self, end: int) -> str:
+        taken = self._text[self._at : end]
+        self._at = end
+        self.line += taken.count("\n")
+        return taken
+
+    def _read_on(self) -> None:
+        rest = self._text[self._at :]
+        more = self._file.read(max(PIECE, len(rest)))
+        self._text, self._at, self._is_at_end = rest + more, 0, not more

@@ -115,6 +115,8 @@ def _prompt(value: object) -> object:
     messages = read_messages(chat)
     if messages[-1]["role"] == "assistant":
         raise RejectedError(Reason.NOT_A_CHAT)
+    if any("\0" in text for message in messages for text in message.values()):
+        raise RejectedError(Reason.INVALID_TEXT)  # JSON would write it as an escape
     return write_prompt(messages)
 
 

@@ -129,15 +129,15 @@ def _read_jsonl(file: TextIO) -> Iterator[Record]:
 
 
 def _read_json(file: TextIO) -> Iterator[Record]:
-    splitter, line = ElementSplitter(MAX_RECORD), 1
+    elements = ElementSplitter(file, MAX_RECORD)
     try:
-        for line, text, is_whole in splitter.split(file):
+        for line, text, is_whole in elements:
             yield _json_record(line, text if is_whole else text[:KEPT_OF_TOO_LONG], is_whole)
     except READ_ERRORS as err:
-        yield _truncated(line, err)
+        yield _truncated(elements.line, err)
     else:
-        if splitter.is_open:
-            yield Record(line, "the list is not closed", Reason.TRUNCATED)
+        if elements.is_open:
+            yield Record(elements.line, "the list is not closed", Reason.TRUNCATED)
 
 
 def _truncated(line: int, err: Exception) -> Record:
