@@ -1,9 +1,10 @@
 """Rows by content: computed once, in shards that survive whatever ends the pass."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from rpo_pipeline.io.row_store import content_key, fetch_rows
+from rpo_pipeline.io.row_store import content_key, fetch_rows, missing_rows
 
 
 class Squares:
@@ -66,3 +67,17 @@ def test_a_content_key_depends_on_every_number_its_order_and_where_a_list_ends()
     keys = [([1, 2], [3]), ([1], [2, 3]), ([2, 1], [3]), ([1, 2], [3, 0]), ([], [1, 2, 3])]
     assert len({content_key(*parts) for parts in keys}) == len(keys)
     assert content_key([1, 2], [3]) == content_key([1, 2], [3])
+
+
+def test_a_row_without_a_value_is_given_back_and_asked_for_again(tmp_path):
+    def roots(keys):
+        values = [float(key) ** 0.5 if float(key) >= 0 else np.nan for key in keys]
+        return lambda rows: pd.DataFrame({"root": [values[row] for row in rows]})
+
+    keys = ["4", "-1"]
+    for _ in range(2):
+        found = fetch_rows(tmp_path, keys, roots(keys), verb="root")["root"]
+        np.testing.assert_array_equal(found, [2.0, np.nan])
+        assert missing_rows(tmp_path, keys) == [1]
+    none = fetch_rows(tmp_path / "empty", ["-1"], roots(["-1"]), verb="root")
+    assert none["root"].isna().tolist() == [True]

@@ -43,7 +43,8 @@ def fetch_rows(
     Args:
         folder: Of what the rows depend on beside their content.
         keys: Content key of each row; equal ones are computed once.
-        compute: From positions in ``keys`` to one line of values each, in that order.
+        compute: From positions in ``keys`` to one line of values each, in that order. A line
+            without any value is given back but not stored, so that it is asked for again.
         verb: What ``compute`` does, for people.
         shard_rows: Rows computed between two writes.
 
@@ -51,17 +52,28 @@ def fetch_rows(
         The values, in the order of the keys.
     """
     stored = _load(folder)
-    missing = [row for row, key in enumerate(keys) if key not in stored.index]
+    missing = _missing(stored, keys)
     logger.info("%d rows to %s, %d in the cache", len(missing), verb, len(keys) - len(missing))
     if missing:
         distinct = list({keys[row]: row for row in missing}.values())
         with tqdm(total=len(distinct), desc=verb, unit="row", disable=None) as bar:
             for start in range(0, len(distinct), shard_rows):
                 shard = distinct[start : start + shard_rows]
-                _save(folder, compute(shard).assign(key=[keys[row] for row in shard]))
+                values = compute(shard)
+                rows = values.assign(key=[keys[row] for row in shard])
+                _save(folder, rows[values.notna().any(axis=1).to_numpy()])
                 bar.update(len(shard))
         stored = _load(folder)
-    return stored.loc[list(keys)].reset_index(drop=True)
+    return stored.reindex(list(keys)).reset_index(drop=True)
+
+
+def missing_rows(folder: Path, keys: Sequence[str]) -> list[int]:
+    """Positions of the keys that are not stored in a folder."""
+    return _missing(_load(folder), keys)
+
+
+def _missing(stored: pd.DataFrame, keys: Sequence[str]) -> list[int]:
+    return [row for row, key in enumerate(keys) if key not in stored.index]
 
 
 def _load(folder: Path) -> pd.DataFrame:
