@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LINEAGE = {"raw_rows": "ingestion", "feedback@pandas": "training", "quarantine": "quarantine"}
 ARTIFACTS = (
     "row_account",
+    "label_report",
     "partition_health",
     "training_summary",
     "summary",

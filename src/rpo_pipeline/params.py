@@ -88,6 +88,13 @@ class IngestionParams(Params):
 # ---- labeling
 
 
+RESERVED = frozenset(
+    "row_id prompt_id prompt response rating raw_reward reward labeler labeler_fingerprint split "
+    "model sample num_tokens logps ref_logps".split()
+)
+"""Columns beside which labelers put theirs."""
+
+
 class LabelerSettings(Params):
     """What every labeler can be told."""
 
@@ -111,11 +118,6 @@ class LabelerSettings(Params):
         """Whether it can label a response that nobody rated."""
         return True
 
-    @property
-    def is_costly(self) -> bool:
-        """Whether its labels are worth a cache."""
-        return True
-
 
 class ColumnParams(LabelerSettings):
     """The ratings that people gave; they outrank every label."""
@@ -125,11 +127,6 @@ class ColumnParams(LabelerSettings):
     @property
     def scores_new_text(self) -> bool:
         """Nobody rated new text."""
-        return False
-
-    @property
-    def is_costly(self) -> bool:
-        """The ratings are at hand."""
         return False
 
 
@@ -147,11 +144,6 @@ class RulesParams(LabelerSettings):
     """``toxicity``: words to add to the library's list."""
     harmless_words: list[str] = []
     """``toxicity``: words to take off the library's list."""
-
-    @property
-    def is_costly(self) -> bool:
-        """Scoring takes about as long as reading a score would."""
-        return False
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -209,15 +201,12 @@ class EnsembleParams(LabelerSettings):
     penalty: float | None = Field(default=None, gt=0)
     """``penalised``: raw reward that one standard deviation of disagreement costs, over it."""
 
-    @property
-    def is_costly(self) -> bool:
-        """Its members have caches of their own."""
-        return False
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         _check_new_text(self.members, "members of an ensemble")
         _check_titles(self.members)
+        if any(isinstance(member, EnsembleParams) for member in self.members):
+            raise ValueError("a member of an ensemble cannot be an ensemble")
         if (self.penalty is None) == (self.combine == "penalised"):
             raise ValueError("`penalty` goes with `combine: penalised`, and with nothing else")
         if self.weights and self.combine == "min":
@@ -245,9 +234,15 @@ LabelerParams = Annotated[
 
 def _check_titles(labelers: Sequence[LabelerSettings]) -> None:
     titles = [labeler.title for labeler in labelers]
+    for labeler in labelers:
+        if isinstance(labeler, EnsembleParams) and labeler.name is None:
+            titles += [member.title for member in labeler.members]
     twice = sorted({title for title in titles if titles.count(title) > 1})
     if twice:
         raise ValueError(f"two labelers are called {twice[0]!r}: give one of them a `name`")
+    taken = sorted({*titles} & RESERVED)
+    if taken:
+        raise ValueError(f"a labeler cannot be called {taken[0]!r}, which is a column of ours")
 
 
 def _check_new_text(labelers: Sequence[LabelerSettings], what: str) -> None:

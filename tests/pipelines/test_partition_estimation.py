@@ -39,6 +39,7 @@ def sample(project, objective="rpo", **rpo):
         block("qrpo"),
         block("training", objective=objective),
         cache,
+        cache / "labels",
     )
 
 

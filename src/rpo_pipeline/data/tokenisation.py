@@ -65,7 +65,7 @@ class TextFormat:
         if not prompts:
             return []
         if self.tokenizer.chat_template:
-            chats = [_messages(prompt) for prompt in prompts]
+            chats = [to_messages(prompt) for prompt in prompts]
             encoding: Any = self.tokenizer.apply_chat_template(
                 chats, add_generation_prompt=True, tokenize=True, return_dict=True
             )
@@ -176,7 +176,8 @@ def count_truncation(groups: Sequence[Group], text_format: TextFormat) -> Trunca
     )
 
 
-def _messages(prompt: Prompt) -> list[dict[str, str]]:
+def to_messages(prompt: Prompt) -> list[dict[str, str]]:
+    """A prompt as the turns of a chat; a text is one user turn."""
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     return [dict(message) for message in turns]
 

@@ -11,7 +11,8 @@ from scipy.stats import spearmanr
 
 from rpo_pipeline.evaluation.statistics import Array
 
-COMPONENTS = ("sentiment", "coverage")
+NO_COMPONENTS = ["raw_reward", "logps", "ref_logps", "num_tokens", "sample", "toxicity"]
+"""Numbers beside the components, and the component that has a metric of its own."""
 
 
 def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
@@ -23,8 +24,9 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
 
     Returns:
         reward_mean (raw reward), win_rate (against the reference's response under the same noise,
-        ties half), toxicity_mean, component_sentiment and component_coverage, kl_reference (nats),
-        length_mean (words), num_tokens_mean, empty_share.
+        ties half), toxicity_mean (where a labeler says it), kl_reference (nats), length_mean
+        (words), num_tokens_mean, empty_share, and component_ with the name of every other component
+        and of every labeler.
     """
     words = count_words(generations["response"])
     ahead = generations["raw_reward"].to_numpy() - reference["raw_reward"].to_numpy()
@@ -33,16 +35,16 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
             "prompt_id": generations["prompt_id"].to_numpy(),
             "reward_mean": generations["raw_reward"].to_numpy(),
             "win_rate": (np.sign(ahead) + 1) / 2,
-            "toxicity_mean": generations["toxicity"].to_numpy(),
             "kl_reference": (generations["logps"] - generations["ref_logps"]).to_numpy(),
             "length_mean": words.to_numpy(np.float64),
             "num_tokens_mean": generations["num_tokens"].to_numpy(np.float64),
             "empty_share": (words == 0).to_numpy(np.float64),
         }
     )
-    for name in COMPONENTS:
-        if name in generations:
-            columns[f"component_{name}"] = generations[name].to_numpy()
+    if "toxicity" in generations:
+        columns["toxicity_mean"] = generations["toxicity"].to_numpy()
+    for name in generations.select_dtypes("number").columns.difference(NO_COMPONENTS):
+        columns[f"component_{name}"] = generations[name].to_numpy()
     means = columns.groupby("prompt_id").mean()
     return {str(name): means[name].to_numpy(np.float64) for name in means}
 

@@ -1,11 +1,12 @@
-"""What gives a raw_reward to a row: the protocol of every labeler, and the two that cost nothing."""
+"""What gives a raw_reward to a row: the protocol of labelers, and the two that cost nothing."""
 
 from typing import Protocol
 
 import pandas as pd
 
+from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.io.digests import value_digest
-from rpo_pipeline.params import LabelerSettings, RulesParams
+from rpo_pipeline.params import RESERVED, LabelerSettings, RulesParams
 from rpo_pipeline.rewards.scorers import build_scorers
 
 
@@ -39,7 +40,7 @@ def settings_fingerprint(
 
     Args:
         settings: Of the labeler; how its answers are named and scaled does not count.
-        parts: What else decides, such as the content of weights.
+        *parts: What else decides, such as the content of weights.
         version: Raised in the code whenever the same settings begin to answer otherwise.
         ignored: Fields that decide how an answer is computed, but not the answer.
 
@@ -48,6 +49,10 @@ def settings_fingerprint(
     """
     dumped = settings.model_dump(mode="json", exclude={"name", "scale", "offset", *ignored})
     return value_digest([dumped, *parts, version])
+
+
+RULES_VERSION = 1
+"""Raised when the same settings begin to score otherwise."""
 
 
 class ColumnLabeler:
@@ -68,11 +73,9 @@ class RulesLabeler:
         settings: Weights, words and patterns.
     """
 
-    VERSION = 1
-
     def __init__(self, settings: RulesParams) -> None:
         self.name = settings.title
-        self.fingerprint = settings_fingerprint(settings, version=self.VERSION)
+        self.fingerprint = settings_fingerprint(settings, version=RULES_VERSION)
         self._weights = settings.weights
         self._scorers = build_scorers(settings)
 
@@ -86,3 +89,27 @@ class RulesLabeler:
         )
         weighted = sum(weight * components[name] for name, weight in self._weights.items())
         return components.assign(raw_reward=weighted)
+
+
+def join_components(table: pd.DataFrame, answers: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Put a labeler's raw reward, under its name, and its components beside those of others.
+
+    Args:
+        table: What others said, or what is known of the rows.
+        answers: As a labeler gives them, for these rows or some of them.
+        name: Of the labeler.
+
+    Returns:
+        The table with the new columns.
+
+    Raises:
+        ConfigError: If a column is there already.
+    """
+    columns = answers.rename(columns={"raw_reward": name})
+    taken = sorted({*columns} & {*table, *RESERVED})
+    if taken:
+        raise ConfigError(
+            f"labeler `{name}` gives the column {taken[0]!r}, which is there already: give the "
+            "labeler another `name`, which also becomes the prefix of its components"
+        )
+    return table.join(columns)

@@ -1,6 +1,6 @@
 """Responses of the reference, labelled like those that were logged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,8 @@ import pandas as pd
 
 from rpo_pipeline.models.loading import load_checkpoint
 from rpo_pipeline.models.samples_cache import sample_new_rows, samples_key
-from rpo_pipeline.params import LabelerParams, PolicyParams, RpoParams
-from rpo_pipeline.rewards.labelers import label_responses
+from rpo_pipeline.params import PolicyParams, RpoParams
+from rpo_pipeline.rewards.labeling import require_labels
 from rpo_pipeline.rewards.normaliser import normalise
 
 
@@ -40,7 +40,7 @@ def sample_reference(
     *,
     policy: PolicyParams,
     num_samples: int,
-    labelers: Sequence[LabelerParams],
+    label: Callable[[Sequence[str], Sequence[str]], pd.DataFrame],
     normaliser: dict[str, Any],
 ) -> pd.DataFrame:
     """Sample responses of the reference and label them, on the scale of the logged ones.
@@ -51,11 +51,14 @@ def sample_reference(
         cache: Samples of earlier runs are kept in it.
         policy: Limits on tokens, and precision.
         num_samples: Of each prompt.
-        labelers: The first that scores new text labels.
+        label: From prompts and responses to raw_reward and labeler.
         normaliser: Fitted on the train rows.
 
     Returns:
         prompt_id, sample, response, token_ids, raw_reward, reward, labeler; one line per sample.
+
+    Raises:
+        DataError: If the labeler has no answer for a sample.
     """
     columns = ["prompt_id", "sample", "response", "token_ids", "raw_reward", "reward", "labeler"]
     if prompts.empty:
@@ -67,6 +70,6 @@ def sample_reference(
         cache / samples_key(reference, policy),
         num_samples=num_samples,
     )
-    labels = label_responses(samples["prompt"].tolist(), samples["response"].tolist(), labelers)
-    samples = samples.join(labels[["raw_reward", "labeler"]])
+    labels = label(samples["prompt"].tolist(), samples["response"].tolist())
+    samples = samples.join(require_labels(labels)[["raw_reward", "labeler"]])
     return samples.assign(reward=normalise(samples["raw_reward"], normaliser))[columns]

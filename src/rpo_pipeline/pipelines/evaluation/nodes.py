@@ -57,13 +57,14 @@ def generate_responses(
     )
 
 
-def label_generations(generations: pd.DataFrame, evaluation: EvaluationParams) -> pd.DataFrame:
-    """Label what the models wrote."""
-    from rpo_pipeline.rewards.labelers import label_responses
+def label_generations(
+    generations: pd.DataFrame, evaluation: EvaluationParams, cache: Path
+) -> pd.DataFrame:
+    """Label what the models wrote, by every labeler of evaluation."""
+    from rpo_pipeline.rewards.labeling import label_responses
 
-    labels = label_responses(
-        generations["prompt"].tolist(), generations["response"].tolist(), evaluation.labelers
-    )
+    texts = generations["prompt"].tolist(), generations["response"].tolist()
+    labels = label_responses(*texts, evaluation.labelers, cache, every=True)
     return pd.concat([generations, labels], axis=1)
 
 

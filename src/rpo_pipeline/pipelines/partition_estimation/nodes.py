@@ -1,5 +1,6 @@
 """Nodes of partition estimation."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,11 @@ def sample_reference(
     qrpo: QrpoParams,
     training: TrainingParams,
     cache: Path,
+    label_cache: Path,
 ) -> pd.DataFrame:
     """Sample and label responses of the reference, where the estimator wants them."""
     from rpo_pipeline.rewards import reference_samples
+    from rpo_pipeline.rewards.labeling import label_responses
     from rpo_pipeline.rewards.partition import partition_settings
 
     rows = feedback[["row_id", "prompt_id", "prompt"]].merge(rewards[["row_id"]], on="row_id")
@@ -92,7 +95,7 @@ def sample_reference(
         cache / "samples",
         policy=policy,
         num_samples=rpo.reference_samples.num_samples,
-        labelers=labeling.labelers,
+        label=partial(label_responses, labelers=labeling.labelers, cache=label_cache),
         normaliser=normaliser,
     )
 

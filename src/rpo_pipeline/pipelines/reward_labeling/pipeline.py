@@ -7,7 +7,12 @@ def create_pipeline() -> Pipeline:
     """Feedback in, a reward for every row out."""
     return Pipeline(
         [
-            Node(label_rows, ["feedback@pandas", "params:labeling"], "labels", name="label_rows"),
+            Node(
+                label_rows,
+                ["feedback@pandas", "params:labeling", "previous_labels", "label_cache"],
+                ["labels", "label_report"],
+                name="label_rows",
+            ),
             Node(
                 fit_normaliser,
                 ["labels", "feedback@pandas", "params:labeling"],
