@@ -66,3 +66,14 @@ def test_the_report_holds_how_far_an_ensemble_disagrees(name, prefix):
     found = report(table, COLUMN, members)["labelers"][0]["disagreement"]
     assert found["mean"] == pytest.approx(labels[f"{prefix}disagreement"].mean())
     assert found["max"] >= found["mean"] > 0
+
+
+def test_scale_and_offset_of_the_report_give_labels_the_mean_and_deviation_of_the_ratings():
+    table = feedback(0.9, -0.3, 0.5, 0.1, None)
+    (found,) = report(table, COLUMN, RULES)["labelers"]
+    matched = RULES | found["on_the_scale_of_ratings"]
+    labels = label_feedback(table, block("labeling", labelers=[COLUMN, matched]), None)
+    rated = labels["labeler"] == "column"
+    for moment in ("mean", "std"):
+        moments = labels.loc[rated, ["raw_reward", "rules"]].agg(moment)
+        assert moments["rules"] == pytest.approx(moments["raw_reward"])

@@ -59,8 +59,9 @@ def label_report(
     Returns:
         ``rows``: how many each labeler gave the reward of, ``none`` those without; ``labelers``:
         of each labeler of text its fingerprint, the mean and standard deviation of its raw rewards,
-        its ``agreement`` with people, that of ``longer_is_better`` on the same rows, its
-        ``disagreement`` (ensembles) and its ``drift``.
+        its ``agreement`` with people, that of ``longer_is_better`` on the same rows, the ``scale``
+        and ``offset`` that would put it ``on_the_scale_of_ratings``, its ``disagreement``
+        (ensembles) and its ``drift``.
     """
     counts = labels["labeler"].value_counts()
     known = feedback.rename(columns={"raw_reward": "rating"})
@@ -89,9 +90,21 @@ def _describe(
         **_moments(answered[settings.title]),
         "agreement": agreement(rated[settings.title], rated["rating"], rated["prompt_id"]),
         "longer_is_better": agreement(num_words, rated["rating"], rated["prompt_id"]),
+        "on_the_scale_of_ratings": _matching(settings, rated[settings.title], rated["rating"]),
         "disagreement": _disagreement(settings, answered),
         "drift": drift,
     }
+
+
+def _matching(
+    settings: LabelerParams, labels: pd.Series, ratings: pd.Series
+) -> dict[str, float] | None:
+    """Settings with which the labels have the mean and deviation of the ratings."""
+    if labels.nunique() < 2 or ratings.nunique() < 2:
+        return None
+    factor = float(ratings.std() / labels.std())
+    offset = float(ratings.mean()) - factor * float(labels.mean() - settings.offset)
+    return {"scale": settings.scale * factor, "offset": offset}
 
 
 def _disagreement(settings: LabelerParams, answered: pd.DataFrame) -> dict[str, Any] | None:
