@@ -87,6 +87,8 @@ def test_every_wrong_value_is_named_at_once(raw):
         ("policy", {"name_or_path": "some/model"}, "exactly one of policy.name_or_path"),
         ("evaluation", {"labelers": [{"type": "column"}]}, "cannot score new text"),
         ("labeling", {"labelers": [{"type": "rules"}]}, "needs a weight"),
+        ("labeling", {"labelers": [{"type": "column"}] * 2}, "two labelers are called 'column'"),
+        ("labeling", {"labelers": [{"type": "column", "name": "model"}]}, "cannot be called"),
         ("ingestion", {"split_shares": {"train": 0.5, "validation": 0, "test": 0.1}}, "sum to 1"),
     ],
 )
@@ -122,3 +124,60 @@ def test_a_rating_column_takes_a_scale_or_values_but_not_both(raw):
         {"column": "stars", "scale": [1, 5], "values": {"one": 1}}
     ]
     assert "give `scale` or `values`, not both" in refused(raw)
+
+
+MODEL = {"type": "reward_model", "name_or_path": "some/model"}
+RULES = {"type": "rules", "weights": {"sentiment": 1}}
+
+
+@pytest.mark.parametrize(
+    ("labeler", "message"),
+    [
+        (
+            {"type": "ruls"},
+            "labelers.0.type: did you mean rules? a labeler is one of column, rules",
+        ),
+        ({"weights": {}}, "labeling.labelers.0.type: a labeler is one of column"),
+        (RULES | {"target_word": 3}, "labeling.labelers.0.target_word: no such parameter; did you"),
+        (RULES | {"target_words": 0}, "labeling.labelers.0.target_words: input should be greater"),
+        (RULES | {"revision": "abc"}, "labeling.labelers.0.revision: no such parameter"),
+        ({"type": "reward_model"}, "labeling.labelers.0.name_or_path is missing"),
+        (MODEL | {"positive_label": "good"}, "give both of positive_label and negative_label"),
+        ({"type": "rules", "weights": {"tone": 1}}, "'coverage' or 'length', got 'tone'"),
+    ],
+)
+def test_a_wrong_labeler_is_refused_by_its_place_in_the_yaml(raw, labeler, message):
+    raw["labeling"]["labelers"] = [labeler]
+    assert message in refused(raw)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"members": [RULES, {"type": "column"}]}, "`column` cannot score new text"),
+        ({"members": [RULES, RULES]}, "two labelers are called 'rules'"),
+        ({"members": [RULES, {"type": "ruless"}]}, "labelers.0.members.1.type: did you mean rules"),
+        ({"combine": "penalised"}, "`penalty` goes with `combine: penalised`"),
+        ({"weights": [1.0]}, "2 members need as many weights, got 1"),
+        ({"combine": "min", "weights": [1.0, 2.0]}, "`combine: min` takes no weights"),
+    ],
+)
+def test_an_ensemble_that_cannot_work_is_refused(raw, change, message):
+    ensemble = {"type": "ensemble", "combine": "mean", "members": [RULES, MODEL]}
+    raw["labeling"]["labelers"] = [ensemble]
+    validate_blocks(raw)
+    raw["labeling"]["labelers"] = [ensemble | change]
+    assert message in refused(raw)
+
+
+def test_members_of_an_ensemble_without_a_name_share_their_names_with_the_labelers_beside(raw):
+    ensemble = {"type": "ensemble", "combine": "mean", "members": [RULES, MODEL]}
+    raw["labeling"]["labelers"] = [ensemble, RULES]
+    assert "two labelers are called 'rules'" in refused(raw)
+    raw["labeling"]["labelers"] = [ensemble | {"name": "jury"}, RULES]
+    validate_blocks(raw)
+
+
+def test_a_rating_column_called_as_a_labeler_keeps_its_place_in_messages(raw):
+    raw["ingestion"]["sources"][0]["ratings"] = [{"values": {"one": 1}}]
+    assert "ingestion.sources.0.ratings.0.column is missing" in refused(raw)

@@ -3,6 +3,7 @@
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
 from kedro.config import OmegaConfigLoader
 
 from rpo_pipeline import settings
@@ -44,11 +45,18 @@ def test_the_refresh_is_the_default_and_holds_every_node_of_the_six_pipelines():
     assert {n.name for p in pipelines.values() for n in p.nodes} == {n.name for n in refresh.nodes}
 
 
-def test_every_environment_shares_the_cache_of_the_reference():
-    """So that another folder for data costs no log-probability."""
+@pytest.mark.parametrize(
+    ("cache", "folder"),
+    [
+        ("reference_cache", "data/05_model_input/reference_cache"),
+        ("label_cache", "data/05_model_input/reference_cache/labels"),
+    ],
+)
+def test_every_environment_shares_what_is_kept_by_content(cache, folder):
+    """So that another folder for data costs no log-probability and no label."""
     folders = set()
     for env in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
         arguments = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
         loader = OmegaConfigLoader(conf_source=str(CONF), **arguments)
-        folders.add(loader["catalog"]["reference_cache"]["filepath"])
-    assert folders == {"data/05_model_input/reference_cache"}
+        folders.add(loader["catalog"][cache]["filepath"])
+    assert folders == {folder}

@@ -36,6 +36,7 @@ ARTIFACTS = (
     "row_account",
     "redaction",
     "reward_report",
+    "label_report",
     "partition_health",
     "training_summary",
     "summary",

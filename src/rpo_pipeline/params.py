@@ -199,13 +199,55 @@ class IngestionParams(Params):
 # ---- labeling
 
 
-class LabelerParams(Params):
-    """What gives a raw_reward to a row."""
+RESERVED = frozenset(
+    "row_id prompt_id prompt response rating raw_reward reward labeler labeler_fingerprint split "
+    "model sample num_tokens logps ref_logps reference_sample_logps bleu chrf rouge_l self_bleu "
+    "repetition copied".split()
+)
+"""Columns beside which labelers put theirs."""
 
-    type: Literal["column", "rules"]
-    """``column``: the ratings people gave; ``rules``: a weighted sum of scorers, for any text."""
+
+class LabelerSettings(Params):
+    """What every labeler can be told."""
+
+    type: str
+    """Which labeler it is."""
+    name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
+    """What stands in the column ``labeler``, and before the names of its components; null: its
+    type, and components without a prefix. Two labelers of one type need it."""
+    scale: float = Field(default=1.0, gt=0)
+    """What it says is multiplied by this, to put it on the scale of the ratings."""
+    offset: float = 0.0
+    """Added behind the multiplication."""
+
+    @property
+    def title(self) -> str:
+        """Its name, or else its type."""
+        return self.name or self.type
+
+    @property
+    def scores_new_text(self) -> bool:
+        """Whether it can label a response that nobody rated."""
+        return True
+
+
+class ColumnParams(LabelerSettings):
+    """The ratings that people gave; they outrank every label."""
+
+    type: Literal["column"] = "column"
+
+    @property
+    def scores_new_text(self) -> bool:
+        """Nobody rated new text."""
+        return False
+
+
+class RulesParams(LabelerSettings):
+    """A weighted sum of scorers, for any text."""
+
+    type: Literal["rules"] = "rules"
     weights: dict[Literal["sentiment", "toxicity", "coverage", "length"], float] = {}
-    """``rules``: weight of each scorer in the raw_reward."""
+    """Weight of each scorer in the raw_reward; those without one are components all the same."""
     detail_pattern: str | None = None
     """``coverage``: regular expression; its distinct matches in a prompt are its details."""
     target_words: int = Field(default=25, gt=0)
@@ -214,17 +256,10 @@ class LabelerParams(Params):
     """``toxicity``: words to add to the library's list."""
     harmless_words: list[str] = []
     """``toxicity``: words to take off the library's list."""
-    offset: float = 0.0
-    """``rules``: added to the sum, to put it on the scale of the ratings."""
-
-    @property
-    def scores_new_text(self) -> bool:
-        """Whether it can label a response that nobody rated."""
-        return self.type != "column"
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.type == "rules" and not any(self.weights.values()):
+        if not any(self.weights.values()):
             raise ValueError(
                 "labeler `rules` needs a weight that is not 0 (weights: {sentiment: 1})"
             )
@@ -241,11 +276,113 @@ def _penalty(value: object) -> float | Literal["auto"] | None:
     raise ValueError("must be a number, `auto`, or null")
 
 
+class RewardModelParams(LabelerSettings):
+    """A sequence classification model of Hugging Face."""
+
+    type: Literal["reward_model"] = "reward_model"
+    name_or_path: str
+    """Hub id or directory, with safetensors weights."""
+    revision: str | None = None
+    """Commit of the hub id, which then must be given; null for a directory."""
+    positive_label: str | None = None
+    """A head with several labels: the reward is this one's logit minus ``negative_label``'s; null:
+    the head has one logit."""
+    negative_label: str | None = None
+    """See ``positive_label``."""
+    max_tokens: int = Field(default=2048, gt=1)
+    """Longer pairs of prompt and response are cut, and counted; at most what the model can read."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the weights."""
+    micro_batch_tokens: int = Field(default=8192, gt=0)
+    """Tokens, padding included, of one forward pass."""
+    num_processes: int = Field(default=1, gt=0)
+    """Processes that share the rows; 1 labels in the process of ``kedro run``."""
+    accelerate_config: str | None = None
+    """Configuration of ``accelerate launch``; null: ``torch.distributed.run``."""
+
+    @model_validator(mode="after")
+    def _two_ends(self) -> Self:
+        if (self.positive_label is None) != (self.negative_label is None):
+            raise ValueError("give both of positive_label and negative_label, or neither")
+        return self
+
+
+class EnsembleParams(LabelerSettings):
+    """Several labelers that answer as one."""
+
+    type: Literal["ensemble"] = "ensemble"
+    members: list["LabelerParams"] = Field(min_length=2)
+    """On one scale: see ``scale`` and ``offset`` of each."""
+    combine: Literal["mean", "min", "penalised"]
+    """Of the members' raw rewards; ``penalised``: the mean, less ``penalty`` times the standard
+    deviation over the members."""
+    weights: list[Annotated[float, Field(gt=0)]] | None = None
+    """``mean`` and ``penalised``: weight of each member; null: equal ones."""
+    penalty: float | None = Field(default=None, gt=0)
+    """``penalised``: raw reward that one standard deviation of disagreement costs, over it."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        _check_new_text(self.members, "members of an ensemble")
+        _check_titles(self.members)
+        if any(isinstance(member, EnsembleParams) for member in self.members):
+            raise ValueError("a member of an ensemble cannot be an ensemble")
+        if (self.penalty is None) == (self.combine == "penalised"):
+            raise ValueError("`penalty` goes with `combine: penalised`, and with nothing else")
+        if self.weights and self.combine == "min":
+            raise ValueError("`combine: min` takes no weights")
+        if self.weights and len(self.weights) != len(self.members):
+            raise ValueError(
+                f"{len(self.members)} members need as many weights, got {len(self.weights)}"
+            )
+        return self
+
+
+LABELERS: dict[str, type[LabelerSettings]] = {
+    "column": ColumnParams,
+    "rules": RulesParams,
+    "reward_model": RewardModelParams,
+    "ensemble": EnsembleParams,
+}
+"""Every type of labeler, for messages; ``LabelerParams`` is what is validated."""
+
+LabelerParams = Annotated[
+    ColumnParams | RulesParams | RewardModelParams | EnsembleParams, Field(discriminator="type")
+]
+"""What gives a raw_reward to a row."""
+
+
+def _check_titles(labelers: Sequence[LabelerSettings]) -> None:
+    titles = [labeler.title for labeler in labelers]
+    for labeler in labelers:
+        if isinstance(labeler, EnsembleParams) and labeler.name is None:
+            titles += [member.title for member in labeler.members]
+    twice = sorted({title for title in titles if titles.count(title) > 1})
+    if twice:
+        raise ValueError(f"two labelers are called {twice[0]!r}: give one of them a `name`")
+    taken = sorted({*titles} & RESERVED)
+    if taken:
+        raise ValueError(f"a labeler cannot be called {taken[0]!r}, which is a column of ours")
+
+
+def _check_new_text(labelers: Sequence[LabelerSettings], what: str) -> None:
+    for labeler in labelers:
+        if not labeler.scores_new_text:
+            raise ValueError(f"{what}: `{labeler.type}` cannot score new text; use `rules`")
+
+
 class LabelingParams(Params):
     """How rows get their reward."""
 
     labelers: list[LabelerParams] = Field(min_length=1)
-    """In order of rank: a row takes the raw_reward of the first that gives one."""
+    """By rank: a row takes the raw_reward of the first that gives one, but for ratings: where
+    ``column`` is among them it comes first, wherever it stands."""
+    agreement_rows: int = Field(ge=0)
+    """Rated rows, at most, that other labelers label too, to be compared with people."""
+    drift_rows: int = Field(ge=0)
+    """Rows of the previous run, at most, that each labeler labels again without its cache."""
+    max_drift: float = Field(gt=0)
+    """A mean absolute change of those labels above this warns; in standard deviations of them."""
     normaliser: Literal["zscore", "rank", "per_prompt", "none"]
     """From raw_reward to reward, fitted on train rows: mean 0 and standard deviation 1; the rank
     among the train rows; each prompt to a mean of 0 and a standard deviation of 1; as it is."""
@@ -261,6 +398,11 @@ class LabelingParams(Params):
             raise ValueError(
                 f"winsorise must be two rising quantiles from 0 to 1, got {list(self.winsorise)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _labelers_differ(self) -> Self:
+        _check_titles(self.labelers)
         return self
 
 
@@ -486,17 +628,14 @@ class EvaluationParams(Params):
     sampling: SamplingParams
     """Same prompts and same noise for every model."""
     labelers: list[LabelerParams] = Field(min_length=1)
-    """The first gives reward_mean; each must score new text."""
+    """The first gives reward_mean, the others components; each must score new text."""
     bootstrap_samples: int = Field(ge=100)
     """Resamples of the prompts behind each 95 % interval."""
 
     @model_validator(mode="after")
     def _labelers_score_new_text(self) -> Self:
-        for labeler in self.labelers:
-            if not labeler.scores_new_text:
-                raise ValueError(
-                    f"evaluation.labelers: `{labeler.type}` cannot score new text; use `rules`"
-                )
+        _check_new_text(self.labelers, "evaluation.labelers")
+        _check_titles(self.labelers)
         return self
 
 
@@ -688,21 +827,34 @@ def _cannot_work(what: str, problems: list[str]) -> ConfigError:
 
 def _explain(name: str, block: type[Params], detail: ErrorDetails) -> str:
     """One sentence: what is wrong, the value, and where to change it."""
-    path = ".".join([name, *map(str, detail["loc"])])
+    loc = detail["loc"]
+    # Pydantic puts the type of a labeler into the path, where YAML has none.
+    tags = [place for place in range(2, len(loc)) if loc[place - 2] in ("labelers", "members")]
+    path = ".".join([name, *(str(part) for place, part in enumerate(loc) if place not in tags)])
     where = (
         f"conf/*/parameters_{name}.yml, or --params {path}=..."
         if name in BLOCKS
         else f"conf/*/{name}.yml"
     )
+    got: Any = detail["input"]
     if detail["type"] == "extra_forbidden":
-        siblings = block.model_fields if len(detail["loc"]) == 1 else ()
-        return f"{path}: {_unknown(str(detail['loc'][-1]), siblings)} ({where})"
+        owner = LABELERS[str(loc[tags[-1]])] if tags else block if len(loc) == 1 else None
+        siblings = owner.model_fields if owner else ()
+        return f"{path}: {_unknown(str(loc[-1]), siblings)} ({where})"
     if detail["type"] == "missing":
         return f"{path} is missing ({where})"
+    if detail["type"].startswith("union_tag"):
+        return f"{path}.type: {_wrong_type(got)} ({where.replace(path, f'{path}.type')})"
     message = detail["msg"].removeprefix("Value error, ")
-    got = detail["input"]
     shown = f", got {got!r}" if not isinstance(got, dict | list) else ""
     return f"{path}: {message[0].lower()}{message[1:]}{shown} ({where})"
+
+
+def _wrong_type(labeler: object) -> str:
+    given = labeler.get("type") if isinstance(labeler, Mapping) else labeler
+    close = get_close_matches(str(given), LABELERS)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}a labeler is one of {', '.join(LABELERS)}, got {given!r}"
 
 
 def _unknown(name: str, known: Mapping[str, Any] | tuple[()]) -> str:

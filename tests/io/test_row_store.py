@@ -1,9 +1,10 @@
 """Rows by content: computed once, in shards that survive whatever ends the pass."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from rpo_pipeline.io.row_store import content_key, fetch_rows
+from rpo_pipeline.io.row_store import content_key, fetch_rows, missing_rows
 
 
 class Squares:
@@ -76,3 +77,17 @@ def test_every_stored_row_names_its_prompt(tmp_path):
     (shard,) = tmp_path.glob("shard-*.parquet")
     stored = pd.read_parquet(shard).set_index("key")["prompt_id"]
     assert stored.to_dict() == {"1": "p1", "2": "p2"}
+
+
+def test_a_row_without_a_value_is_given_back_and_asked_for_again(tmp_path):
+    def roots(keys):
+        values = [float(key) ** 0.5 if float(key) >= 0 else np.nan for key in keys]
+        return lambda rows: pd.DataFrame({"root": [values[row] for row in rows]})
+
+    keys = ["4", "-1"]
+    for _ in range(2):
+        found = fetch_rows(tmp_path, keys, roots(keys), prompt_ids=keys, verb="root")["root"]
+        np.testing.assert_array_equal(found, [2.0, np.nan])
+        assert missing_rows(tmp_path, keys) == [1]
+    none = fetch_rows(tmp_path / "empty", ["-1"], roots(["-1"]), prompt_ids=["p"], verb="root")
+    assert none["root"].isna().tolist() == [True]

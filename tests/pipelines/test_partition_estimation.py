@@ -43,6 +43,7 @@ def sample(project, objective="rpo", **rpo):
         block("qrpo"),
         block("training", objective=objective),
         cache,
+        cache / "labels",
     )
 
 

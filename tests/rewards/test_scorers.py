@@ -1,11 +1,11 @@
 import pytest
 
-from rpo_pipeline.params import LabelerParams
+from rpo_pipeline.params import RulesParams
 from rpo_pipeline.rewards.scorers import build_scorers
 
 
 def scorers(**settings):
-    return build_scorers(LabelerParams(type="rules", weights={"sentiment": 1}, **settings))
+    return build_scorers(RulesParams(weights={"sentiment": 1}, **settings))
 
 
 def test_sentiment_is_positive_for_thanks_and_negative_for_an_insult():

@@ -22,7 +22,7 @@ from rpo_pipeline.io.digests import value_digest
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.models.loading import model_fingerprint
 from rpo_pipeline.params import ComparisonParams, EvaluationParams, ObjectiveParams
-from rpo_pipeline.rewards.labelers import label_responses
+from rpo_pipeline.rewards.labeling import label_responses
 from rpo_pipeline.rewards.partition import partition_rows, partition_settings
 from rpo_pipeline.rewards.reference_samples import prompts_to_sample
 from rpo_pipeline.training.policy import read_metrics, train_policy, training_rows
@@ -43,6 +43,7 @@ class Material:
     samples: pd.DataFrame
     """Of the reference, for each prompt; empty where no method asks for them."""
     reference: Path
+    label_cache: Path
 
     @cached_property
     def digest(self) -> str:
@@ -146,7 +147,7 @@ def _finish(
         per_token=settings.rpo.logp_reduction == "mean",
         micro_batch_tokens=settings.training.micro_batch_tokens,
     )
-    by_prompt, numbers = _measure(answers, heldout, settings.evaluation)
+    by_prompt, numbers = _measure(answers, heldout, settings.evaluation, material.label_cache)
     prepared = temporary_sibling(target)
     prepared.mkdir()
     by_prompt.to_parquet(prepared / PROMPTS, index=False)
@@ -182,12 +183,11 @@ def _training_rows(material: Material, settings: Settings) -> pd.DataFrame:
 
 
 def _measure(
-    answers: pd.DataFrame, heldout: pd.DataFrame, evaluation: EvaluationParams
+    answers: pd.DataFrame, heldout: pd.DataFrame, evaluation: EvaluationParams, label_cache: Path
 ) -> tuple[pd.DataFrame, dict[str, float | None]]:
     """Numbers of each prompt, for the cell and (``reference_...``) for the reference."""
-    labels = label_responses(
-        answers["prompt"].tolist(), answers["response"].tolist(), evaluation.labelers
-    )
+    texts = answers["prompt"].tolist(), answers["response"].tolist()
+    labels = label_responses(*texts, evaluation.labelers, label_cache, every=True)
     answers = pd.concat([answers, labels], axis=1)
     tables = {
         name: rows.sort_values(["prompt_id", "sample"], ignore_index=True)

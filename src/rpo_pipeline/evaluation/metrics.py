@@ -13,8 +13,12 @@ from sklearn.linear_model import LogisticRegression
 
 from rpo_pipeline.evaluation.statistics import Array
 
-COMPONENTS = ("sentiment", "coverage")
-TEXT_METRICS = ("bleu", "chrf", "rouge_l", "self_bleu", "repetition", "copied")
+TEXT_METRICS = ["bleu", "chrf", "rouge_l", "self_bleu", "repetition", "copied"]
+NO_COMPONENTS = [
+    *("raw_reward", "logps", "ref_logps", "reference_sample_logps", "num_tokens", "sample"),
+    *("toxicity", *TEXT_METRICS),
+]
+"""Numbers beside the components, and the component that has a metric of its own."""
 
 
 def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
@@ -26,11 +30,11 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
 
     Returns:
         reward_mean (raw reward), win_rate (against the reference's response under the same noise,
-        ties half), toxicity_mean, component_sentiment and component_coverage, kl_reference (nats,
-        of its own samples), kl_from_reference (of the reference's), length_mean (words),
-        num_tokens_mean, empty_share, reference_nll (nats a token that the reference gives the
-        response: how fluent it finds it), and the columns of ``text_metrics.text_columns`` where
-        the table has them.
+        ties half), toxicity_mean (where a labeler says it), kl_reference (nats, of its own
+        samples), kl_from_reference (of the reference's), length_mean (words), num_tokens_mean,
+        empty_share, reference_nll (nats a token that the reference gives the response: how fluent
+        it finds it), the columns of ``text_metrics.text_columns`` where the table has them, and
+        component_ with the name of every other component and of every labeler.
     """
     words = count_words(generations["response"])
     ahead = generations["raw_reward"].to_numpy() - reference["raw_reward"].to_numpy()
@@ -39,7 +43,6 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
             "prompt_id": generations["prompt_id"].to_numpy(),
             "reward_mean": generations["raw_reward"].to_numpy(),
             "win_rate": (np.sign(ahead) + 1) / 2,
-            "toxicity_mean": generations["toxicity"].to_numpy(),
             "kl_reference": (generations["logps"] - generations["ref_logps"]).to_numpy(),
             "kl_from_reference": (
                 reference["logps"].to_numpy() - generations["reference_sample_logps"].to_numpy()
@@ -50,12 +53,12 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
             "reference_nll": (-generations["ref_logps"] / generations["num_tokens"]).to_numpy(),
         }
     )
-    for name in COMPONENTS:
-        if name in generations:
-            columns[f"component_{name}"] = generations[name].to_numpy()
-    for name in TEXT_METRICS:
-        if name in generations:
-            columns[name] = generations[name].to_numpy()
+    if "toxicity" in generations:
+        columns["toxicity_mean"] = generations["toxicity"].to_numpy()
+    for name in generations.columns.intersection(TEXT_METRICS):
+        columns[name] = generations[name].to_numpy()
+    for name in generations.select_dtypes("number").columns.difference(NO_COMPONENTS):
+        columns[f"component_{name}"] = generations[name].to_numpy()
     means = columns.groupby("prompt_id").mean()
     return {str(name): means[name].to_numpy(np.float64) for name in means}
 

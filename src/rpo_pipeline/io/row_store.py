@@ -47,7 +47,8 @@ def fetch_rows(
     Args:
         folder: Of what the rows depend on beside their content.
         keys: Content key of each row; equal ones are computed once.
-        compute: From positions in ``keys`` to one line of values each, in that order.
+        compute: From positions in ``keys`` to one line of values each, in that order. A line
+            without any value is given back but not stored, so that it is asked for again.
         prompt_ids: Prompt of each row; of rows with equal keys one of theirs.
         verb: What ``compute`` does, for people.
         shard_rows: Rows computed between two writes.
@@ -56,24 +57,38 @@ def fetch_rows(
         The values, in the order of the keys.
     """
     stored = _load(folder)
-    missing = [row for row, key in enumerate(keys) if key not in stored.index]
+    missing = _missing(stored, keys)
     logger.info("%d rows to %s, %d in the cache", len(missing), verb, len(keys) - len(missing))
     if missing:
         distinct = list({keys[row]: row for row in missing}.values())
         with tqdm(total=len(distinct), desc=verb, unit="row", disable=None) as bar:
             for start in range(0, len(distinct), shard_rows):
                 shard = distinct[start : start + shard_rows]
-                names = {
-                    "key": [keys[row] for row in shard],
-                    "prompt_id": [prompt_ids[row] for row in shard],
-                }
-                _save(folder, compute(shard).assign(**names))
+                values = compute(shard)
+                rows = values.assign(
+                    key=[keys[row] for row in shard],
+                    prompt_id=[prompt_ids[row] for row in shard],
+                )
+                known = values.notna().any(axis=1).to_numpy()
+                if known.any():
+                    _save(folder, rows[known])
                 bar.update(len(shard))
         stored = _load(folder)
-    asked_for = stored.loc[list(keys)]
-    for shard_file in asked_for["shard"].unique():
+        if stored.empty:  # no row has ever had a value
+            stored = stored.reindex(columns=stored.columns.union(values.columns))
+    asked_for = stored.reindex(list(keys))
+    for shard_file in asked_for["shard"].dropna().unique():
         os.utime(folder / shard_file)
     return asked_for.drop(columns=["shard", "prompt_id"]).reset_index(drop=True)
+
+
+def missing_rows(folder: Path, keys: Sequence[str]) -> list[int]:
+    """Positions of the keys that are not stored in a folder."""
+    return _missing(_load(folder), keys)
+
+
+def _missing(stored: pd.DataFrame, keys: Sequence[str]) -> list[int]:
+    return [row for row, key in enumerate(keys) if key not in stored.index]
 
 
 def _load(folder: Path) -> pd.DataFrame:

@@ -1,97 +1,116 @@
-"""Labelers give a raw_reward to a row.
+"""What gives a raw_reward to a row: the protocol of labelers, and the two that cost nothing."""
 
-``column`` takes the rating that people gave; ``rules`` scores any text. Labelers are ranked: a row
-takes the raw_reward of the first that has one.
-"""
-
-import logging
-from collections.abc import Sequence
+from typing import Protocol
 
 import pandas as pd
 
 from rpo_pipeline.data.chats import render_prompt
-from rpo_pipeline.errors import ConfigError, DataError
-from rpo_pipeline.params import LabelerParams
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.io.digests import value_digest
+from rpo_pipeline.params import RESERVED, LabelerSettings, RulesParams
 from rpo_pipeline.rewards.scorers import build_scorers
 
-logger = logging.getLogger(__name__)
+
+class Labeler(Protocol):
+    """Gives raw rewards to rows."""
+
+    @property
+    def name(self) -> str:
+        """What stands in the column ``labeler``."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Everything its labels depend on beside the text: settings, weights, code version."""
+
+    def label(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Label rows.
+
+        Args:
+            rows: Columns row_id, prompt_id, prompt, response, raw_reward (null where unrated).
+
+        Returns:
+            On the index of the rows: raw_reward (null where it has no answer) and one column per
+            component.
+        """
 
 
-def label_responses(
-    prompts: Sequence[str], responses: Sequence[str], labelers: Sequence[LabelerParams]
-) -> pd.DataFrame:
-    """Label new text with the first labeler that can.
+def settings_fingerprint(
+    settings: LabelerSettings, *parts: str, version: int, ignored: frozenset[str] = frozenset()
+) -> str:
+    """Name of what a labeler's answers depend on beside the text.
 
     Args:
-        prompts: One per response.
-        responses: What to label.
-        labelers: In order of rank.
+        settings: Of the labeler; how its answers are named and scaled does not count.
+        *parts: What else decides, such as the content of weights.
+        version: Raised in the code whenever the same settings begin to answer otherwise.
+        ignored: Fields that decide how an answer is computed, but not the answer.
 
     Returns:
-        In the order of the input: raw_reward, labeler, and one column per component.
-
-    Raises:
-        ConfigError: If no labeler scores new text.
+        32 hexadecimal digits.
     """
-    for settings in labelers:
-        if settings.scores_new_text:
-            return _label_by_rules(prompts, responses, settings)
-    names = [settings.type for settings in labelers]
-    raise ConfigError(f"none of the labelers {names} can score new text; add `rules`")
+    dumped = settings.model_dump(mode="json", exclude={"name", "scale", "offset", *ignored})
+    return value_digest([dumped, *parts, version])
 
 
-def label_feedback(feedback: pd.DataFrame, labelers: Sequence[LabelerParams]) -> pd.DataFrame:
-    """Label every row of the feedback that some labeler has a raw_reward for.
+RULES_VERSION = 1
+"""Raised when the same settings begin to score otherwise."""
+
+
+class ColumnLabeler:
+    """The ratings that people gave."""
+
+    name = "column"
+    fingerprint = "column"
+
+    def label(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Give the ratings as they are."""
+        return rows[["raw_reward"]].astype(float)
+
+
+class RulesLabeler:
+    """A weighted sum of scorers.
 
     Args:
-        feedback: Columns row_id, prompt, response, raw_reward (null where nobody rated).
-        labelers: By rank.
-
-    Returns:
-        row_id, raw_reward, labeler and components, one line per labelled row, by row_id.
-
-    Raises:
-        DataError: If no row got a raw_reward.
+        settings: Weights, words and patterns.
     """
-    labelled: list[pd.DataFrame] = []
-    rest = feedback
-    for settings in labelers:
-        labels = _label(rest, settings)
-        labelled.append(labels)
-        rest = rest[~rest["row_id"].isin(labels["row_id"])]
-        logger.info("labeler %s: %d rows", settings.type, len(labels))
-    # An empty frame would turn the components of the others into objects.
-    found = [labels for labels in labelled if not labels.empty]
-    if not found:
-        raise DataError(
-            f"none of the {len(feedback)} rows has a reward: nobody rated them, and no labeler "
-            "scores text (add `rules` to labeling.labelers)"
+
+    def __init__(self, settings: RulesParams) -> None:
+        self.name = settings.title
+        self.fingerprint = settings_fingerprint(settings, version=RULES_VERSION)
+        self._weights = settings.weights
+        self._scorers = build_scorers(settings)
+
+    def label(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Score the text, whether it is rated or not; the components are the scorers."""
+        pairs = list(zip(rows["prompt"].map(render_prompt), rows["response"], strict=True))
+        components = pd.DataFrame(
+            {name: [score(*pair) for pair in pairs] for name, score in self._scorers.items()},
+            index=rows.index,
+            dtype=float,
         )
-    if len(rest):
-        logger.warning("%d rows have no reward and take no part in training", len(rest))
-    return pd.concat(found).sort_values("row_id", ignore_index=True)
+        weighted = sum(weight * components[name] for name, weight in self._weights.items())
+        return components.assign(raw_reward=weighted)
 
 
-def _label(rows: pd.DataFrame, settings: LabelerParams) -> pd.DataFrame:
-    if settings.type == "column":
-        rated = rows.loc[rows["raw_reward"].notna(), ["row_id", "raw_reward"]]
-        return rated.assign(labeler="column")
-    labels = _label_by_rules(rows["prompt"].tolist(), rows["response"].tolist(), settings)
-    labels.insert(0, "row_id", rows["row_id"].to_numpy())
-    return labels
+def join_components(table: pd.DataFrame, answers: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Put a labeler's raw reward, under its name, and its components beside those of others.
 
+    Args:
+        table: What others said, or what is known of the rows.
+        answers: As a labeler gives them, for these rows or some of them.
+        name: Of the labeler.
 
-def _label_by_rules(
-    prompts: Sequence[str], responses: Sequence[str], settings: LabelerParams
-) -> pd.DataFrame:
-    scorers = build_scorers(settings)
-    prompts = [render_prompt(prompt) for prompt in prompts]
-    components = pd.DataFrame(
-        {
-            name: [score(p, r) for p, r in zip(prompts, responses, strict=True)]
-            for name, score in scorers.items()
-        }
-    )
-    weighted = sum(weight * components[name] for name, weight in settings.weights.items())
-    raw_reward = settings.offset + weighted
-    return components.assign(raw_reward=raw_reward, labeler="rules")
+    Returns:
+        The table with the new columns.
+
+    Raises:
+        ConfigError: If a column is there already.
+    """
+    columns = answers.rename(columns={"raw_reward": name})
+    taken = sorted({*columns} & {*table, *RESERVED})
+    if taken:
+        raise ConfigError(
+            f"labeler `{name}` gives the column {taken[0]!r}, which is there already: give the "
+            "labeler another `name`, which also becomes the prefix of its components"
+        )
+    return table.join(columns)

@@ -7,8 +7,8 @@ import pandas as pd
 
 from rpo_pipeline.models.loading import load_checkpoint
 from rpo_pipeline.models.samples_cache import sample_new_rows, samples_key
-from rpo_pipeline.params import LabelerParams, PolicyParams, RpoParams
-from rpo_pipeline.rewards.labelers import label_responses
+from rpo_pipeline.params import PolicyParams, RpoParams
+from rpo_pipeline.rewards.labeling import require_labels
 
 
 def prompts_to_sample(rows: pd.DataFrame, rpo: RpoParams) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def sample_reference(
     *,
     policy: PolicyParams,
     num_samples: int,
-    labelers: Sequence[LabelerParams],
+    label: Callable[[Sequence[str], Sequence[str]], pd.DataFrame],
     rewards_of: Callable[[pd.DataFrame], pd.Series],
 ) -> pd.DataFrame:
     """Sample responses of the reference and label them, on the scale of the logged ones.
@@ -49,11 +49,14 @@ def sample_reference(
         cache: Samples of earlier runs are kept in it.
         policy: Limits on tokens, and precision.
         num_samples: Of each prompt.
-        labelers: The first that scores new text labels.
+        label: From prompts and responses to raw_reward and labeler.
         rewards_of: From prompt_id, response and raw_reward to reward.
 
     Returns:
         prompt_id, sample, response, token_ids, raw_reward, reward, labeler; one line per sample.
+
+    Raises:
+        DataError: If the labeler has no answer for a sample.
     """
     columns = ["prompt_id", "sample", "response", "token_ids", "raw_reward", "reward", "labeler"]
     if prompts.empty:
@@ -65,6 +68,6 @@ def sample_reference(
         cache / samples_key(reference, policy),
         num_samples=num_samples,
     )
-    labels = label_responses(samples["prompt"].tolist(), samples["response"].tolist(), labelers)
-    samples = samples.join(labels[["raw_reward", "labeler"]])
+    labels = label(samples["prompt"].tolist(), samples["response"].tolist())
+    samples = samples.join(require_labels(labels)[["raw_reward", "labeler"]])
     return samples.assign(reward=rewards_of(samples))[columns]

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from better_profanity.utils import get_complete_path_of_file, read_wordlist
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from rpo_pipeline.params import LabelerParams
+from rpo_pipeline.params import RulesParams
 
 Scorer = Callable[[str, str], float]
 
 
-def build_scorers(settings: LabelerParams) -> dict[str, Scorer]:
+def build_scorers(settings: RulesParams) -> dict[str, Scorer]:
     """Build every scorer, by name; those without a weight are reported but do not count."""
     scorers = {
         "sentiment": _sentiment(),
@@ -36,7 +36,7 @@ def _sentiment() -> Scorer:
     return lambda _, response: float(analyzer.polarity_scores(response)["compound"])
 
 
-def _toxicity(settings: LabelerParams) -> Scorer:
+def _toxicity(settings: RulesParams) -> Scorer:
     """1 if the response holds a word of the list, else 0."""
     listed = {*read_wordlist(get_complete_path_of_file("profanity_wordlist.txt"))}
     words = (listed | {*settings.toxic_words}) - {*settings.harmless_words}

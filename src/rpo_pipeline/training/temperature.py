@@ -18,7 +18,7 @@ from rpo_pipeline.params import (
     RpoParams,
     TrainingParams,
 )
-from rpo_pipeline.rewards.labelers import label_responses
+from rpo_pipeline.rewards.labeling import label_responses, require_labels
 from rpo_pipeline.training.policy import train_policy
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -50,7 +50,7 @@ def choose_tau(
         rpo: Its grid, and how long each candidate is trained.
         training: The loop's settings.
         evaluation: Labelers of new text, sampling, and how many prompts at most.
-        workspace: Gets a folder for each candidate.
+        workspace: Gets a folder for each candidate, and one for costly labels.
 
     Returns:
         ``tau``, and ``candidates``: tau, reward_mean, and difference to the best with its standard
@@ -74,7 +74,8 @@ def choose_tau(
             workspace=folder,
         )
         prompts = _validation_prompts(rows, evaluation.num_prompts)
-        rewards[tau] = _rewards(folder / "best", prompts, policy, evaluation, training.seed)
+        responses = _responses(folder / "best", prompts, policy, evaluation, training.seed)
+        rewards[tau] = _rewards(responses, evaluation, workspace / "labels")
         logger.info("tau %g: reward %.3f on validation", tau, rewards[tau].mean())
     return choose(rewards)
 
@@ -116,14 +117,14 @@ def _validation_prompts(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
     return prompts
 
 
-def _rewards(
+def _responses(
     model: Path,
     prompts: pd.DataFrame,
     policy: PolicyParams,
     evaluation: EvaluationParams,
     seed: int,
-) -> Array:
-    """Mean raw reward of a model's responses to each prompt."""
+) -> pd.DataFrame:
+    """A model's responses to each prompt: columns prompt_id, prompt, response."""
     sampling = evaluation.sampling
     table = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     number = table.groupby("prompt_id").cumcount()
@@ -136,6 +137,13 @@ def _rewards(
         sampling_temperature=sampling.sampling_temperature,
         max_new_tokens=policy.max_response_tokens,
     )
-    responses = [response.text for response in sampled]
-    labels = label_responses(table["prompt"].tolist(), responses, evaluation.labelers)
-    return labels["raw_reward"].groupby(table["prompt_id"]).mean().to_numpy(np.float64)
+    return table.assign(response=[response.text for response in sampled])
+
+
+def _rewards(table: pd.DataFrame, evaluation: EvaluationParams, label_cache: Path) -> Array:
+    """Mean raw reward of each prompt."""
+    labels = label_responses(
+        table["prompt"].tolist(), table["response"].tolist(), evaluation.labelers, label_cache
+    )
+    raw_rewards = require_labels(labels)["raw_reward"]
+    return raw_rewards.groupby(table["prompt_id"]).mean().to_numpy(np.float64)

@@ -47,6 +47,7 @@ def sample_for_all(
     training: TrainingParams,
     comparison: ComparisonParams,
     cache: Path,
+    label_cache: Path,
 ) -> pd.DataFrame:
     """Sample the reference for every prompt, if a method that is compared wants samples."""
     wanted = any(
@@ -56,7 +57,17 @@ def sample_for_all(
     training = training.model_copy(update={"objective": "qrpo" if wanted else "sft"})
     rpo = rpo.model_copy(update={"estimator": "monte_carlo"})
     return sample_reference(
-        feedback, rewards, normaliser, reference, policy, labeling, rpo, qrpo, training, cache
+        feedback,
+        rewards,
+        normaliser,
+        reference,
+        policy,
+        labeling,
+        rpo,
+        qrpo,
+        training,
+        cache,
+        label_cache,
     )
 
 
@@ -77,6 +88,7 @@ def compare_methods(
     evaluation: EvaluationParams,
     comparison: ComparisonParams,
     workspace: Path,
+    label_cache: Path,
 ) -> dict[str, Any]:
     """Train and measure every cell that is not finished, and put their numbers together."""
     from rpo_pipeline.comparison.cells import Settings
@@ -92,7 +104,7 @@ def compare_methods(
         training=training,
         evaluation=evaluation,
     )
-    material = Material(feedback, rewards, reference_logps, pairs, samples, reference)
+    material = Material(feedback, rewards, reference_logps, pairs, samples, reference, label_cache)
     return run_comparison(material, settings, comparison, workspace)
 
 

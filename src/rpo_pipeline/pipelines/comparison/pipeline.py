@@ -22,6 +22,7 @@ def create_pipeline() -> Pipeline:
                 [
                     *(FEEDBACK, "rewards", "normaliser", "reference", POLICY, "params:labeling"),
                     *("params:rpo", "params:qrpo", TRAINING, COMPARISON, "reference_cache"),
+                    "label_cache",
                 ],
                 "comparison_samples",
                 name="sample_for_all",
@@ -32,7 +33,7 @@ def create_pipeline() -> Pipeline:
                     *(FEEDBACK, "rewards", "reference_logps"),
                     *("comparison_pairs", "comparison_samples", "reference", POLICY),
                     *(*OBJECTIVES, TRAINING, "params:evaluation", COMPARISON),
-                    "comparison_workspace",
+                    *("comparison_workspace", "label_cache"),
                 ],
                 "comparison",
                 name="compare_methods",

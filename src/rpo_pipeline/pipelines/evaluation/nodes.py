@@ -62,18 +62,18 @@ def label_generations(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     evaluation: EvaluationParams,
+    cache: Path,
 ) -> pd.DataFrame:
     """Label what the models wrote, and measure its text against what was logged."""
     from rpo_pipeline.evaluation.text_metrics import text_columns
-    from rpo_pipeline.rewards.labelers import label_responses
+    from rpo_pipeline.rewards.labeling import label_responses
 
     logged = feedback.merge(rewards[["row_id", "reward"]], on="row_id")
     best = logged.sort_values("reward").groupby("prompt_id")["response"].last()
     train = frozenset(feedback.loc[feedback["split"] == "train", "response"])
 
-    labels = label_responses(
-        generations["prompt"].tolist(), generations["response"].tolist(), evaluation.labelers
-    )
+    texts = generations["prompt"].tolist(), generations["response"].tolist()
+    labels = label_responses(*texts, evaluation.labelers, cache, every=True)
     return pd.concat([generations, labels, text_columns(generations, best, train)], axis=1)
 
 

@@ -42,7 +42,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 label_generations,
-                ["generations", FEEDBACK, "rewards", EVALUATION],
+                ["generations", FEEDBACK, "rewards", EVALUATION, "label_cache"],
                 "generation_rewards",
                 name="label_generations",
             ),

@@ -80,9 +80,11 @@ def sample_reference(
     qrpo: QrpoParams,
     training: TrainingParams,
     cache: Path,
+    label_cache: Path,
 ) -> pd.DataFrame:
     """Sample and label responses of the reference, where the estimator wants them."""
     from rpo_pipeline.rewards import reference_samples
+    from rpo_pipeline.rewards.labeling import label_responses
     from rpo_pipeline.rewards.normaliser import normalise
     from rpo_pipeline.rewards.partition import partition_settings
 
@@ -96,7 +98,7 @@ def sample_reference(
         cache / "samples",
         policy=policy,
         num_samples=rpo.reference_samples.num_samples,
-        labelers=labeling.labelers,
+        label=partial(label_responses, labelers=labeling.labelers, cache=label_cache),
         rewards_of=partial(normalise, normaliser=normaliser, logged=rows),
     )
 

@@ -39,7 +39,7 @@ def create_pipeline() -> Pipeline:
                 sample_reference,
                 [
                     *(FEEDBACK, "rewards", "normaliser", "reference", POLICY, "params:labeling"),
-                    *(*ESTIMATION, "reference_cache"),
+                    *(*ESTIMATION, "reference_cache", "label_cache"),
                 ],
                 "reference_samples",
                 name="sample_reference",

@@ -1,5 +1,6 @@
 """Nodes of reward labeling."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -7,11 +8,29 @@ import pandas as pd
 from rpo_pipeline.params import LabelingParams
 
 
-def label_rows(feedback: pd.DataFrame, labeling: LabelingParams) -> pd.DataFrame:
-    """Give each row the raw_reward of the first labeler that has one."""
-    from rpo_pipeline.rewards.labelers import label_feedback
+def name_labelers(labeling: LabelingParams, cache: Path) -> dict[str, str]:
+    """Say what each labeler is by content, so that new weights in an old place label anew."""
+    from rpo_pipeline.rewards.labeling import build_labeler
 
-    return label_feedback(feedback, labeling.labelers)
+    labelers = [build_labeler(settings, cache) for settings in labeling.labelers]
+    return {labeler.name: labeler.fingerprint for labeler in labelers}
+
+
+def label_rows(
+    feedback: pd.DataFrame,
+    labeling: LabelingParams,
+    labelers: dict[str, str],  # noqa: ARG001 (other labelers label anew)
+    previous: pd.DataFrame | None,
+    cache: Path,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Give each row the rating that people gave, or else the label of the first that has one."""
+    from rpo_pipeline.rewards.agreement import label_report
+    from rpo_pipeline.rewards.drift import measure_drift
+    from rpo_pipeline.rewards.labeling import label_feedback
+
+    labels = label_feedback(feedback, labeling, cache)
+    drift = measure_drift(previous, feedback, labeling)
+    return labels, label_report(labels, feedback, labeling, drift)
 
 
 def fit_normaliser(

@@ -1,13 +1,36 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import fit_normaliser, label_rows, normalise_rewards, report_rewards
+from rpo_pipeline.runner import ALWAYS
+
+from .nodes import (
+    fit_normaliser,
+    label_rows,
+    name_labelers,
+    normalise_rewards,
+    report_rewards,
+)
 
 
 def create_pipeline() -> Pipeline:
     """Feedback in, a reward for every row out."""
     return Pipeline(
         [
-            Node(label_rows, ["feedback@pandas", "params:labeling"], "labels", name="label_rows"),
+            Node(
+                name_labelers,
+                ["params:labeling", "label_cache"],
+                "labeler_fingerprints",
+                name="name_labelers",
+                tags=ALWAYS,
+            ),
+            Node(
+                label_rows,
+                [
+                    *("feedback@pandas", "params:labeling", "labeler_fingerprints"),
+                    *("previous_labels", "label_cache"),
+                ],
+                ["labels", "label_report"],
+                name="label_rows",
+            ),
             Node(
                 fit_normaliser,
                 ["labels", "feedback@pandas", "params:labeling"],

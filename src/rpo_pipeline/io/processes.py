@@ -1,0 +1,135 @@
+"""Work that several processes share: they live and die with the one that started them."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rpo_pipeline.errors import RpoError
+
+logger = logging.getLogger(__name__)
+
+PARENT = "RPO_PARENT_PID"
+ERROR_FILE = "error.txt"
+TRACEBACK_LINES = 40
+SECONDS_TO_END = 10
+CHECK_SECONDS = 1.0
+# Of a launch around this process, which would make its own processes believe they are part of it.
+LAUNCH_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def run_workers(
+    module: str,
+    job_file: Path,
+    *,
+    num_processes: int,
+    accelerate_config: str | None,
+    error: type[RpoError],
+) -> None:
+    """Run ``python -m module job_file`` in several processes, and wait for them.
+
+    Args:
+        module: That calls its work inside ``worker_process``.
+        job_file: What it is to do; what goes wrong is written beside it.
+        num_processes: How many.
+        accelerate_config: Configuration of ``accelerate launch``; null: ``torch.distributed.run``.
+        error: Raised with the reason, or the end of the output, if a process failed.
+    """
+    reason = job_file.with_name(ERROR_FILE)
+    reason.unlink(missing_ok=True)
+    launcher = _launcher(num_processes, accelerate_config)
+    code, output = _follow([*launcher, "-m", module, str(job_file)])
+    if code:
+        said = reason.read_text() if reason.is_file() else output
+        raise error(f"{module} ended with exit code {code}: {said}")
+
+
+@contextmanager
+def worker_process(job_file: Path) -> Iterator[bool]:
+    """Be one process of a launch.
+
+    Args:
+        job_file: As the launch was given it.
+
+    Yields:
+        Whether this is the first process, which writes results that are needed once.
+    """
+    if PARENT in os.environ:
+        _die_with(int(os.environ[PARENT]))
+    is_first = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(
+        level=logging.INFO if is_first else logging.ERROR, format="%(name)s: %(message)s"
+    )
+    try:
+        yield is_first
+    except RpoError as err:
+        job_file.with_name(ERROR_FILE).write_text(str(err))
+        raise
+
+
+def _launcher(num_processes: int, accelerate_config: str | None) -> list[str]:
+    number = str(num_processes)
+    if accelerate_config is None:
+        module = "torch.distributed.run"
+        return [sys.executable, "-m", module, "--standalone", "--nproc_per_node", number]
+    module = "accelerate.commands.launch"
+    config = ["--config_file", accelerate_config, "--num_processes", number]
+    return [sys.executable, "-m", module, *config]
+
+
+def _follow(command: list[str]) -> tuple[int, str]:
+    """Run a command and log what it prints; its exit code and last lines."""
+    environment = {k: v for k, v in os.environ.items() if k not in LAUNCH_VARIABLES}
+    environment[PARENT] = str(os.getpid())
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    logger.info("starting %s", " ".join(command))
+    last: deque[str] = deque(maxlen=TRACEBACK_LINES)
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                last.append(line.rstrip())
+                logger.info("worker: %s", last[-1])
+        finally:
+            _end(process)
+    return process.returncode, "\n".join(last)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Wait for a launcher that has closed its output; stop one that is left behind by an error."""
+    try:
+        if sys.exc_info()[0] is None:
+            process.wait()
+            return
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _die_with(parent: int) -> None:
+    """Kill this process as soon as another is gone, however that one ended."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(CHECK_SECONDS)
+            try:
+                os.kill(parent, 0)
+            except ProcessLookupError:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="watch the parent").start()
