@@ -46,7 +46,7 @@ def serve(think: Callable[[dict, int], Answer]) -> Iterator[JudgeServer]:
             with lock:
                 place = len(state.requests)
                 state.requests.append(body)
-                state.headers.append(dict(self.headers))
+                state.headers.append({k.lower(): v for k, v in self.headers.items()})
             known = self.path == "/v1/chat/completions"
             answer = think(body, place) if known else Answer(status=404)
             time.sleep(answer.seconds)

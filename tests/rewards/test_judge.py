@@ -66,21 +66,18 @@ def test_rows_without_an_answer_stay_null_and_are_asked_for_in_the_next_run(
         assert labels["polite"].isna().tolist() == [False, True, False]
         JudgeLabeler(settings(server.url), tmp_path).label(feedback)
     assert "no usable answer for 1 of 3 rows" in caplog.text
-    assert "not in the form asked for 1" in caplog.text
+    assert "not in the form asked for: 1" in caplog.text
     assert len(server.requests) == 4 + 2
 
 
 def test_a_ceiling_ends_a_pass_and_the_next_one_goes_on_from_there(feedback, tmp_path, caplog):
-    limits = {"max_tokens": 3000, "concurrency": 1}
-    for num_labelled in (1, 2, 3):
-        with serve(lambda *_: Answer('{"helpful": 1, "polite": 1}', tokens=(1000, 10))) as server:
-            # The same endpoint, as far as the cache knows.
-            labeler = JudgeLabeler(settings(limits=limits), tmp_path)
-            labeler._client._endpoint._client.base_url = server.url
-            labels = labeler.label(feedback)
-        assert labels["raw_reward"].notna().sum() == num_labelled
-        assert len(server.requests) == 1
-    assert "max_tokens = 3000 could be passed" in caplog.text
+    limits = {"max_tokens": 2500, "concurrency": 1}
+    answer = Answer('{"helpful": 1, "polite": 1}', tokens=(1500, 10))
+    with serve(lambda *_: answer) as server:
+        for num_labelled in (1, 2, 3):
+            labels = JudgeLabeler(settings(server.url, limits=limits), tmp_path).label(feedback)
+            assert labels["raw_reward"].notna().sum() == len(server.requests) == num_labelled
+    assert "the next could pass max_tokens = 2500, 1510 are used" in caplog.text
 
 
 def test_a_table_without_rows_asks_nobody(feedback, tmp_path):

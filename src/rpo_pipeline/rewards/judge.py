@@ -101,9 +101,10 @@ class JudgeLabeler:
             *(usage.prompt_tokens, usage.answer_tokens, usage.cost),
         )
         if num_missing:
-            reasons = ", ".join(f"{reason} {n}" for reason, n in usage.unanswered.most_common())
+            reasons = [f"{reason}: {count}" for reason, count in usage.unanswered.most_common()]
+            reasons += [self._client.stopped] if self._client.stopped else []
             logger.warning(
                 "%s gave no usable answer for %d of %d rows, which stay without its label and are "
                 "asked for again in the next run (%s)",
-                *(self.name, num_missing, num_rows, self._client.stopped or reasons),
+                *(self.name, num_missing, num_rows, "; ".join(reasons)),
             )

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from threading import Lock
+from threading import Condition
 from typing import Any
 
 from rpo_pipeline.params import EndpointParams
@@ -41,12 +41,16 @@ class Hold:
     answer_tokens: int
 
 
+NOTHING = Hold(0, 0)
+
+
 class Budget:
     """Counts what requests use, for several threads, and stops the pass at a ceiling.
 
     The most that a request can use is held back before it is sent, so that no ceiling is passed by
-    requests under way: a token is at least one byte. What an endpoint charges for a request that it
-    never answered cannot be known, and is not counted.
+    requests under way: a token is at least one byte. Near a ceiling a request waits for what those
+    before it really use. What an endpoint charges for a request that it never answered cannot be
+    known, and is not counted.
 
     Args:
         settings: Prices and ceilings.
@@ -57,9 +61,9 @@ class Budget:
         self.stopped: str | None = None
         """Why no more requests are sent."""
         self._settings = settings
-        self._held = Hold(0, 0)
+        self._held = NOTHING
         self._failures_in_a_row = 0
-        self._lock = Lock()
+        self._changed = Condition()
 
     def reserve(self, num_bytes: int) -> Hold | None:
         """Hold back what a request can use at most.
@@ -73,9 +77,12 @@ class Budget:
         request = self._settings.request
         limit = request.get("max_completion_tokens") or request.get("max_tokens")
         hold = Hold(num_bytes + ENVELOPE_TOKENS, limit or self._settings.max_answer_tokens)
-        with self._lock:
-            if self.stopped is None:
-                self._stop_at_a_ceiling(hold)
+        with self._changed:
+            while self.stopped is None and (ceiling := self._passed(hold)):
+                if self._held == NOTHING:
+                    self._stop(ceiling)
+                else:
+                    self._changed.wait()
             if self.stopped is not None:
                 return None
             self._held = _sum(self._held, hold)
@@ -90,7 +97,7 @@ class Budget:
             num_retries: Attempts after the first.
         """
         used = used or hold
-        with self._lock:
+        with self._changed:
             self._release(hold)
             self._failures_in_a_row = 0
             self.usage.num_requests += 1
@@ -101,7 +108,7 @@ class Budget:
 
     def fail(self, hold: Hold, num_retries: int) -> None:
         """Give back what was held for a request that was not answered."""
-        with self._lock:
+        with self._changed:
             self._release(hold)
             self.usage.num_retries += num_retries
             self._failures_in_a_row += 1
@@ -110,33 +117,32 @@ class Budget:
 
     def stop(self, reason: str) -> None:
         """Send no more requests."""
-        with self._lock:
+        with self._changed:
             self._stop(reason)
 
     def count_unanswered(self, reason: str) -> None:
         """Count a question that has no usable answer."""
-        with self._lock:
+        with self._changed:
             self.usage.unanswered[reason] += 1
-            first = self.usage.unanswered[reason] == 1
-        if first:
-            logger.info("first question without an answer for this reason: %s", reason)
 
-    def _stop_at_a_ceiling(self, hold: Hold) -> None:
-        settings, usage = self._settings, self.usage
-        pending = _sum(self._held, hold)
+    def _passed(self, hold: Hold) -> str | None:
+        """The ceiling that one more request could pass."""
+        settings, usage, pending = self._settings, self.usage, _sum(self._held, hold)
         used = usage.prompt_tokens + usage.answer_tokens
         tokens = used + pending.prompt_tokens + pending.answer_tokens
         if settings.max_tokens is not None and tokens > settings.max_tokens:
-            self._stop(f"max_tokens = {settings.max_tokens} could be passed, {used} are used")
+            return f"the next could pass max_tokens = {settings.max_tokens}, {used} are used"
         cost = usage.cost + self._price(pending)
         if settings.max_cost is not None and cost > settings.max_cost:
-            self._stop(
-                f"max_cost = {settings.max_cost:g} could be passed, {usage.cost:.4g} is spent"
+            return (
+                f"the next could pass max_cost = {settings.max_cost:g}, {usage.cost:.4g} is spent"
             )
+        return None
 
     def _stop(self, reason: str) -> None:
         if self.stopped is None:
             self.stopped = reason
+            self._changed.notify_all()
             logger.warning(
                 "%s sends no more requests in this pass: %s", self._settings.model, reason
             )
@@ -147,6 +153,7 @@ class Budget:
 
     def _release(self, hold: Hold) -> None:
         self._held = _sum(self._held, Hold(-hold.prompt_tokens, -hold.answer_tokens))
+        self._changed.notify_all()
 
 
 def _sum(one: Hold, other: Hold) -> Hold:

@@ -39,9 +39,6 @@ class JudgeClient:
 
     Args:
         settings: Which model, where, and what it may cost.
-
-    Raises:
-        ConfigError: If the environment lacks the key.
     """
 
     def __init__(self, settings: EndpointParams) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel
@@ -44,19 +45,19 @@ class Endpoint:
     Args:
         settings: Where to, and how.
         budget: Asked before each request, and told what it used.
-
-    Raises:
-        ConfigError: If the environment lacks the key.
     """
 
     def __init__(self, settings: EndpointParams, budget: Budget) -> None:
         self._settings, self._budget = settings, budget
         self._takes_schema = True
-        self._client = openai.OpenAI(
-            base_url=settings.base_url,
-            api_key=_api_key(settings),
-            timeout=settings.timeout_seconds,
-            max_retries=settings.max_retries,
+
+    @cached_property
+    def _client(self) -> openai.OpenAI:
+        return openai.OpenAI(
+            base_url=self._settings.base_url,
+            api_key=_api_key(self._settings),
+            timeout=self._settings.timeout_seconds,
+            max_retries=self._settings.max_retries,
         )
 
     def send(self, system: str, question: str, answer: type[BaseModel], seed: int) -> Reply:
@@ -72,30 +73,35 @@ class Endpoint:
             The reply.
 
         Raises:
-            ConfigError: If the endpoint refuses key or model, and never answered before.
+            ConfigError: If the environment lacks the key, or the endpoint refuses it, or the model,
+                before it ever answered.
         """
+        client = self._client  # without a key nothing is reserved
         hold = self._budget.reserve(len(system.encode()) + len(question.encode()))
         if hold is None:
             return Reply(None, "not asked", is_final=True)
         messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
         body = {"messages": messages, "seed": seed}
         try:
-            completion, num_retries = self._create_in_format(body, answer)
+            completion, num_retries = self._create_in_format(client, body, answer)
         except openai.APIError as err:
             self._budget.fail(hold, self._retries_of(err))
             return Reply(None, self._explain(err), is_final=True)
+        except BaseException:
+            self._budget.stop("a request broke off")  # or others wait for what it holds
+            raise
         self._budget.settle(hold, _used(completion), num_retries)
         return _read(completion)
 
     def _create_in_format(
-        self, body: dict[str, Any], answer: type[BaseModel]
+        self, client: openai.OpenAI, body: dict[str, Any], answer: type[BaseModel]
     ) -> tuple[object, int]:
         if not self._takes_schema:
-            return self._create(body)
+            return self._create(client, body)
         try:
-            return self._create(body | {"response_format": response_format(answer)})
+            return self._create(client, body | {"response_format": response_format(answer)})
         except REFUSED:
-            created = self._create(body)  # fails again if the format was not the reason
+            created = self._create(client, body)  # fails again if the format was not the reason
         if self._takes_schema:
             self._takes_schema = False
             logger.warning(
@@ -103,12 +109,12 @@ class Endpoint:
             )
         return created
 
-    def _create(self, body: dict[str, Any]) -> tuple[object, int]:
+    def _create(self, client: openai.OpenAI, body: dict[str, Any]) -> tuple[object, int]:
         """What the endpoint answers, whatever it is, and how often it was asked again."""
         settings = self._settings
         fields = {"temperature": 0, "max_tokens": settings.max_answer_tokens, **body}
         fields = {k: v for k, v in {**fields, **settings.request}.items() if v is not None}
-        raw = self._client.chat.completions.with_raw_response.create(
+        raw = client.chat.completions.with_raw_response.create(
             model=settings.model, messages=fields.pop("messages"), extra_body=fields
         )
         try:
