@@ -274,8 +274,8 @@ class FittedRewardModelParams(LabelerSettings):
     """A linear reward head on frozen embeddings, fitted on the train rows that people rated."""
 
     type: Literal["fitted_reward_model"] = "fitted_reward_model"
-    directory: str
-    """Where the fitted head is kept, from the project folder; each such labeler has its own."""
+    head: str
+    """JSON file, from the project folder, that the fitted head is kept in."""
     embedding: Literal["sentence_encoder", "language_model"]
     """``sentence_encoder``: prompt and response embedded apart, and their product;
     ``language_model``: last hidden states over the response, read after its prompt."""

@@ -53,7 +53,7 @@ def test_the_key_comes_from_the_environment_and_stands_in_no_log(monkeypatch, ca
     denied = Answer(status=401, body=b'{"error": {"message": "bad key sk-secret"}}')
     with serve(lambda *_: denied) as server:
         client = JudgeClient(endpoint(server.url, api_key_variable="JUDGE_KEY"))
-        with pytest.raises(ConfigError, match="401.*JUDGE_KEY") as error:
+        with pytest.raises(ConfigError, match=r"401.*JUDGE_KEY") as error:
             rate(client)
     assert server.headers[0]["authorization"] == "Bearer sk-secret"
     assert "sk-secret" not in f"{error.value}{caplog.text}{client.usage}"

@@ -8,11 +8,21 @@ import pandas as pd
 from rpo_pipeline.params import LabelingParams
 
 
+def fit_reward_models(
+    feedback: pd.DataFrame, labeling: LabelingParams, cache: Path
+) -> list[dict[str, Any]]:
+    """Fit the reward heads that labelers want, on the train rows that people rated."""
+    from rpo_pipeline.rewards.fitted_reward_model import fit_reward_models
+
+    return fit_reward_models(feedback, labeling, cache)
+
+
 def label_rows(
     feedback: pd.DataFrame,
     labeling: LabelingParams,
     previous: pd.DataFrame | None,
     cache: Path,
+    fitted: list[dict[str, Any]],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Give each row the rating that people gave, or else the label of the first that has one."""
     from rpo_pipeline.rewards.agreement import label_report
@@ -21,7 +31,8 @@ def label_rows(
 
     labels = label_feedback(feedback, labeling, cache)
     drift = measure_drift(previous, feedback, labeling)
-    return labels, label_report(labels, feedback, labeling, drift)
+    report = label_report(labels, feedback, labeling, drift)
+    return labels, report | {"fitted_reward_models": fitted}
 
 
 def fit_normaliser(

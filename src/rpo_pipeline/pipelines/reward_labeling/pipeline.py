@@ -1,6 +1,6 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import fit_normaliser, label_rows, normalise_rewards
+from .nodes import fit_normaliser, fit_reward_models, label_rows, normalise_rewards
 
 
 def create_pipeline() -> Pipeline:
@@ -8,8 +8,20 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
+                fit_reward_models,
+                ["feedback@pandas", "params:labeling", "label_cache"],
+                "fitted_reward_models",
+                name="fit_reward_models",
+            ),
+            Node(
                 label_rows,
-                ["feedback@pandas", "params:labeling", "previous_labels", "label_cache"],
+                [
+                    "feedback@pandas",
+                    "params:labeling",
+                    "previous_labels",
+                    "label_cache",
+                    "fitted_reward_models",
+                ],
                 ["labels", "label_report"],
                 name="label_rows",
             ),
