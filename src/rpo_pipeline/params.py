@@ -263,6 +263,10 @@ class JudgeParams(LabelerSettings):
             raise ValueError(f"answer_scale must rise, got {self.answer_scale}")
         if not any(criterion.weight for criterion in self.criteria.values()):
             raise ValueError("labeler `judge` needs a criterion whose weight is not 0")
+        if taken := sorted({*self.criteria} & RESERVED):
+            raise ValueError(
+                f"a criterion cannot be called {taken[0]!r}, which is a column of ours"
+            )
         if self.template:
             _check_template(
                 self.template, {"prompt", "response"}, {"criteria", "lowest", "highest"}

@@ -9,6 +9,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.params import FittedRewardModelParams
+from rpo_pipeline.pipelines.reward_labeling.nodes import label_rows
 from rpo_pipeline.rewards.features import FeatureExtractor
 from rpo_pipeline.rewards.fitted_reward_model import (
     FittedRewardModelLabeler,
@@ -22,16 +23,18 @@ WORDS = " ".join(TEXTS).split()
 RULES = {"type": "rules", "weights": {"sentiment": 1.0}}
 
 
-@pytest.fixture(scope="module", params=["sentence_encoder", "llama", "t5"])
+@pytest.fixture(scope="module", params=["sentence_encoder", "llama"])
 def embedder(request, tmp_path_factory):
     """Kind of embedding and directory of a model."""
     directory = tmp_path_factory.mktemp(request.param)
     if request.param != "sentence_encoder":
-        build_small(request.param).save(directory)
+        build_small("llama").save(directory)
         return {"embedding": "language_model", "name_or_path": str(directory)}
     tokenizer: PreTrainedTokenizerFast = build_small("gpt2").tokenizer
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
-    BertModel(BertConfig(vocab_size=len(tokenizer), num_hidden_layers=1, **sizes)).save_pretrained(directory)
+    BertModel(BertConfig(vocab_size=len(tokenizer), num_hidden_layers=1, **sizes)).save_pretrained(
+        directory
+    )
     tokenizer.save_pretrained(directory)
     return {"embedding": "sentence_encoder", "name_or_path": str(directory)}
 
@@ -138,21 +141,25 @@ def test_a_head_that_is_missing_or_of_another_embedding_is_an_error(settings, tm
         FittedRewardModelLabeler(settings(max_tokens=16), tmp_path)
 
 
-def test_an_embedding_does_not_depend_on_the_rows_beside_it(settings):
-    table = feedback(num_prompts=5)
-    together = FeatureExtractor(settings(micro_batch_tokens=64), None)(table)
-    alone = np.vstack([FeatureExtractor(settings(), None)(table.iloc[[row]]) for row in range(3)])
-    np.testing.assert_allclose(together[:3], alone, rtol=1e-4, atol=1e-5)
-
-
-def test_only_train_rows_that_people_rated_are_fitted_on(settings, tmp_path):
-    table = linear(feedback(), settings()).assign(split="train")
+def test_only_train_rows_that_people_rated_are_fitted_on_and_the_next_labeler_steps_in(
+    settings, tmp_path
+):
+    table = feedback().assign(raw_reward=np.random.default_rng(4).normal(size=240), split="train")
     table.loc[:39, "split"] = "test"
     table.loc[40:59, "raw_reward"] = np.nan
-    member = settings().model_dump() | {"on_failure": "skip"}
-    ensemble = {"type": "ensemble", "combine": "mean", "members": [member, RULES]}
-    labeling = block("labeling", labelers=[ensemble])
-    (report,) = fit_reward_models(table, labeling, tmp_path)
-    assert report["num_rows"] == 180
-    stored = json.loads((tmp_path / "head.json").read_text())
-    assert stored["problems"] == report["problems"]
+    fitted = settings(on_failure="skip").model_dump()
+    labeling = block("labeling", labelers=[{"type": "column"}, fitted, RULES])
+    reports = fit_reward_models(table, labeling, tmp_path / "cache")
+    assert [report["num_rows"] for report in reports] == [180]
+    labels, report = label_rows(table, labeling, None, tmp_path / "cache", reports)
+    assert report["rows"] == {"column": 220, "fitted_reward_model": 0, "rules": 20, "none": 0}
+    assert report["fitted_reward_models"] == reports
+    assert len(labels) == 240
+
+
+def test_members_of_an_ensemble_are_fitted_too(settings, tmp_path):
+    table = linear(feedback(), settings()).assign(split="train")
+    members = [settings().model_dump(), RULES]
+    ensemble = {"type": "ensemble", "combine": "mean", "members": members}
+    fit_reward_models(table, block("labeling", labelers=[ensemble]), tmp_path)
+    assert json.loads((tmp_path / "head.json").read_text())["problems"] == []

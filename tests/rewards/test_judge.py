@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from rpo_pipeline.params import JudgeParams
 from rpo_pipeline.rewards.judge import JudgeLabeler
+from rpo_pipeline.rewards.labeling import build_labeler
 
 from .judge_server import Answer, serve
 
@@ -44,6 +45,14 @@ def test_the_raw_reward_is_the_weighted_sum_of_the_components(feedback, tmp_path
     assert labels["helpful"].tolist() == [1.0, -1.0, 0.5]
     expected = labels["helpful"] - 2 * labels["polite"]
     assert labels["raw_reward"].tolist() == expected.tolist()
+
+
+def test_its_name_and_scale_come_from_the_settings(feedback, tmp_path):
+    with serve(think) as server:
+        labeler = build_labeler(settings(server.url, name="jury", scale=2.0), tmp_path)
+        labels = labeler.label(feedback)
+    assert labeler.name == "jury"
+    assert labels["raw_reward"].tolist() == (2 * labels["jury_helpful"]).tolist()
 
 
 def test_what_was_paid_for_is_never_asked_again_whatever_the_weights(feedback, tmp_path):
@@ -105,6 +114,7 @@ def test_the_fingerprint_knows_the_rubric_but_not_the_patience(tmp_path):
     [
         ({"answer_scale": (5, 1)}, "answer_scale must rise"),
         ({"weights": (0.0, 0.0)}, "whose weight is not 0"),
+        ({"criteria": {"reward": {"meaning": "?", "weight": 1}}}, "cannot be called 'reward'"),
         ({"template": "{{ prompt }}"}, "{{ response }} does not stand in it"),
         ({"template": "{{ prompt }} {{ response }} {{ mood }}"}, "there is no {{ mood }}"),
         ({"template": "{{ prompt }"}, "template: line 1"),
