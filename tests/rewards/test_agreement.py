@@ -77,3 +77,10 @@ def test_scale_and_offset_of_the_report_give_labels_the_mean_and_deviation_of_th
     for moment in ("mean", "std"):
         moments = labels.loc[rated, ["raw_reward", "rules"]].agg(moment)
         assert moments["rules"] == pytest.approx(moments["raw_reward"])
+
+
+@pytest.mark.parametrize(("scale", "is_warned_of"), [(1.0, False), (10.0, True), (0.1, True)])
+def test_a_labeler_on_another_scale_than_the_ratings_is_warned_of(caplog, scale, is_warned_of):
+    table = feedback(0.9, -1.3, 1.1, -1.6, None)
+    report(table, COLUMN, RULES | {"scale": scale})
+    assert ("times as far as ratings of the same rows" in caplog.text) is is_warned_of

@@ -1,5 +1,6 @@
 """How labels agree with people, and the report on labels."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,11 @@ from scipy.stats import spearmanr
 
 from rpo_pipeline.params import LabelerParams, LabelingParams
 from rpo_pipeline.rewards.ensemble import DISAGREEMENT
+
+logger = logging.getLogger(__name__)
+
+SCALES_APART = 3.0
+"""Labels spread this many times as far as ratings, or as little, are on another scale."""
 
 
 def agreement(
@@ -81,16 +87,19 @@ def _describe(
     settings: LabelerParams, table: pd.DataFrame, drift: dict[str, Any] | None
 ) -> dict[str, Any]:
     answered = table[table[settings.title].notna()]
+    own = answered.loc[answered["labeler"] == settings.title, "labeler_fingerprint"]
     rated = answered[answered["rating"].notna()]
     num_words = rated["response"].map(lambda response: len(response.split()))
-    own = answered.loc[answered["labeler"] == settings.title, "labeler_fingerprint"]
+    matching = _matching(settings, rated[settings.title], rated["rating"])
+    if matching and not own.empty:
+        _warn_of_scale(settings, matching)
     return {
         "labeler": settings.title,
         "fingerprint": None if own.empty else own.iloc[0],
         **_moments(answered[settings.title]),
         "agreement": agreement(rated[settings.title], rated["rating"], rated["prompt_id"]),
         "longer_is_better": agreement(num_words, rated["rating"], rated["prompt_id"]),
-        "on_the_scale_of_ratings": _matching(settings, rated[settings.title], rated["rating"]),
+        "on_the_scale_of_ratings": matching,
         "disagreement": _disagreement(settings, answered),
         "drift": drift,
     }
@@ -105,6 +114,17 @@ def _matching(
     factor = float(ratings.std() / labels.std())
     offset = float(ratings.mean()) - factor * float(labels.mean() - settings.offset)
     return {"scale": settings.scale * factor, "offset": offset}
+
+
+def _warn_of_scale(settings: LabelerParams, matching: dict[str, float]) -> None:
+    """Rewards on two scales teach the model which rows were rated, not which are good."""
+    if not 1 / SCALES_APART < matching["scale"] / settings.scale < SCALES_APART:
+        logger.warning(
+            "labels by %s are spread %.2g times as far as ratings of the same rows: give it "
+            "scale: %.3g and offset: %.3g (labeling.labelers)",
+            *(settings.title, settings.scale / matching["scale"]),
+            *(matching["scale"], matching["offset"]),
+        )
 
 
 def _disagreement(settings: LabelerParams, answered: pd.DataFrame) -> dict[str, Any] | None:
