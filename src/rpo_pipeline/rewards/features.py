@@ -16,6 +16,7 @@ from rpo_pipeline.params import FittedRewardModelParams
 from rpo_pipeline.rewards.reward_model import weights_name
 
 VERSION = 1
+"""Raised whenever the same settings begin to embed otherwise."""
 
 
 class FeatureExtractor:

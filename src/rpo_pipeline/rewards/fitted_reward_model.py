@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 CALIBRATION_BINS = 10
 VERSION = 1
+"""Raised whenever the same head begins to answer otherwise."""
 
 
 class FittedRewardModelLabeler:

@@ -16,6 +16,8 @@ from rpo_pipeline.rewards.judge_text import SYSTEM, own_template
 
 logger = logging.getLogger(__name__)
 
+VERSION = 1
+"""Raised whenever the same settings begin to answer otherwise."""
 SHARD_REQUESTS = 8
 """Requests, for each that may be under way at one time, whose answers are stored together: what a
 killed run loses at most."""
@@ -30,8 +32,6 @@ class JudgeLabeler:
         settings: Endpoint, rubric and weights.
         cache: Answers are kept in a folder of it; null: every answer is a new one.
     """
-
-    VERSION = 1
 
     def __init__(self, settings: JudgeParams, cache: Path | None) -> None:
         self.name = settings.title
@@ -89,9 +89,7 @@ class JudgeLabeler:
         )
         meanings = {name: each.meaning for name, each in settings.criteria.items()}
         template = settings.template or own_template("rate")
-        return value_digest(
-            [endpoint, meanings, settings.answer_scale, template, SYSTEM, self.VERSION]
-        )
+        return value_digest([endpoint, meanings, settings.answer_scale, template, SYSTEM, VERSION])
 
     def _report(self, num_missing: int, num_rows: int) -> None:
         usage = self.usage

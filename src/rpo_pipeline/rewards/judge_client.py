@@ -61,7 +61,7 @@ class JudgeClient:
 
         Args:
             ask: Takes one value of each of the arguments.
-            arguments: As ``map`` takes them.
+            *arguments: As ``map`` takes them.
 
         Returns:
             The results, in order.

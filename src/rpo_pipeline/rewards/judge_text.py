@@ -31,7 +31,7 @@ def request_texts(
         template: Jinja2.
         texts: Fenced before the template sees them.
         answer: What the judge is to answer.
-        values: Of the template, beside the texts.
+        **values: Of the template, beside the texts.
 
     Returns:
         What the system says, and what the user says.

@@ -14,7 +14,7 @@ from scipy.linalg import solve
 
 Array = NDArray[np.float64]
 
-PENALTIES = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+PENALTIES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """For features of standard deviation 1 and a squared error averaged over rows."""
 
 
