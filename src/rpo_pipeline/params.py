@@ -791,7 +791,8 @@ def _explain(name: str, block: type[Params], detail: ErrorDetails) -> str:
     )
     got: Any = detail["input"]
     if detail["type"] == "extra_forbidden":
-        owner = LABELERS[str(loc[tags[-1]])] if tags else block if len(loc) == 1 else None
+        of_labeler = tags and tags[-1] == len(loc) - 2
+        owner = LABELERS[str(loc[-2])] if of_labeler else block if len(loc) == 1 else None
         siblings = owner.model_fields if owner else ()
         return f"{path}: {_unknown(str(loc[-1]), siblings)} ({where})"
     if detail["type"] == "missing":

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from rpo_pipeline.params import JudgeParams
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.params import JudgeParams, validate_blocks
 from rpo_pipeline.rewards.judge import JudgeLabeler
 from rpo_pipeline.rewards.labeling import build_labeler
+from tests.conftest import raw_parameters
 
 from .judge_server import Answer, serve
 
@@ -126,3 +128,13 @@ def test_the_fingerprint_knows_the_rubric_but_not_the_patience(tmp_path):
 def test_settings_that_cannot_work_are_refused(changes, message):
     with pytest.raises(ValidationError, match=re.escape(message)):
         settings(**changes)
+
+
+def test_a_wrong_field_of_the_endpoint_is_refused_with_its_place():
+    judge = settings().model_dump(mode="json")
+    judge["endpoint"]["modle"] = judge["endpoint"].pop("model")
+    labeling = raw_parameters()["labeling"] | {"labelers": [{"type": "column"}, judge]}
+    with pytest.raises(ConfigError) as error:
+        validate_blocks(raw_parameters() | {"labeling": labeling})
+    assert "labeling.labelers.1.endpoint.model is missing" in str(error.value)
+    assert "labeling.labelers.1.endpoint.modle: no such parameter (conf" in str(error.value)

@@ -113,6 +113,7 @@ def test_after_enough_failures_in_a_row_nothing_is_sent_any_more(caplog):
         (Answer(body=b"{oops"), "no chat completion"),
         (Answer(body=b"[]"), "no chat completion"),
         (Answer(body=b'{"choices": []}'), "no chat completion"),
+        (Answer(body=b'{"choices": [{}], "usage": {}}'), "no chat completion"),
         (Answer(body=b'{"error": "overloaded"}'), "no chat completion"),
     ],
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, ValidationError
 
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import EndpointParams
@@ -15,7 +15,6 @@ from rpo_pipeline.rewards.judge_text import response_format
 
 try:
     import openai
-    from openai.types.chat import ChatCompletion
 except ImportError as err:
     raise ConfigError(
         "labeler `judge` needs the package openai: pip install 'rpo-pipeline[judge]'"
@@ -37,6 +36,27 @@ class Reply:
     problem: str = ""
     is_final: bool = False
     """Whether asking again is of no use: the endpoint did not answer, or was not asked."""
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Completion(BaseModel):
+    """What is read of a chat completion; the package itself checks nothing that comes back."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
 
 
 class Endpoint:
@@ -95,7 +115,7 @@ class Endpoint:
 
     def _create_in_format(
         self, client: openai.OpenAI, body: dict[str, Any], answer: type[BaseModel]
-    ) -> tuple[object, int]:
+    ) -> tuple[_Completion | None, int]:
         if not self._takes_schema:
             return self._create(client, body)
         try:
@@ -109,8 +129,10 @@ class Endpoint:
             )
         return created
 
-    def _create(self, client: openai.OpenAI, body: dict[str, Any]) -> tuple[object, int]:
-        """What the endpoint answers, whatever it is, and how often it was asked again."""
+    def _create(
+        self, client: openai.OpenAI, body: dict[str, Any]
+    ) -> tuple[_Completion | None, int]:
+        """The answer, if it is a chat completion, and how often the endpoint was asked again."""
         settings = self._settings
         fields = {"temperature": 0, "max_tokens": settings.max_answer_tokens, **body}
         fields = {k: v for k, v in {**fields, **settings.request}.items() if v is not None}
@@ -118,9 +140,10 @@ class Endpoint:
             model=settings.model, messages=fields.pop("messages"), extra_body=fields
         )
         try:
-            return raw.parse(), raw.retries_taken
-        except ValueError:  # a body that is no JSON
-            return None, raw.retries_taken
+            completion = _Completion.model_validate_json(raw.http_response.content)
+        except ValidationError:
+            completion = None
+        return completion, raw.retries_taken
 
     def _retries_of(self, err: openai.APIError) -> int:
         passing = not isinstance(err, openai.APIStatusError) or err.status_code >= 429
@@ -157,13 +180,13 @@ def _api_key(settings: EndpointParams) -> str:
     return key
 
 
-def _used(completion: object) -> Hold | None:
-    usage = completion.usage if isinstance(completion, ChatCompletion) else None
+def _used(completion: _Completion | None) -> Hold | None:
+    usage = completion.usage if completion else None
     return Hold(usage.prompt_tokens, usage.completion_tokens) if usage else None
 
 
-def _read(completion: object) -> Reply:
-    if not isinstance(completion, ChatCompletion) or not completion.choices:
+def _read(completion: _Completion | None) -> Reply:
+    if completion is None:
         return Reply(None, "no chat completion")
     choice = completion.choices[0]
     if choice.finish_reason == "length":
