@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
+from jinja2 import Environment, TemplateSyntaxError, meta
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -307,6 +308,120 @@ class RewardModelParams(LabelerSettings):
         return self
 
 
+class EndpointParams(Params):
+    """A language model behind an OpenAI-compatible endpoint, and what it may cost."""
+
+    base_url: str
+    """Of the endpoint, up to and without ``/chat/completions``."""
+    model: str
+    """Its name there."""
+    api_key_variable: str | None = None
+    """Environment variable that holds the key; null: the endpoint asks for none."""
+    concurrency: int = Field(default=8, gt=0)
+    """Requests under way at one time."""
+    timeout_seconds: float = Field(default=60.0, gt=0)
+    """Of one attempt."""
+    max_retries: int = Field(default=5, ge=0)
+    """Attempts after the first, with growing pauses, where the endpoint is busy or fails."""
+    give_up_after: int = Field(default=20, gt=0)
+    """Requests in a row without an answer, retries included, after which no more are sent."""
+    max_answer_tokens: int = Field(default=300, gt=0)
+    """Longer answers are cut, and then broken."""
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Tokens, of prompts and answers, that one pass may use; null: no ceiling."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """What one pass may cost, in the currency of the prices; null: no ceiling."""
+    prompt_price: float | None = Field(default=None, ge=0)
+    """Of a million tokens sent."""
+    answer_price: float | None = Field(default=None, ge=0)
+    """Of a million tokens received."""
+    seed: int = 0
+    """Sent with each request, as is temperature 0."""
+    request: dict[str, Any] = {}
+    """Fields to add to each request, or to replace; null leaves one out, such as ``seed`` where
+    the endpoint refuses it."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if "@" in self.base_url.partition("://")[2].partition("/")[0]:
+            raise ValueError("base_url must not hold a password; use api_key_variable")
+        if (self.prompt_price is None) != (self.answer_price is None):
+            raise ValueError("give both of prompt_price and answer_price, or neither")
+        if self.max_cost is not None and self.prompt_price is None:
+            raise ValueError("max_cost needs prompt_price and answer_price")
+        return self
+
+
+class CriterionParams(Params):
+    """One question that a judge answers with a number."""
+
+    meaning: str
+    """What is asked, in words; part of the rubric."""
+    weight: float
+    """Of the answer, mapped to -1 .. 1, in the raw_reward."""
+
+
+class JudgeParams(LabelerSettings):
+    """A language model that rates each response by criteria."""
+
+    type: Literal["judge"] = "judge"
+    endpoint: EndpointParams
+    """Which model, where, and what it may cost."""
+    criteria: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], CriterionParams] = Field(
+        min_length=1
+    )
+    """By name: each is a component, and the raw_reward is their weighted sum."""
+    answer_scale: tuple[float, float]
+    """Lowest and highest answer, mapped linearly to -1 and 1."""
+    template: str | None = None
+    """Jinja2 text of the request, from ``prompt``, ``response``, ``criteria`` (name: meaning),
+    ``lowest`` and ``highest``; null: the project's own (rewards/templates/rate.j2)."""
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.answer_scale[0] >= self.answer_scale[1]:
+            raise ValueError(f"answer_scale must rise, got {self.answer_scale}")
+        if not any(criterion.weight for criterion in self.criteria.values()):
+            raise ValueError("labeler `judge` needs a criterion whose weight is not 0")
+        if taken := sorted({*self.criteria} & RESERVED):
+            raise ValueError(
+                f"a criterion cannot be called {taken[0]!r}, which is a column of ours"
+            )
+        if self.template:
+            _check_template(
+                self.template, {"prompt", "response"}, {"criteria", "lowest", "highest"}
+            )
+        return self
+
+
+class FittedRewardModelParams(LabelerSettings):
+    """A linear reward head on frozen embeddings, fitted on the train rows that people rated."""
+
+    type: Literal["fitted_reward_model"] = "fitted_reward_model"
+    head: str
+    """JSON file, from the project folder, that the fitted head is kept in."""
+    embedding: Literal["sentence_encoder", "language_model"]
+    """``sentence_encoder``: prompt and response embedded apart, and their product;
+    ``language_model``: last hidden states over the response, read after its prompt."""
+    name_or_path: str
+    """Hub id or directory of the model that embeds, with safetensors weights."""
+    revision: str | None = None
+    """Commit of the hub id, which then must be given; null for a directory."""
+    max_tokens: int = Field(default=256, gt=1)
+    """Longer prompts and longer responses are cut."""
+    micro_batch_tokens: int = Field(default=8192, gt=0)
+    """Tokens, padding included, of one forward pass."""
+    num_folds: int = Field(default=5, ge=3)
+    """Of the prompts; every figure is of rows whose prompts the head was not fitted on."""
+    min_correlation: float = Field(ge=0, le=1)
+    """Held-out rank correlation with the ratings, below which the head is not used."""
+    min_margin: float = Field(ge=0, le=1)
+    """By which its held-out share of pairs in the right order must pass that of "longer is
+    better"; where no prompt has two ratings that differ, its rank correlation must."""
+    on_failure: Literal["error", "skip"]
+    """Where it falls short: ``error`` stops the run, ``skip`` leaves the rows without a label."""
+
+
 class EnsembleParams(LabelerSettings):
     """Several labelers that answer as one."""
 
@@ -342,14 +457,36 @@ LABELERS: dict[str, type[LabelerSettings]] = {
     "column": ColumnParams,
     "rules": RulesParams,
     "reward_model": RewardModelParams,
+    "fitted_reward_model": FittedRewardModelParams,
+    "judge": JudgeParams,
     "ensemble": EnsembleParams,
 }
 """Every type of labeler, for messages; ``LabelerParams`` is what is validated."""
 
 LabelerParams = Annotated[
-    ColumnParams | RulesParams | RewardModelParams | EnsembleParams, Field(discriminator="type")
+    ColumnParams
+    | RulesParams
+    | RewardModelParams
+    | FittedRewardModelParams
+    | JudgeParams
+    | EnsembleParams,
+    Field(discriminator="type"),
 ]
 """What gives a raw_reward to a row."""
+
+
+def _check_template(template: str, needed: set[str], known: set[str]) -> None:
+    try:
+        used = meta.find_undeclared_variables(Environment(autoescape=False).parse(template))
+    except TemplateSyntaxError as err:
+        raise ValueError(f"template: line {err.lineno}: {err.message}") from None
+    if needed - used:
+        raise ValueError(f"template: {{{{ {min(needed - used)} }}}} does not stand in it")
+    if used - needed - known:
+        raise ValueError(
+            f"template: there is no {{{{ {min(used - needed - known)} }}}}, only "
+            f"{', '.join(sorted(needed | known))}"
+        )
 
 
 def _check_titles(labelers: Sequence[LabelerSettings]) -> None:
@@ -838,7 +975,8 @@ def _explain(name: str, block: type[Params], detail: ErrorDetails) -> str:
     )
     got: Any = detail["input"]
     if detail["type"] == "extra_forbidden":
-        owner = LABELERS[str(loc[tags[-1]])] if tags else block if len(loc) == 1 else None
+        of_labeler = tags and tags[-1] == len(loc) - 2
+        owner = LABELERS[str(loc[-2])] if of_labeler else block if len(loc) == 1 else None
         siblings = owner.model_fields if owner else ()
         return f"{path}: {_unknown(str(loc[-1]), siblings)} ({where})"
     if detail["type"] == "missing":

@@ -25,8 +25,8 @@ def test_labels_of_the_run_before_are_what_drift_is_measured_against(tmp_path):
     model = save_reward_model(tmp_path / "model").model_dump(exclude_none=True)
     labeling = block("labeling", labelers=[RULES | {"weights": {"length": 1}}, COLUMN, model])
     table = feedback(1.0, -1.0, None, None)
-    labels, first = label_rows(table, labeling, {}, None, tmp_path / "cache")
-    again, second = label_rows(table, labeling, {}, labels, tmp_path / "cache")
+    labels, first = label_rows(table, labeling, {}, None, tmp_path / "cache", [])
+    again, second = label_rows(table, labeling, {}, labels, tmp_path / "cache", [])
     pd.testing.assert_frame_equal(labels, again)
     assert [labeler["drift"] for labeler in first["labelers"]] == [None, None]
     assert second["labelers"][0]["drift"]["share_changed"] == 0

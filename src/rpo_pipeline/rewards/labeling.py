@@ -12,6 +12,8 @@ from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.params import (
     ColumnParams,
     EnsembleParams,
+    FittedRewardModelParams,
+    JudgeParams,
     LabelerParams,
     LabelerSettings,
     LabelingParams,
@@ -19,6 +21,7 @@ from rpo_pipeline.params import (
     RulesParams,
 )
 from rpo_pipeline.rewards.ensemble import EnsembleLabeler
+from rpo_pipeline.rewards.fitted_reward_model import FittedRewardModelLabeler
 from rpo_pipeline.rewards.label_cache import CachedLabeler, SharedLabeler
 from rpo_pipeline.rewards.labelers import ColumnLabeler, Labeler, RulesLabeler, join_components
 from rpo_pipeline.rewards.reward_model import RewardModelLabeler
@@ -45,6 +48,12 @@ def build_labeler(settings: LabelerParams, cache: Path | None) -> Labeler:
         case EnsembleParams():
             members = [build_labeler(member, cache) for member in settings.members]
             labeler = EnsembleLabeler(settings, members)
+        case JudgeParams():
+            from rpo_pipeline.rewards.judge import JudgeLabeler  # noqa: PLC0415 (an optional package)
+
+            labeler = JudgeLabeler(settings, cache)
+        case FittedRewardModelParams():
+            labeler = FittedRewardModelLabeler(settings, cache)
         case RewardModelParams():
             labeler = RewardModelLabeler(settings)
             if settings.num_processes == 1 and settings.accelerate_config is None:

@@ -20,7 +20,7 @@ from transformers import (
 from rpo_pipeline.data.chats import as_messages, render_prompt
 from rpo_pipeline.errors import ConfigError, ModelError
 from rpo_pipeline.models.loading import default_device, model_fingerprint
-from rpo_pipeline.params import RewardModelParams
+from rpo_pipeline.params import FittedRewardModelParams, RewardModelParams
 from rpo_pipeline.rewards.labelers import settings_fingerprint
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class RewardModelLabeler:
         self._settings = settings
         self._has_warned = False
         self.fingerprint = settings_fingerprint(
-            settings, _weights_name(settings), version=VERSION, ignored=IGNORED
+            settings, weights_name(settings), version=VERSION, ignored=IGNORED
         )
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -238,7 +238,7 @@ def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedToken
     return model, tokenizer
 
 
-def _weights_name(settings: RewardModelParams) -> str:
+def weights_name(settings: RewardModelParams | FittedRewardModelParams) -> str:
     """Content of a directory; of a hub id its commit, which stands for the content."""
     directory = Path(settings.name_or_path)
     if directory.is_dir():

@@ -8,7 +8,20 @@ import pandas as pd
 from rpo_pipeline.params import LabelingParams
 
 
-def name_labelers(labeling: LabelingParams, cache: Path) -> dict[str, str]:
+def fit_reward_models(
+    feedback: pd.DataFrame, labeling: LabelingParams, cache: Path
+) -> list[dict[str, Any]]:
+    """Fit the reward heads that labelers want, on the train rows that people rated."""
+    from rpo_pipeline.rewards.fitted_reward_model import fit_reward_models
+
+    return fit_reward_models(feedback, labeling, cache)
+
+
+def name_labelers(
+    labeling: LabelingParams,
+    fitted: list[dict[str, Any]],  # noqa: ARG001 (a head must be there to be named)
+    cache: Path,
+) -> dict[str, str]:
     """Say what each labeler is by content, so that new weights in an old place label anew."""
     from rpo_pipeline.rewards.labeling import build_labeler
 
@@ -22,6 +35,7 @@ def label_rows(
     labelers: dict[str, str],  # noqa: ARG001 (other labelers label anew)
     previous: pd.DataFrame | None,
     cache: Path,
+    fitted: list[dict[str, Any]],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Give each row the rating that people gave, or else the label of the first that has one."""
     from rpo_pipeline.rewards.agreement import label_report
@@ -30,7 +44,8 @@ def label_rows(
 
     labels = label_feedback(feedback, labeling, cache)
     drift = measure_drift(previous, feedback, labeling)
-    return labels, label_report(labels, feedback, labeling, drift)
+    report = label_report(labels, feedback, labeling, drift)
+    return labels, report | {"fitted_reward_models": fitted}
 
 
 def fit_normaliser(

@@ -4,6 +4,7 @@ from rpo_pipeline.runner import ALWAYS
 
 from .nodes import (
     fit_normaliser,
+    fit_reward_models,
     label_rows,
     name_labelers,
     normalise_rewards,
@@ -16,8 +17,14 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
+                fit_reward_models,
+                ["feedback@pandas", "params:labeling", "label_cache"],
+                "fitted_reward_models",
+                name="fit_reward_models",
+            ),
+            Node(
                 name_labelers,
-                ["params:labeling", "label_cache"],
+                ["params:labeling", "fitted_reward_models", "label_cache"],
                 "labeler_fingerprints",
                 name="name_labelers",
                 tags=ALWAYS,
@@ -26,7 +33,7 @@ def create_pipeline() -> Pipeline:
                 label_rows,
                 [
                     *("feedback@pandas", "params:labeling", "labeler_fingerprints"),
-                    *("previous_labels", "label_cache"),
+                    *("previous_labels", "label_cache", "fitted_reward_models"),
                 ],
                 ["labels", "label_report"],
                 name="label_rows",
