@@ -1,0 +1,96 @@
+"""Typed parameters: YAML holds the values, these modules the types, bounds and meanings.
+
+One model per block of ``conf/base/parameters_<block>.yml``. Kedro builds and validates them before
+any node runs, so a typo or a value out of bounds stops a run at once.
+"""
+
+from rpo_pipeline.params.base import Params, Split
+from rpo_pipeline.params.blocks import BLOCKS, validate_blocks, validate_tracking
+from rpo_pipeline.params.evaluation import (
+    ComparisonParams,
+    EvaluationParams,
+    GateParams,
+    MethodParams,
+    PromotionParams,
+    SamplingParams,
+)
+from rpo_pipeline.params.ingestion import (
+    Conflicts,
+    IngestionParams,
+    NearDuplicateParams,
+    RatingParams,
+    RedactionParams,
+    SourceParams,
+    SplitShares,
+    rating_word,
+)
+from rpo_pipeline.params.labelers import (
+    RESERVED,
+    ColumnParams,
+    EndpointParams,
+    EnsembleParams,
+    FittedRewardModelParams,
+    JudgeParams,
+    LabelerParams,
+    LabelerSettings,
+    RewardModelParams,
+    RulesParams,
+)
+from rpo_pipeline.params.labeling import LabelingParams
+from rpo_pipeline.params.operations import CachesParams, TrackingParams
+from rpo_pipeline.params.policy import FromConfigParams, LoraParams, PolicyParams, PrefixSharing
+from rpo_pipeline.params.training import (
+    DroParams,
+    KtoParams,
+    ObjectiveParams,
+    QrpoParams,
+    RpoParams,
+    SftParams,
+    TrainingParams,
+)
+
+__all__ = [
+    "BLOCKS",
+    "RESERVED",
+    "CachesParams",
+    "ColumnParams",
+    "ComparisonParams",
+    "Conflicts",
+    "DroParams",
+    "EndpointParams",
+    "EnsembleParams",
+    "EvaluationParams",
+    "FittedRewardModelParams",
+    "FromConfigParams",
+    "GateParams",
+    "IngestionParams",
+    "JudgeParams",
+    "KtoParams",
+    "LabelerParams",
+    "LabelerSettings",
+    "LabelingParams",
+    "LoraParams",
+    "MethodParams",
+    "NearDuplicateParams",
+    "ObjectiveParams",
+    "Params",
+    "PolicyParams",
+    "PrefixSharing",
+    "PromotionParams",
+    "QrpoParams",
+    "RatingParams",
+    "RedactionParams",
+    "RewardModelParams",
+    "RpoParams",
+    "RulesParams",
+    "SamplingParams",
+    "SftParams",
+    "SourceParams",
+    "Split",
+    "SplitShares",
+    "TrackingParams",
+    "TrainingParams",
+    "rating_word",
+    "validate_blocks",
+    "validate_tracking",
+]

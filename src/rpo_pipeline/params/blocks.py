@@ -1,0 +1,160 @@
+"""All blocks by name, and what is said when they cannot work."""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.params.base import Params
+from rpo_pipeline.params.evaluation import ComparisonParams, EvaluationParams, PromotionParams
+from rpo_pipeline.params.ingestion import IngestionParams
+from rpo_pipeline.params.labelers import LABELERS
+from rpo_pipeline.params.labeling import LabelingParams
+from rpo_pipeline.params.operations import CachesParams, TrackingParams
+from rpo_pipeline.params.policy import PolicyParams
+from rpo_pipeline.params.training import (
+    DroParams,
+    KtoParams,
+    QrpoParams,
+    RpoParams,
+    SftParams,
+    TrainingParams,
+)
+
+BLOCKS: dict[str, type[Params]] = {
+    "ingestion": IngestionParams,
+    "labeling": LabelingParams,
+    "policy": PolicyParams,
+    "rpo": RpoParams,
+    "sft": SftParams,
+    "kto": KtoParams,
+    "dro": DroParams,
+    "qrpo": QrpoParams,
+    "training": TrainingParams,
+    "evaluation": EvaluationParams,
+    "promotion": PromotionParams,
+    "comparison": ComparisonParams,
+    "caches": CachesParams,
+}
+
+
+def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
+    """Build every block from the merged YAML and ``--params``.
+
+    Args:
+        parameters: Raw values by block; names with a leading underscore are YAML's own helpers.
+
+    Returns:
+        The typed blocks, by name.
+
+    Raises:
+        ConfigError: Naming every wrong value at once, what is allowed, and where it is set.
+    """
+    named = [name for name in parameters if not name.startswith("_")]
+    problems = [f"{name}: {_unknown(name, BLOCKS)}" for name in named if name not in BLOCKS]
+    problems += [
+        f"{name}: this block is missing (conf/base/parameters_{name}.yml)"
+        for name in BLOCKS
+        if name not in parameters
+    ]
+    blocks = {}
+    for name, block in BLOCKS.items():
+        if name in parameters:
+            try:
+                blocks[name] = block.model_validate(parameters[name])
+            except ValidationError as err:
+                problems += [_explain(name, block, detail) for detail in err.errors()]
+    problems += _contradictions(blocks)
+    if problems:
+        raise _cannot_work("the parameters", problems)
+    return blocks
+
+
+def _contradictions(blocks: Mapping[str, Params]) -> Iterator[str]:
+    """What blocks, each right alone, say against one another."""
+    rpo, training, labeling = (blocks.get(name) for name in ("rpo", "training", "labeling"))
+    if not isinstance(rpo, RpoParams) or not isinstance(training, TrainingParams):
+        return
+    if rpo.estimator == "quantile" and training.objective != "qrpo":
+        yield (
+            "rpo.estimator: `quantile` goes with training.objective `qrpo` only, which takes it by "
+            f"itself, got training.objective {training.objective!r} (conf/*/parameters_rpo.yml, or "
+            "--params training.objective=qrpo)"
+        )
+    samples = rpo.estimator in ("reference_samples", "quantile") or training.objective == "qrpo"
+    if not samples or not isinstance(labeling, LabelingParams):
+        return
+    if not any(labeler.scores_new_text for labeler in labeling.labelers):
+        qrpo = training.objective == "qrpo"
+        cause = "training.objective `qrpo`" if qrpo else f"rpo.estimator `{rpo.estimator}`"
+        yield (
+            f"labeling.labelers: {cause} samples responses that nobody rated, and `column` cannot "
+            "score new text; add a labeler such as `rules` (conf/*/parameters_labeling.yml)"
+        )
+
+
+def validate_tracking(raw: Mapping[str, Any]) -> TrackingParams:
+    """Build the tracking settings from ``mlflow.yml``.
+
+    Args:
+        raw: Values of the file.
+
+    Returns:
+        The typed settings.
+
+    Raises:
+        ConfigError: Naming every wrong value.
+    """
+    try:
+        return TrackingParams.model_validate(raw)
+    except ValidationError as err:
+        problems = [_explain("mlflow", TrackingParams, detail) for detail in err.errors()]
+        raise _cannot_work("the tracking settings", problems) from None
+
+
+def _cannot_work(what: str, problems: list[str]) -> ConfigError:
+    return ConfigError(f"{what} cannot work:\n" + "\n".join(f"  - {line}" for line in problems))
+
+
+def _explain(name: str, block: type[Params], detail: ErrorDetails) -> str:
+    """One sentence: what is wrong, the value, and where to change it."""
+    loc = detail["loc"]
+    # Pydantic puts the type of a labeler into the path, where YAML has none.
+    tags = [place for place in range(2, len(loc)) if loc[place - 2] in ("labelers", "members")]
+    path = ".".join([name, *(str(part) for place, part in enumerate(loc) if place not in tags)])
+    where = (
+        f"conf/*/parameters_{name}.yml, or --params {path}=..."
+        if name in BLOCKS
+        else f"conf/*/{name}.yml"
+    )
+    got: Any = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        of_labeler = tags and tags[-1] == len(loc) - 2
+        owner = LABELERS[str(loc[-2])] if of_labeler else block if len(loc) == 1 else None
+        siblings = owner.model_fields if owner else ()
+        return f"{path}: {_unknown(str(loc[-1]), siblings)} ({where})"
+    if detail["type"] == "missing":
+        return f"{path} is missing ({where})"
+    if detail["type"].startswith("union_tag"):
+        return f"{path}.type: {_wrong_type(got)} ({where.replace(path, f'{path}.type')})"
+    message = detail["msg"].removeprefix("Value error, ")
+    shown = f", got {got!r}" if not isinstance(got, dict | list) else ""
+    return f"{path}: {message[0].lower()}{message[1:]}{shown} ({where})"
+
+
+def _wrong_type(labeler: object) -> str:
+    given = labeler.get("type") if isinstance(labeler, Mapping) else labeler
+    close = get_close_matches(str(given), LABELERS)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}a labeler is one of {', '.join(LABELERS)}, got {given!r}"
+
+
+def _unknown(name: str, known: Mapping[str, Any] | tuple[()]) -> str:
+    close = get_close_matches(name, known)
+    hint = (
+        f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}" if known else ""
+    )
+    return f"no such parameter{'; ' + hint if hint else ''}"

@@ -1,0 +1,170 @@
+"""Where feedback comes from, and what is done with it on the way in."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from rpo_pipeline.params.base import Params
+
+Conflicts = Literal["mean", "latest", "quarantine"]
+SourceFormat = Literal[
+    "auto",
+    "flat",
+    "grouped",
+    "messages",
+    "trl_unpaired",
+    "trl_preference",
+    "ultrafeedback",
+    "openai_chat",
+]
+
+
+def rating_word(value: object) -> str:
+    """How a rating is spelled in ``values``: whole numbers without a point, no capitals."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip().casefold()
+
+
+class RatingParams(Params):
+    """A column in which people rated responses, and how it maps to raw_reward."""
+
+    column: str
+    """Name of the column in the source."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest rating, mapped linearly to -1 and 1; null: the number as it is."""
+    values: dict[str, float] | None = None
+    """Raw reward of each word, such as ``{up: 1, down: -1}``; upper and lower case are one."""
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _words(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        return {rating_word(word): number for word, number in values.items()}
+
+    @model_validator(mode="after")
+    def _one_mapping(self) -> Self:
+        if self.scale and self.values:
+            raise ValueError(f"rating column {self.column!r}: give `scale` or `values`, not both")
+        if self.scale and self.scale[0] >= self.scale[1]:
+            raise ValueError(f"rating column {self.column!r}: scale must rise, got {self.scale}")
+        return self
+
+
+DEFAULT_RATINGS: dict[str, tuple[RatingParams, ...]] = {
+    "trl_unpaired": (
+        RatingParams(column="label", values={"true": 1, "false": -1, "1": 1, "0": -1}),
+    ),
+    "trl_preference": (RatingParams(column="preference"),),
+    "ultrafeedback": (
+        RatingParams(column="overall_score", scale=(1, 10)),
+        RatingParams(column="annotations_mean", scale=(1, 5)),
+    ),
+    "openai_chat": tuple(RatingParams(column=c) for c in ("reward", "rating", "metadata.rating")),
+}
+"""Ratings of formats that have their own."""
+REWARD = (RatingParams(column="reward"),)
+"""Of the others."""
+
+
+class SourceParams(Params):
+    """One source of feedback."""
+
+    path: str
+    """A file (.jsonl, .json, .csv, each also .gz; .parquet, .arrow), a folder of them such as a
+    saved Hugging Face dataset, or a glob, from the project folder; or ``hf://OWNER/NAME`` with
+    an optional glob behind it, a dataset of the Hugging Face hub."""
+    format: SourceFormat = "auto"
+    """Shape of a record; ``auto``: told from the first records of each file."""
+    revision: str | None = None
+    """Commit of a hub dataset, 40 hexadecimal digits, pinned so that a run can be repeated."""
+    encoding: str = "utf-8"
+    """Of text files without a byte order mark, such as ``cp1252``."""
+    columns: dict[str, str] = {}
+    """Our name to the source's, where they differ: ``{prompt: question}``, ``{prompt: log.q}``."""
+    ratings: list[RatingParams] | None = Field(default=None, min_length=1)
+    """Rating columns, the first that holds a value counts; none of them: the row is unrated.
+    Null: those of the format."""
+
+    @property
+    def rating_columns(self) -> Sequence[RatingParams]:
+        """The ratings that count."""
+        return self.ratings or DEFAULT_RATINGS.get(self.format, REWARD)
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        if self.path.startswith("hf://") != (self.revision is not None):
+            raise ValueError(
+                f"source {self.path!r}: a hub dataset (hf://OWNER/NAME) needs a revision, and "
+                "nothing else has one"
+            )
+        if self.revision is not None and (
+            not re.fullmatch("hf://[^/]+/[^/]+(/.+)?", self.path) or ".." in self.path.split("/")
+        ):
+            raise ValueError(
+                f"source {self.path!r}: a hub dataset is hf://OWNER/NAME[/GLOB], and the glob does "
+                "not leave it"
+            )
+        if self.revision is not None and not re.fullmatch("[0-9a-f]{40}", self.revision):
+            raise ValueError(
+                f"source {self.path!r}: the revision must be a commit of 40 hexadecimal digits, "
+                f"which nobody can move, got {self.revision!r}"
+            )
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            raise ValueError(f"source {self.path!r}: no encoding {self.encoding!r}") from None
+        return self
+
+
+class SplitShares(Params):
+    """Share of prompts in each split; together 1."""
+
+    train: float = Field(gt=0, le=1)
+    validation: float = Field(ge=0, lt=1)
+    test: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"split_shares must sum to 1, got {total:g}")
+        return self
+
+
+class RedactionParams(Params):
+    """What is taken out of texts before anything is stored."""
+
+    entities: list[Literal["email", "phone", "card"]] = Field(min_length=1)
+    """Kinds that become ``<EMAIL>``, ``<PHONE>`` and ``<CARD>``."""
+    regions: list[Annotated[str, Field(pattern="^[A-Z]{2}$")]] = []
+    """``phone``: countries (``US``, ``FR``) whose numbers are known without an international
+    prefix; numbers with one are always known."""
+
+
+class NearDuplicateParams(Params):
+    """Which prompts are so alike that they must be on one side of the split."""
+
+    threshold: float = Field(ge=0.5, le=1)
+    """Smallest share of common three-word runs, 0 to 1; lower puts more prompts together."""
+
+
+class IngestionParams(Params):
+    """Where feedback comes from, and what is done with it on the way in."""
+
+    sources: list[SourceParams] = Field(min_length=1)
+    """Every source is read in full."""
+    split_shares: SplitShares
+    """For prompts seen for the first time; a split once given stays."""
+    near_duplicates: NearDuplicateParams | None
+    """Prompts that share a split because they nearly share their text; null: each stands alone."""
+    conflicts: Conflicts
+    """A row with different ratings takes their mean, or the latest (by timestamp, then by order of
+    reading), or leaves the data for the quarantine."""
+    max_quarantine_share: float = Field(ge=0, le=1)
+    """A run fails when a larger share of the rows read is quarantined."""
+    redaction: RedactionParams | None = None
+    """Personal data to take out of prompts, responses and quarantined text; null: nothing."""

@@ -1,0 +1,23 @@
+"""What a run needs beside its work: limits of the cache, a tracking server."""
+
+from pydantic import Field
+
+from rpo_pipeline.params.base import Params
+
+
+class CachesParams(Params):
+    """Limits of the folder of log-probabilities, samples and labels, kept after every run."""
+
+    max_gigabytes: float = Field(gt=0)
+    """Above it, what was not asked for in the longest time goes; never what this run uses."""
+    max_age_days: float = Field(gt=0)
+    """What nobody asked for in as many days goes."""
+
+
+class TrackingParams(Params):
+    """Where runs are logged."""
+
+    tracking_uri: str
+    """Of the MLflow server or database; a relative sqlite path starts at the project folder."""
+    experiment: str
+    """Name of the MLflow experiment."""

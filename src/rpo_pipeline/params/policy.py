@@ -1,0 +1,66 @@
+"""The language model that is trained."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rpo_pipeline.params.base import Params
+
+PrefixSharing = Literal["auto", "tree", "cache", "off"]
+
+
+class FromConfigParams(BaseModel):
+    """A model built from scratch: keys beyond these, unless null, go to its configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    model_type: str
+    """Architecture by its transformers name: ``llama``, ``t5``, ..."""
+    vocab_size: int = Field(gt=300)
+    """Upper limit of the byte-level BPE vocabulary fitted on train."""
+
+
+class LoraParams(Params):
+    """Low-rank adapters: only they are trained, and the base weights are the reference."""
+
+    r: int = Field(gt=0)
+    """Rank of each adapter; more can learn more, and costs more."""
+    alpha: float = Field(gt=0)
+    """Scale of the adapters: their product is multiplied by ``alpha / r``."""
+    target_modules: str | list[str]
+    """Layers that get one: ``all-linear`` for every linear layer but the head, a list of names, or
+    a regular expression for whole names, such as the upper layers'."""
+
+
+class PolicyParams(Params):
+    """The language model that is trained; its frozen start is the reference."""
+
+    name_or_path: str | None
+    """Hub id or directory of a pretrained model; null: built from ``from_config``."""
+    revision: str | None
+    """Commit of the hub id, pinned so that a run can be repeated."""
+    from_config: FromConfigParams | None
+    """A model built from scratch; null: loaded from ``name_or_path``."""
+    warm_start_epochs: float = Field(ge=0)
+    """Passes of supervised fine-tuning over the train rows that make the reference; 0: none."""
+    warm_start_learning_rate: float = Field(gt=0)
+    """Peak learning rate of the warm start."""
+    reset_reference: bool
+    """Rebuild the reference; every cached log-probability is void then."""
+    max_prompt_tokens: int = Field(gt=0)
+    """Longer prompts are cut, and counted."""
+    max_response_tokens: int = Field(gt=0)
+    """Longer responses are cut, and counted; also the limit of generation."""
+    dtype: Literal["float32", "bfloat16"]
+    """Precision of the forward pass, the same for policy and reference."""
+    prefix_sharing: PrefixSharing
+    """How a decoder computes a prompt once for all its responses: in one row with a tree mask, over
+    cached keys and values, not at all, or by whichever is cheapest."""
+    lora: LoraParams | None
+    """Train low-rank adapters, merged into the policy when it is saved; null: every weight."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.name_or_path is None) == (self.from_config is None):
+            raise ValueError("give exactly one of policy.name_or_path and policy.from_config")
+        return self
