@@ -20,6 +20,7 @@ class Cost:
 
     seconds: float
     """Of wall time, the start of Kedro included."""
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -40,4 +41,4 @@ def ingest(rows: int) -> Cost:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit((project / "log").read_text())
-        return Cost(seconds, usage.ru_maxrss * 1024)
+        return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)

@@ -227,7 +227,8 @@ def _conflicting(rows: Table) -> Table:
 
 def _conflict(origin: str, timestamp: datetime | None, **fields: object) -> dict[str, object]:
     file, _colon, line = origin.rpartition(":")
-    moment = timestamp and timestamp.astimezone(UTC).isoformat()
+    # As in statistics: Spark does not say that its times are in UTC.
+    moment = timestamp and timestamp.replace(tzinfo=UTC).isoformat()
     held = {name: value for name, value in fields.items() if value is not None}
     raw = json.dumps({**held, "timestamp": moment}, ensure_ascii=False)
     reason = Reason.CONFLICTING_REWARDS.value

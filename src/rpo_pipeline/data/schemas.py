@@ -151,8 +151,8 @@ RAW_ROWS = TableSchema(
     "raw_rows",
     None,
     {
-        "row_id": ID,
-        "prompt_id": ID,
+        "row_id": Column(str),  # not ID: a million rows are read by five nodes
+        "prompt_id": Column(str),
         "prompt": TEXT,
         "response": TEXT,
         "raw_reward": NUMBER_OR_NULL,
