@@ -165,7 +165,7 @@ def _erase_rows(file: Path, ids: set[str], row_ids: set[str]) -> int:
     matches = name_matches(columns, prompt_ids=ids, row_ids=row_ids)
     if matches is None:
         return 0
-    if {"origin", "position"} <= set(columns):
+    if {"origin", "split_point"} <= set(columns):
         _quarantine(file, matches)
     removed = len(take_out(file, matches))
     if removed and (file.parent / "job.json").is_file():

@@ -66,9 +66,7 @@ class TableSchema:
         if isinstance(table, Table) and not isinstance(table.op(), ops.PhysicalTable):
             table = table.cache()
         try:
-            # pandera fails on an index that repeats.
-            rows = table.reset_index(drop=True) if isinstance(table, pd.DataFrame) else table
-            self._schema(table).validate(rows, lazy=True)
+            self._schema(rows := _checkable(table)).validate(rows, lazy=True)
         except SchemaErrors as errors:
             found = [_explain(error, self.key) for error in errors.schema_errors]
             more = f"; and {len(found) - AT_MOST_NAMED} more" if len(found) > AT_MOST_NAMED else ""
@@ -86,6 +84,13 @@ class TableSchema:
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+
+def _checkable(table: Any) -> Any:  # noqa: ANN401 (pandas or Ibis)
+    """What pandera can check: it fails on an index that repeats, and on an empty Ibis table."""
+    if isinstance(table, pd.DataFrame):
+        return table.reset_index(drop=True)
+    return table if table.count().execute() else table.to_pandas()
 
 
 @cache
