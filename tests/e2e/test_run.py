@@ -205,6 +205,7 @@ def test_the_report_escapes_what_the_data_says(finished, data):
             generations=generations,
             heldout=pd.DataFrame({"raw_reward": [0.0], "log_ratio": [0.0]}),
             row_account=report_of(finished, "row_account.json"),
+            data_reports={"Data": {"prompts": 1, "<script>alert(1)": None}},
             partition=pd.read_parquet(data / "05_model_input/partition.parquet"),
             partition_health=report_of(finished, "partition_health.json"),
             training_metrics=pd.DataFrame(),

@@ -50,6 +50,8 @@ class Findings:
     generations: pd.DataFrame
     heldout: pd.DataFrame
     row_account: Mapping[str, int]
+    data_reports: Mapping[str, Mapping[str, Any]]
+    """What is known of data, labels and rewards, by title."""
     partition: pd.DataFrame
     partition_health: Mapping[str, Any]
     training_metrics: pd.DataFrame
@@ -82,6 +84,7 @@ def render(findings: Findings) -> str:
         pictures={name: Markup(picture) for name, picture in pictures.items()},
         samples=_samples(findings.generations),
         row_account=findings.row_account,
+        data_reports=findings.data_reports,
         health=findings.partition_health,
         parameters={
             name: _plain(block)
