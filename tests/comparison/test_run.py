@@ -49,7 +49,7 @@ def material(tmp_path_factory):
     rows = pd.DataFrame(
         [
             {"row_id": f"r{i}{j}", "prompt_id": f"p{i}", "split": split, "prompt": f"Hello {i}?",
-             "response": answer, "behaviour_logps": np.nan}
+             "response": answer, "behaviour_logps": np.nan, "leaked": False}
             for i, split in enumerate(splits)
             for j, answer in enumerate(("Hi Ada, kind regards!", "Go away, you fool."))
         ]

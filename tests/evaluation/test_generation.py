@@ -2,8 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rpo_pipeline.evaluation.generation import generate
-from rpo_pipeline.evaluation.generation import test_prompts as first_test_prompts
+from rpo_pipeline.evaluation.generation import generate, held_out_prompts
 from rpo_pipeline.params import SamplingParams
 from tests.conftest import block, build_small
 
@@ -55,8 +54,8 @@ def test_only_test_prompts_are_used_each_once():
             "leaked": False,
         }
     )
-    assert first_test_prompts(feedback, 10)["prompt"].tolist() == ["A", "B"]
-    assert first_test_prompts(feedback, 1)["prompt"].tolist() == ["A"]
+    assert held_out_prompts(feedback, 10)["prompt"].tolist() == ["A", "B"]
+    assert held_out_prompts(feedback, 1)["prompt"].tolist() == ["A"]
 
 
 def test_a_leaked_test_prompt_is_left_out_of_evaluation():
@@ -68,4 +67,4 @@ def test_a_leaked_test_prompt_is_left_out_of_evaluation():
             "leaked": [True, False],
         }
     )
-    assert first_test_prompts(feedback, 10)["prompt"].tolist() == ["B"]
+    assert held_out_prompts(feedback, 10)["prompt"].tolist() == ["B"]

@@ -11,11 +11,12 @@ from tokenizers import processors
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig
 from transformers import LlamaForSequenceClassification as LlamaReward
 
+from rpo_pipeline.data.groups import pack_rows
 from rpo_pipeline.errors import ConfigError, ModelError
 from rpo_pipeline.models.building import fit_tokenizer
 from rpo_pipeline.params import RewardModelParams
 from rpo_pipeline.rewards.labeling import build_labeler
-from rpo_pipeline.rewards.reward_model import RewardModelLabeler, batches
+from rpo_pipeline.rewards.reward_model import RewardModelLabeler
 from tests.conftest import SIZES, TEXTS, build_small
 
 BERT = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
@@ -140,7 +141,7 @@ def test_the_fingerprint_follows_weights_and_reading_but_neither_place_nor_batch
 
 @given(lengths=st.lists(st.integers(1, 50), max_size=40), max_tokens=st.integers(1, 120))
 def test_batches_hold_every_row_once_within_the_budget_and_longest_first(lengths, max_tokens):
-    cut = list(batches(lengths, max_tokens))
+    cut = list(pack_rows(lengths, max_tokens))
     assert sorted(row for batch in cut for row in batch) == list(range(len(lengths)))
     for batch in cut:
         assert len(batch) == 1 or max(lengths[row] for row in batch) * len(batch) <= max_tokens

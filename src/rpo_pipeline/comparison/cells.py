@@ -17,6 +17,7 @@ from rpo_pipeline.params import (
     QrpoParams,
     RpoParams,
     SftParams,
+    Split,
     TrainingParams,
 )
 
@@ -42,7 +43,7 @@ class Cell:
     value: float
     """Of the method's parameter."""
     seed: int
-    split: str
+    split: Split
     """``validation`` for the choice of the value, ``test`` for what is reported."""
 
     @property

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from rpo_pipeline.comparison.cells import Cell, Settings, final_cells, grid_cells, settings_of
 from rpo_pipeline.comparison.table import PROMPTS, RESULT, choose_values, summarise
-from rpo_pipeline.evaluation.generation import generate
+from rpo_pipeline.evaluation.generation import generate, held_out_prompts
 from rpo_pipeline.evaluation.heldout import score_heldout
 from rpo_pipeline.evaluation.metrics import distinct, prompt_means, rank_correlations
 from rpo_pipeline.io.digests import value_digest
@@ -127,9 +127,8 @@ def _finish(
         training=settings.training,
         workspace=workspace,
     )
-    rows = material.feedback[material.feedback["split"] == cell.split]
-    prompts = rows[["prompt_id", "prompt"]].drop_duplicates("prompt_id").sort_values("prompt_id")
-    prompts = prompts.head(comparison.num_prompts)
+    feedback = material.feedback
+    prompts = held_out_prompts(feedback, comparison.num_prompts, cell.split)
     answers = generate(
         {"reference": material.reference, "challenger": workspace / "best"},
         prompts,
@@ -139,7 +138,7 @@ def _finish(
         micro_batch_tokens=settings.training.micro_batch_tokens,
     )
     heldout = score_heldout(
-        rows.loc[rows["prompt_id"].isin(prompts["prompt_id"]), ROWS],
+        feedback.loc[feedback["prompt_id"].isin(prompts["prompt_id"]), ROWS],
         material.rewards,
         material.reference_logps,
         workspace / "best",

@@ -192,3 +192,23 @@ def _pad(sequences: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor,
     padded = torch.full(mask.shape, pad_token_id, dtype=torch.long)
     padded[mask] = torch.tensor([token for ids in sequences for token in ids], dtype=torch.long)
     return padded, mask
+
+
+def pack_rows(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Cut rows, the longest first, into batches of a token budget, padding included.
+
+    Args:
+        lengths: Tokens of each row.
+        max_tokens: Of one batch; a longer row is a batch of its own.
+
+    Yields:
+        Positions of the rows.
+    """
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > max_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

@@ -9,14 +9,16 @@ import pandas as pd
 from rpo_pipeline.models.generation import row_seed, sample_responses
 from rpo_pipeline.models.loading import LanguageModel, load_checkpoint
 from rpo_pipeline.models.row_scoring import score_rows
-from rpo_pipeline.params import PolicyParams, SamplingParams
+from rpo_pipeline.params import PolicyParams, SamplingParams, Split
 
 
-def test_prompts(feedback: pd.DataFrame, num_prompts: int) -> pd.DataFrame:
-    """The first test prompts in order of prompt_id, without leaked ones: prompt_id and prompt."""
-    unseen = (feedback["split"] == "test") & ~feedback["leaked"]
-    test = feedback.loc[unseen, ["prompt_id", "prompt"]]
-    return test.drop_duplicates("prompt_id").sort_values("prompt_id").head(num_prompts)
+def held_out_prompts(
+    feedback: pd.DataFrame, num_prompts: int, split: Split = "test"
+) -> pd.DataFrame:
+    """The first prompts of a split by prompt_id, without leaked ones: prompt_id and prompt."""
+    unseen = (feedback["split"] == split) & ~feedback["leaked"]
+    held_out = feedback.loc[unseen, ["prompt_id", "prompt"]]
+    return held_out.drop_duplicates("prompt_id").sort_values("prompt_id").head(num_prompts)
 
 
 def generate(

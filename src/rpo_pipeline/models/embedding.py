@@ -3,7 +3,7 @@
 Shapes: N texts or rows, L tokens of the longest, H hidden size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from rpo_pipeline.data.groups import Group
+from rpo_pipeline.data.groups import Group, pack_rows
 from rpo_pipeline.data.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.models.loading import LanguageModel, default_device
@@ -70,7 +70,7 @@ class SentenceEncoder:
             torch.inference_mode(),
             tqdm(total=len(texts), desc="embedding", unit="text", disable=None, leave=None) as bar,
         ):
-            for rows in _batches(lengths, micro_batch_tokens):
+            for rows in pack_rows(lengths, micro_batch_tokens):
                 inputs = self._tokenizer.pad(
                     {name: [encoded[name][row] for row in rows] for name in encoded},
                     return_tensors="pt",
@@ -120,15 +120,3 @@ def embed_responses(
             total.index_add_(0, rows.repeat_interleave(batch.num_tokens), reading.states.float())
             states[batch.rows.cpu()] = (total / batch.num_tokens[:, None]).cpu()
     return states.numpy()
-
-
-def _batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Rows by length, cut where the next would pass the budget."""
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch

@@ -1,7 +1,7 @@
 """A reward model of Hugging Face: sequence classification of prompt and response."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from rpo_pipeline.data.chats import as_messages, render_prompt
+from rpo_pipeline.data.groups import pack_rows
 from rpo_pipeline.errors import ConfigError, ModelError
 from rpo_pipeline.models.loading import default_device, model_fingerprint
 from rpo_pipeline.params import FittedRewardModelParams, RewardModelParams
@@ -164,32 +165,12 @@ class RewardModelLabeler:
             torch.inference_mode(),
             tqdm(total=len(encoded), desc=self.name, unit="row", disable=None, leave=None) as bar,
         ):
-            for rows in batches(lengths, self._settings.micro_batch_tokens):
+            for rows in pack_rows(lengths, self._settings.micro_batch_tokens):
                 batch = [encoded[row] for row in rows]
                 padded = _pad(batch, self._choose_padding(batch), model.device)
                 logits[rows] = model(**padded).logits.float().cpu()
                 bar.update(len(rows))
         return logits
-
-
-def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Cut rows, the longest first, into batches of a token budget, padding included.
-
-    Args:
-        lengths: Tokens of each row.
-        max_tokens: Of one batch; a longer row is a batch of its own.
-
-    Yields:
-        Positions of the rows.
-    """
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def _pad(rows: Sequence[Encoded], pad_token_id: int, device: torch.device) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ def generate_responses(
         models["champion"] = Path(champion["path"])
     return generation.generate(
         models,
-        generation.test_prompts(feedback, evaluation.num_prompts),
+        generation.held_out_prompts(feedback, evaluation.num_prompts),
         evaluation.sampling,
         policy,
         seed=training.seed,
@@ -90,7 +90,7 @@ def score_heldout(
     """Compute the policy's log-ratio on labelled rows of the test prompts."""
     from rpo_pipeline.evaluation import generation, heldout
 
-    prompts = generation.test_prompts(feedback, evaluation.num_prompts)
+    prompts = generation.held_out_prompts(feedback, evaluation.num_prompts)
     rows = feedback[feedback["prompt_id"].isin(prompts["prompt_id"])]
     return heldout.score_heldout(
         rows[["row_id", "prompt_id", "prompt", "response"]],
