@@ -61,7 +61,8 @@ def material(tmp_path_factory):
     logps = logps.assign(prompt_is_cut=False, response_is_cut=False)
     empty = pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
     samples = pd.DataFrame(columns=["prompt_id", "reward", "labeler"])
-    return Material(rows, rewards, logps, empty, samples, reference, reference.parent / "labels")
+    caches = reference.parent / "cache", reference.parent / "labels"
+    return Material(rows, rewards, logps, empty, samples, reference, *caches)
 
 
 def test_a_killed_comparison_does_the_unfinished_cells_and_gives_the_same_table(

@@ -17,7 +17,7 @@ def write(models, tmp_path, **settings):
         directories[name] = tmp_path / name
         language_model.save(directories[name])
     settings = {"seed": 0, "micro_batch_tokens": 1000, **settings}
-    table = generate(directories, PROMPTS, SAMPLING, POLICY, **settings)
+    table = generate(directories, PROMPTS, SAMPLING, POLICY, tmp_path / "cache", **settings)
     return {name: rows.reset_index(drop=True) for name, rows in table.groupby("model")}
 
 
@@ -43,6 +43,19 @@ def test_another_seed_writes_other_responses(tmp_path):
     models = {"reference": build_small("llama")}
     first = write(models, tmp_path)["reference"]["response"].tolist()
     assert first != write(models, tmp_path, seed=1)["reference"]["response"].tolist()
+
+
+def test_a_model_that_did_not_change_writes_and_scores_nothing_again(tmp_path, caplog):
+    caplog.set_level("INFO")
+    models = {"reference": build_small("llama"), "challenger": build_small("llama", seed=1)}
+    first = write(models, tmp_path)
+    caplog.clear()
+    models["challenger"] = build_small("llama", seed=2)
+    second = write(models, tmp_path)
+    todo = [int(record.args[0]) for record in caplog.records if "in the cache" in record.message]
+    # Sampling, own tokens and the reference's; then what the reference says to them.
+    assert todo == [0, 0, 0, 4, 4, 4, 0, 4]
+    pd.testing.assert_frame_equal(second["reference"], first["reference"])
 
 
 def test_only_test_prompts_are_used_each_once():

@@ -16,11 +16,9 @@ def prompts():
     )
 
 
-def draw(language_model, prompts, cache, num_samples=3, **settings):
+def draw(language_model, prompts, cache, num_samples=3):
     short = policy(max_response_tokens=12)
-    return sample_new_rows(
-        language_model, prompts, short, cache, num_samples=num_samples, **settings
-    )
+    return sample_new_rows(language_model, prompts, short, cache, num_samples=num_samples)
 
 
 def stored(cache):
@@ -54,7 +52,9 @@ def test_a_sample_depends_on_its_prompt_and_number_not_on_what_was_drawn_beside_
     language_model = build_small("llama")
     together = draw(language_model, prompts, tmp_path / "together")
     renamed = prompts.assign(prompt_id=["a", "b", "c"])[::-1]
-    apart = draw(language_model, renamed, tmp_path / "apart", shard_rows=1)
+    apart = pd.concat(
+        draw(language_model, renamed[row : row + 1], tmp_path / f"apart{row}") for row in range(3)
+    )
     by_number = apart.set_index(["prompt", "sample"]).loc[
         list(zip(together["prompt"], together["sample"], strict=True))
     ]
@@ -78,5 +78,6 @@ def test_weights_precision_and_the_limit_are_part_of_the_key_and_nothing_else(tm
     assert samples_key(tmp_path / "other", policy()) != key
     for change in ({"dtype": "bfloat16"}, {"max_response_tokens": 63}):
         assert samples_key(tmp_path / "model", policy(**change)) != key
+    assert samples_key(tmp_path / "model", policy(), 0.7) != key
     for change in ({"max_prompt_tokens": 63}, {"warm_start_epochs": 9}):
         assert samples_key(tmp_path / "model", policy(**change)) == key

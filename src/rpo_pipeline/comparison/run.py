@@ -43,6 +43,8 @@ class Material:
     samples: pd.DataFrame
     """Of the reference, for each prompt; empty where no method asks for them."""
     reference: Path
+    model_cache: Path
+    """Of responses and their log-probabilities."""
     label_cache: Path
 
     @cached_property
@@ -134,6 +136,7 @@ def _finish(
         prompts,
         settings.evaluation.sampling,
         settings.policy,
+        material.model_cache,
         seed=0,  # the same noise for every cell
         micro_batch_tokens=settings.training.micro_batch_tokens,
     )

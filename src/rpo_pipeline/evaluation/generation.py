@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.models.generation import row_seed, sample_responses
+from rpo_pipeline.models.generation import row_seed
 from rpo_pipeline.models.loading import LanguageModel, load_checkpoint
-from rpo_pipeline.models.row_scoring import score_rows
+from rpo_pipeline.models.logps_cache import cache_key, fetch_logps
+from rpo_pipeline.models.samples_cache import fetch_samples, samples_key
 from rpo_pipeline.params import PolicyParams, SamplingParams, Split
 
 
@@ -26,6 +27,7 @@ def generate(
     prompts: pd.DataFrame,
     sampling: SamplingParams,
     policy: PolicyParams,
+    cache: Path,
     *,
     seed: int,
     micro_batch_tokens: int,
@@ -37,6 +39,7 @@ def generate(
         prompts: Columns prompt_id and prompt.
         sampling: Temperature and responses per prompt.
         policy: Limits on tokens and precision.
+        cache: What a model wrote and scored before is kept in it, by the model's fingerprint.
         seed: With prompt and sample it decides the noise, the same for every model.
         micro_batch_tokens: Budget of a scoring pass.
 
@@ -49,50 +52,52 @@ def generate(
     rows = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     rows["sample"] = rows.groupby("prompt_id").cumcount()
     seeds = [row_seed(seed, *key) for key in zip(rows["prompt_id"], rows["sample"], strict=True)]
+    temperature = sampling.sampling_temperature
     tables: dict[str, pd.DataFrame] = {}
-    tokens: dict[str, list[list[int]]] = {}
+    written: dict[str, list[list[int]]] = {}
     vocabularies = {}
+
+    def score(language_model: LanguageModel, name: str, responses: list[list[int]]) -> pd.DataFrame:
+        return fetch_logps(
+            language_model,
+            _encode(language_model, rows["prompt"], policy),
+            responses,
+            cache / "logps" / cache_key(models[name], policy),
+            prompt_ids=rows["prompt_id"].tolist(),
+            micro_batch_tokens=micro_batch_tokens,
+        )
+
     # The reference first: the others score what it wrote while they are at hand.
     for name in sorted(models, key=lambda name: name != "reference"):
         language_model = load_checkpoint(models[name], policy)
         ids = _encode(language_model, rows["prompt"], policy)
-        responses = sample_responses(
+        samples = fetch_samples(
             language_model,
             ids,
+            policy,
+            cache / "samples" / samples_key(models[name], policy, temperature),
             seeds=seeds,
-            sampling_temperature=sampling.sampling_temperature,
-            max_new_tokens=policy.max_response_tokens,
+            prompt_ids=rows["prompt_id"].tolist(),
+            sampling_temperature=temperature,
         )
-        tokens[name] = [response.token_ids for response in responses]
+        written[name] = [list(map(int, tokens)) for tokens in samples["token_ids"]]
         vocabularies[name] = language_model.tokenizer.get_vocab()
-        table = rows.assign(model=name, response=[response.text for response in responses])
-        table = table.join(_score(language_model, ids, tokens[name], micro_batch_tokens))
+        table = rows.assign(model=name, response=samples["response"])
+        table = table.join(score(language_model, name, written[name]))
         table["reference_sample_logps"] = (
-            _score(language_model, ids, tokens["reference"], micro_batch_tokens)["logps"]
+            score(language_model, name, written["reference"])["logps"]
             if vocabularies[name] == vocabularies["reference"]
             else np.nan
         )
         tables[name] = table
     reference = load_checkpoint(models["reference"], policy)
-    ids = _encode(reference, rows["prompt"], policy)
     for name, table in tables.items():
         table["ref_logps"] = (
-            _score(reference, ids, tokens[name], micro_batch_tokens)["logps"]
+            score(reference, "reference", written[name])["logps"]
             if vocabularies[name] == vocabularies["reference"]
             else np.nan
         )
     return pd.concat(tables.values(), ignore_index=True)
-
-
-def _score(
-    language_model: LanguageModel,
-    prompts: list[list[int]],
-    responses: list[list[int]],
-    micro_batch_tokens: int,
-) -> pd.DataFrame:
-    return score_rows(
-        language_model, prompts, responses, micro_batch_tokens=micro_batch_tokens, title="scoring"
-    )
 
 
 def _encode(

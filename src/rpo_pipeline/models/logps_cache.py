@@ -1,5 +1,6 @@
 """Log-probabilities of rows, kept under what they depend on, so that only new rows are scored."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -61,6 +62,46 @@ def score_new_rows(
     prompts = [group.prompt for group in groups for _ in group.rows]
     responses = [ids for group in groups for ids in group.responses]
 
+    scores = fetch_logps(
+        language_model,
+        prompts,
+        responses,
+        cache,
+        prompt_ids=[group.prompt_id for group in groups for _ in group.rows],
+        micro_batch_tokens=micro_batch_tokens,
+        shard_rows=shard_rows,
+    )
+    end = text_format.end_token_id
+    scores["prompt_is_cut"] = [group.prompt_is_cut for group in groups for _ in group.rows]
+    scores["response_is_cut"] = [ids[-1] != end for ids in responses]
+    return table[["row_id"]].reset_index(drop=True).join(scores.set_index(pd.Index(order)))
+
+
+def fetch_logps(
+    language_model: LanguageModel,
+    prompts: Sequence[list[int]],
+    responses: Sequence[list[int]],
+    cache: Path,
+    *,
+    prompt_ids: Sequence[str],
+    micro_batch_tokens: int,
+    shard_rows: int = SHARD_ROWS,
+) -> pd.DataFrame:
+    """Score the (prompt, response) pairs that the cache does not hold, and give all.
+
+    Args:
+        language_model: The model that scores.
+        prompts: Token ids of each row's prompt; neighbours that share one are scored together.
+        responses: Token ids of each row's response.
+        cache: Folder of one ``cache_key``.
+        prompt_ids: Prompt of each row.
+        micro_batch_tokens: Budget of a forward pass.
+        shard_rows: Rows scored between two writes.
+
+    Returns:
+        logps (summed, nats) and num_tokens, in the order of the input.
+    """
+
     def score(rows: list[int]) -> pd.DataFrame:
         return score_rows(
             language_model,
@@ -71,9 +112,6 @@ def score_new_rows(
         )
 
     keys = [content_key(*tokens) for tokens in zip(prompts, responses, strict=True)]
-    owners = [group.prompt_id for group in groups for _ in group.rows]
-    scores = fetch_rows(cache, keys, score, prompt_ids=owners, verb="score", shard_rows=shard_rows)
-    end = text_format.end_token_id
-    scores["prompt_is_cut"] = [group.prompt_is_cut for group in groups for _ in group.rows]
-    scores["response_is_cut"] = [ids[-1] != end for ids in responses]
-    return table[["row_id"]].reset_index(drop=True).join(scores.set_index(pd.Index(order)))
+    return fetch_rows(
+        cache, keys, score, prompt_ids=prompt_ids, verb="score", shard_rows=shard_rows
+    )

@@ -1,14 +1,12 @@
-"""Responses sampled from a model, kept under what they depend on, so that only new ones are drawn.
+"""Responses sampled from a model, kept by content, so that only new ones are drawn."""
 
-The noise of a sample comes from its content key, so a sample that is drawn again is the same.
-"""
-
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 import pandas as pd
 
-from rpo_pipeline.io.row_store import SHARD_ROWS, content_key, fetch_rows
+from rpo_pipeline.io.row_store import content_key, fetch_rows
 from rpo_pipeline.models.generation import sample_responses
 from rpo_pipeline.models.loading import LanguageModel, model_fingerprint
 from rpo_pipeline.params import PolicyParams
@@ -17,12 +15,15 @@ SAMPLING_TEMPERATURE = 1.0
 """The model's own distribution: log_z is an expectation under it."""
 
 
-def samples_key(model: Path, policy: PolicyParams) -> str:
-    """Name of what a sample depends on beside the tokens of its prompt and its number.
+def samples_key(
+    model: Path, policy: PolicyParams, sampling_temperature: float = SAMPLING_TEMPERATURE
+) -> str:
+    """Name of what a sample depends on beside the tokens of its prompt and its noise.
 
     Args:
         model: Model directory: weights, configuration, tokenizer.
         policy: Precision and the limit of a response; nothing else of it counts.
+        sampling_temperature: Of the sampling.
 
     Returns:
         32 hexadecimal digits.
@@ -31,7 +32,7 @@ def samples_key(model: Path, policy: PolicyParams) -> str:
         model_fingerprint(model),
         policy.dtype,
         policy.max_response_tokens,
-        SAMPLING_TEMPERATURE,
+        sampling_temperature,
     )
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
@@ -43,9 +44,10 @@ def sample_new_rows(
     cache: Path,
     *,
     num_samples: int,
-    shard_rows: int = SHARD_ROWS,
 ) -> pd.DataFrame:
-    """Draw the samples that the cache does not hold, and give all.
+    """Draw the numbered samples of prompts that the cache does not hold, and give all.
+
+    The noise of a sample comes from its prompt and number, so one that is drawn again is the same.
 
     Args:
         language_model: The model that writes.
@@ -53,7 +55,6 @@ def sample_new_rows(
         policy: Limits on tokens.
         cache: Folder of one ``samples_key``.
         num_samples: Of each prompt; raising it draws the additional ones.
-        shard_rows: Samples drawn between two writes.
 
     Returns:
         prompt_id, prompt, sample (its number, from 0), response, and token_ids as they were drawn;
@@ -61,15 +62,51 @@ def sample_new_rows(
     """
     text_format = language_model.text_format(policy)
     encoded = text_format.encode_prompts(prompts["prompt"].tolist())
-    drawn = [(ids, sample) for ids in encoded for sample in range(num_samples)]
-    keys = [content_key(ids, [sample]) for ids, sample in drawn]
+    drawn = [(ids, number) for ids in encoded for number in range(num_samples)]
+    repeated = prompts.loc[prompts.index.repeat(num_samples), ["prompt_id", "prompt"]]
+    samples = fetch_samples(
+        language_model,
+        [ids for ids, _ in drawn],
+        policy,
+        cache,
+        seeds=[int(content_key(ids, [number])[:14], 16) for ids, number in drawn],
+        prompt_ids=repeated["prompt_id"].tolist(),
+    )
+    numbers = [number for _, number in drawn]
+    return repeated.reset_index(drop=True).assign(sample=numbers).join(samples)
+
+
+def fetch_samples(
+    language_model: LanguageModel,
+    prompts: Sequence[list[int]],
+    policy: PolicyParams,
+    cache: Path,
+    *,
+    seeds: Sequence[int],
+    prompt_ids: Sequence[str],
+    sampling_temperature: float = SAMPLING_TEMPERATURE,
+) -> pd.DataFrame:
+    """Draw the samples that the cache does not hold, and give all.
+
+    Args:
+        language_model: The model that writes.
+        prompts: Token ids of the prompt of each sample.
+        policy: Limit of a response.
+        cache: Folder of one ``samples_key``.
+        seeds: Of the noise of each sample; with the prompt's tokens it names the sample.
+        prompt_ids: Prompt of each sample.
+        sampling_temperature: That of ``cache``.
+
+    Returns:
+        response, and token_ids as they were drawn, in the order of the prompts.
+    """
 
     def sample(rows: list[int]) -> pd.DataFrame:
         responses = sample_responses(
             language_model,
-            [drawn[row][0] for row in rows],
-            seeds=[int(keys[row][:14], 16) for row in rows],
-            sampling_temperature=SAMPLING_TEMPERATURE,
+            [prompts[row] for row in rows],
+            seeds=[seeds[row] for row in rows],
+            sampling_temperature=sampling_temperature,
             max_new_tokens=policy.max_response_tokens,
         )
         return pd.DataFrame(
@@ -79,14 +116,5 @@ def sample_new_rows(
             }
         )
 
-    repeated = prompts.loc[prompts.index.repeat(num_samples), ["prompt_id", "prompt"]]
-    samples = fetch_rows(
-        cache,
-        keys,
-        sample,
-        prompt_ids=repeated["prompt_id"].tolist(),
-        verb="sample",
-        shard_rows=shard_rows,
-    )
-    numbers = [number for _, number in drawn]
-    return repeated.reset_index(drop=True).assign(sample=numbers).join(samples)
+    keys = [content_key(ids, [seed]) for ids, seed in zip(prompts, seeds, strict=True)]
+    return fetch_rows(cache, keys, sample, prompt_ids=prompt_ids, verb="sample")

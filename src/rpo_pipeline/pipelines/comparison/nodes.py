@@ -88,6 +88,7 @@ def compare_methods(
     evaluation: EvaluationParams,
     comparison: ComparisonParams,
     workspace: Path,
+    cache: Path,
     label_cache: Path,
 ) -> dict[str, Any]:
     """Train and measure every cell that is not finished, and put their numbers together."""
@@ -104,7 +105,9 @@ def compare_methods(
         training=training,
         evaluation=evaluation,
     )
-    material = Material(feedback, rewards, reference_logps, pairs, samples, reference, label_cache)
+    material = Material(
+        feedback, rewards, reference_logps, pairs, samples, reference, cache, label_cache
+    )
     return run_comparison(material, settings, comparison, workspace)
 
 

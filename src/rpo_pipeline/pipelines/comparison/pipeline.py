@@ -33,7 +33,7 @@ def create_pipeline() -> Pipeline:
                     *(FEEDBACK, "rewards", "reference_logps"),
                     *("comparison_pairs", "comparison_samples", "reference", POLICY),
                     *(*OBJECTIVES, TRAINING, "params:evaluation", COMPARISON),
-                    *("comparison_workspace", "label_cache"),
+                    *("comparison_workspace", "reference_cache", "label_cache"),
                 ],
                 "comparison",
                 name="compare_methods",

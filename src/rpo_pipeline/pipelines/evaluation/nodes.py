@@ -40,6 +40,7 @@ def generate_responses(
     policy: PolicyParams,
     evaluation: EvaluationParams,
     training: TrainingParams,
+    cache: Path,
 ) -> pd.DataFrame:
     """Let every model answer the same test prompts."""
     from rpo_pipeline.evaluation import generation
@@ -52,6 +53,7 @@ def generate_responses(
         generation.held_out_prompts(feedback, evaluation.num_prompts),
         evaluation.sampling,
         policy,
+        cache,
         seed=training.seed,
         micro_batch_tokens=training.micro_batch_tokens,
     )

@@ -36,7 +36,10 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 generate_responses,
-                [FEEDBACK, "reference", "policy", "champion", POLICY, EVALUATION, TRAINING],
+                [
+                    *(FEEDBACK, "reference", "policy", "champion", POLICY, EVALUATION, TRAINING),
+                    "reference_cache",
+                ],
                 "generations",
                 name="generate_responses",
             ),
