@@ -50,7 +50,13 @@ class Material:
     @cached_property
     def digest(self) -> str:
         """Of its content: a finished cell of other material does not count."""
-        tables = [table for table in vars(self).values() if isinstance(table, pd.DataFrame)]
+        tables = (
+            self.feedback,
+            self.rewards,
+            self.reference_logps,
+            self.mismatched_logps,
+            self.samples,
+        )
         texts = [table.to_json(orient="split", date_format="iso") for table in tables]
         return value_digest([*texts, model_fingerprint(self.reference)])
 
@@ -100,7 +106,8 @@ def run_cells(
     folders = {}
     for cell in tqdm(cells, desc="comparison", unit="cell", disable=None):
         own = settings_of(cell, settings, comparison.settings)
-        content = own.model_dump(mode="json")
+        # Without defaults, so that a cell outlives parameters that are added and not set.
+        content = own.model_dump(mode="json", exclude_defaults=True)
         key = value_digest([cell.split, comparison.num_prompts, content, material.digest])
         folders[cell] = folder / key
         if not (folder / key).is_dir():
