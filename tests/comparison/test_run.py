@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from rpo_pipeline.comparison.cells import Cell, Settings, settings_of
-from rpo_pipeline.comparison.run import Material, run_comparison
+from rpo_pipeline.comparison.material import Material, change_log, sampled_rows
+from rpo_pipeline.comparison.page import render
+from rpo_pipeline.comparison.run import run_comparison
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.models.row_scoring import score_table
 from rpo_pipeline.params import ComparisonParams, MethodParams
@@ -24,12 +26,14 @@ SFT = {
     "parameter": "training.learning_rate",
     "grid": [1e-3],
 }
+UNCHANGED = {"reward_noise": 0, "num_responses": 1, "logged_share": 1}
 SHORT = {"training.num_epochs": 1, "training.global_batch_groups": 4}
 
 
-def comparison(*methods, seeds=(0, 1)):
+def comparison(*methods, seeds=(0, 1), studies=None):
     return ComparisonParams(
         methods=list(methods),
+        studies=studies,
         seeds=list(seeds),
         settings={
             **SHORT,
@@ -62,7 +66,18 @@ def material(tmp_path_factory):
     empty = pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
     samples = pd.DataFrame(columns=["prompt_id", "reward", "labeler"])
     caches = reference.parent / "cache", reference.parent / "labels"
-    return Material(rows, rewards, logps, empty, samples, reference, *caches)
+    answers = rows[rows["split"] == "train"].assign(
+        response="Hello!", sample=0, raw_reward=0.5, reward=0.5, labeler="rules"
+    )
+    written = sampled_rows(answers.drop(columns=["row_id", "prompt", "split"]), rows)
+    scores = score_table(language_model, written, SETTINGS.policy, micro_batch_tokens=512)
+    written = written.merge(scores, on="row_id").assign(
+        mismatched_prompt_id=None,
+        mismatched_logps=None,
+        prompt_is_cut=False,
+        response_is_cut=False,
+    )
+    return Material(rows, rewards, logps, empty, samples, written, reference, *caches)
 
 
 def test_a_killed_comparison_does_the_unfinished_cells_and_gives_the_same_table(
@@ -94,6 +109,45 @@ def test_a_new_method_costs_its_own_cells_only(material, tmp_path, caplog):
     table = run_comparison(material, SETTINGS, comparison(SFT, twin, seeds=[0]), tmp_path)
     assert "cell: " not in caplog.text  # the same training under another name
     assert table["methods"][1]["difference"]["value"] == 0
+
+
+def test_a_study_costs_its_levels_and_a_level_that_changes_nothing_is_free(
+    material, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    levels = {"reward_noise": [0.0, 1.0], "num_responses": [1, 2], "logged_share": [0.5, 1.0]}
+    studies = {"levels": levels, "methods": ["sft"], "seeds": [0]}
+    table = run_comparison(
+        material, SETTINGS, comparison(SFT, seeds=[0], studies=studies), tmp_path
+    )
+    assert caplog.text.count("cell: ") == 2 + 3
+    unchanged = [table["studies"][name][place] for name, place in UNCHANGED.items()]
+    wanted = table["methods"][0]["metrics"]["reward_mean"]["value"]
+    assert [point["reward_mean"]["value"] for point in unchanged] == [wanted] * 3
+    assert "trained on a changed log" in render(table)
+
+
+def test_noise_moves_the_rewards_of_train_only(material):
+    noisy = change_log(material, "reward_noise", 0.5, seed=0).rewards
+    moved = noisy["reward"] != material.rewards["reward"]
+    assert moved.tolist() == (material.feedback["split"] == "train").tolist()
+    assert noisy["raw_reward"].equals(material.rewards["raw_reward"])
+
+
+def test_fewer_responses_leave_as_many_of_each_train_prompt_and_all_others(material):
+    rewards = change_log(material, "num_responses", 1, seed=0).rewards
+    left = material.feedback[material.feedback["row_id"].isin(rewards["row_id"])]
+    sizes = left.groupby(["split", "prompt_id"]).size()
+    assert (sizes["train"] == 1).all()
+    assert (sizes[["validation", "test"]] == 2).all()
+
+
+def test_the_references_responses_take_the_place_of_those_left_out(material):
+    mixed = change_log(material, "logged_share", 0.5, seed=0)
+    train = mixed.feedback.merge(mixed.rewards, on="row_id").query("split == 'train'")
+    assert (train.groupby("prompt_id").size() == 2).all()
+    assert (train["response"] == "Hello!").groupby(train["prompt_id"]).sum().eq(1).all()
+    assert set(train["row_id"]) <= set(mixed.reference_logps["row_id"])
 
 
 @pytest.mark.parametrize(

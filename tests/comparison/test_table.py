@@ -70,7 +70,7 @@ def test_the_interval_of_a_mean_holds_what_seeds_and_prompts_leave_open(finished
 
 
 def test_the_page_stands_alone_and_shows_names_as_text(finished):
-    page = render(summarise(*finished, COMPARISON, num_resamples=100))
+    page = render({**summarise(*finished, COMPARISON, num_resamples=100), "studies": {}})
     assert "&lt;b&gt;sft&lt;/b&gt;" in page
     assert "<b>sft</b>" not in page
     assert "src=" not in page

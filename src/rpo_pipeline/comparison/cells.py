@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import (
+    ComparisonParams,
     DroParams,
     EvaluationParams,
     KtoParams,
@@ -45,12 +46,15 @@ class Cell:
     seed: int
     split: Split
     """``validation`` for the choice of the value, ``test`` for what is reported."""
+    study: tuple[str, float] | None = None
+    """What of the log is changed, and how much; None: it is as it was logged."""
 
     @property
     def name(self) -> str:
         """For people and folders, such as ``kto beta=0.1 seed 3``."""
         short = self.method.parameter.rpartition(".")[2]
-        return f"{self.method.name} {short}={self.value:g} seed {self.seed} {self.split}"
+        name = f"{self.method.name} {short}={self.value:g} seed {self.seed} {self.split}"
+        return f"{name} {self.study[0]}={self.study[1]:g}" if self.study else name
 
 
 def grid_cells(methods: Sequence[MethodParams], seed: int) -> list[Cell]:
@@ -63,6 +67,21 @@ def final_cells(
 ) -> list[Cell]:
     """A cell for each method and seed at its chosen value, to report on test prompts."""
     return [Cell(method, chosen[method.name], seed, "test") for method in methods for seed in seeds]
+
+
+def study_cells(comparison: ComparisonParams, chosen: Mapping[str, float]) -> list[Cell]:
+    """A cell for each level of each study, for each method and seed that it asks for."""
+    studies = comparison.studies
+    if studies is None:
+        return []
+    return [
+        Cell(method, chosen[method.name], seed, "test", (study, level))
+        for study, levels in studies.levels.items()
+        for level in levels
+        for method in comparison.methods
+        if method.name in studies.methods
+        for seed in studies.seeds
+    ]
 
 
 def settings_of(cell: Cell, settings: Settings, shared: Mapping[str, Any]) -> Settings:

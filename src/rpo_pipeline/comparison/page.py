@@ -8,12 +8,18 @@ from markupsafe import Markup
 
 from rpo_pipeline.evaluation.figures import COLOURS, INK, label_axes, new_axes, to_svg
 
+STUDY_TITLES = {
+    "num_responses": "Responses a prompt, at most",
+    "reward_noise": "Noise on rewards, in their sd",
+    "logged_share": "Share of logged responses, the others the reference's",
+}
+
 
 def render(comparison: Mapping[str, Any]) -> str:
     """Write the table of a comparison with its pictures.
 
     Args:
-        comparison: As ``table.summarise`` gives it.
+        comparison: As ``run.run_comparison`` gives it.
 
     Returns:
         HTML without a reference to anything outside.
@@ -26,6 +32,8 @@ def render(comparison: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     pictures = {"rewards": rewards(comparison), "temperatures": temperatures(comparison)}
+    if comparison["studies"]:
+        pictures["studies"] = studies(comparison["studies"])
     return environment.get_template("comparison.html.j2").render(
         comparison=comparison,
         pictures={name: Markup(picture) for name, picture in pictures.items()},
@@ -64,3 +72,31 @@ def temperatures(comparison: Mapping[str, Any]) -> str:
         axes.minorticks_off()
         label_axes(axes, method["parameter"], "", method["name"])
     return to_svg(figure, "reward over the temperature of each method")
+
+
+def studies(results: Mapping[str, Any]) -> str:
+    """Reward of each method over the levels of what was changed in the log."""
+    figure, plots = new_axes(len(results))
+    figure.set_size_inches(4.2 * len(results), 3.4)
+    names = list(dict.fromkeys(p["method"] for points in results.values() for p in points))
+    colours = dict(zip(names, [*COLOURS.values(), "#E69F00", "#CC79A7", INK], strict=False))
+    for axes, (study, points) in zip(plots, results.items(), strict=True):
+        levels = sorted({point["level"] for point in points})
+        for number, name in enumerate(names):
+            own = [point for point in points if point["method"] == name]
+            means = [point["reward_mean"] for point in own]
+            axes.errorbar(
+                [levels.index(point["level"]) + 0.08 * number for point in own],
+                [mean["value"] for mean in means],
+                yerr=[
+                    [m["value"] - m["low"] for m in means],
+                    [m["high"] - m["value"] for m in means],
+                ],
+                marker="o",
+                color=colours.get(name, INK),
+                label=name,
+            )
+        axes.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
+        label_axes(axes, study.replace("_", " "), "raw reward", STUDY_TITLES[study])
+    plots[0].legend(frameon=False, labelcolor=INK)
+    return to_svg(figure, "reward of each method on logs that were changed")

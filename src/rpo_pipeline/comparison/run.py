@@ -4,8 +4,6 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,14 +11,27 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from rpo_pipeline.comparison.cells import Cell, Settings, final_cells, grid_cells, settings_of
-from rpo_pipeline.comparison.table import PROMPTS, RESULT, choose_values, summarise
+from rpo_pipeline.comparison.cells import (
+    Cell,
+    Settings,
+    final_cells,
+    grid_cells,
+    settings_of,
+    study_cells,
+)
+from rpo_pipeline.comparison.material import ROWS, Material, change_log
+from rpo_pipeline.comparison.table import (
+    PROMPTS,
+    RESULT,
+    choose_values,
+    summarise,
+    summarise_studies,
+)
 from rpo_pipeline.evaluation.generation import generate, held_out_prompts
 from rpo_pipeline.evaluation.heldout import score_heldout
 from rpo_pipeline.evaluation.metrics import distinct, prompt_means, rank_correlations
 from rpo_pipeline.io.digests import value_digest
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
-from rpo_pipeline.models.loading import model_fingerprint
 from rpo_pipeline.params import ComparisonParams, EvaluationParams, ObjectiveParams
 from rpo_pipeline.rewards.labeling import label_responses
 from rpo_pipeline.rewards.partition import partition_rows, partition_settings
@@ -28,37 +39,6 @@ from rpo_pipeline.rewards.reference_samples import prompts_to_sample
 from rpo_pipeline.training.policy import read_metrics, train_policy, training_rows
 
 logger = logging.getLogger(__name__)
-
-ROWS = "row_id prompt_id split prompt response behaviour_logps".split()
-
-
-@dataclass(frozen=True)
-class Material:
-    """What every cell learns from, computed once for all of them."""
-
-    feedback: pd.DataFrame
-    rewards: pd.DataFrame
-    reference_logps: pd.DataFrame
-    mismatched_logps: pd.DataFrame
-    samples: pd.DataFrame
-    """Of the reference, for each prompt; empty where no method asks for them."""
-    reference: Path
-    model_cache: Path
-    """Of responses and their log-probabilities."""
-    label_cache: Path
-
-    @cached_property
-    def digest(self) -> str:
-        """Of its content: a finished cell of other material does not count."""
-        tables = (
-            self.feedback,
-            self.rewards,
-            self.reference_logps,
-            self.mismatched_logps,
-            self.samples,
-        )
-        texts = [table.to_json(orient="split", date_format="iso") for table in tables]
-        return value_digest([*texts, model_fingerprint(self.reference)])
 
 
 def run_comparison(
@@ -73,15 +53,19 @@ def run_comparison(
         folder: Of the cells.
 
     Returns:
-        As ``table.summarise``.
+        As ``table.summarise``, and ``studies`` as ``table.summarise_studies``.
     """
 
     def run(cells: list[Cell]) -> dict[Cell, Path]:
         return run_cells(cells, material, settings, comparison, folder)
 
     grid = run(grid_cells(comparison.methods, comparison.seeds[0]))
-    final = run(final_cells(comparison.methods, choose_values(grid), comparison.seeds))
-    return summarise(grid, final, comparison, num_resamples=settings.evaluation.bootstrap_samples)
+    chosen = choose_values(grid)
+    final = run(final_cells(comparison.methods, chosen, comparison.seeds))
+    studies = run(study_cells(comparison, chosen))
+    num_resamples = settings.evaluation.bootstrap_samples
+    table = summarise(grid, final, comparison, num_resamples=num_resamples)
+    return {**table, "studies": summarise_studies(studies, num_resamples=num_resamples)}
 
 
 def run_cells(
@@ -108,13 +92,14 @@ def run_cells(
         own = settings_of(cell, settings, comparison.settings)
         # Without defaults, so that a cell outlives parameters that are added and not set.
         content = own.model_dump(mode="json", exclude_defaults=True)
-        key = value_digest([cell.split, comparison.num_prompts, content, material.digest])
+        log = change_log(material, *cell.study, seed=cell.seed) if cell.study else material
+        key = value_digest([cell.split, comparison.num_prompts, content, log.digest])
         folders[cell] = folder / key
         if not (folder / key).is_dir():
             logger.info("cell: %s", cell.name)
             workspace = folder / f"unfinished-{key}"
             workspace.mkdir(parents=True, exist_ok=True)
-            _finish(cell, material, own, comparison, workspace, folder / key)
+            _finish(cell, log, own, comparison, workspace, folder / key)
     return folders
 
 

@@ -28,6 +28,8 @@ METRICS = (
     "length_mean",
     "empty_share",
 )
+STUDIED = ("distinct_2", "rank_correlation", "grad_norm_std")
+"""Of a cell as a whole."""
 
 
 def choose_values(folders: Mapping[Cell, Path]) -> dict[str, float]:
@@ -111,6 +113,46 @@ def summarise(
     }
 
 
+def summarise_studies(
+    cells: Mapping[Cell, Path], *, num_resamples: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Put the numbers of the studies together.
+
+    Args:
+        cells: Folder of each cell of a study.
+        num_resamples: Behind each interval, which is over seeds and prompts.
+
+    Returns:
+        By study: method, level, reward_mean as {value, low, high}, and means over seeds of
+        distinct_2, rank_correlation and grad_norm_std.
+    """
+    groups: dict[tuple[str, float, str], list[Path]] = {}
+    for cell, folder in cells.items():
+        if cell.study:
+            groups.setdefault((*cell.study, cell.method.name), []).append(folder)
+    studies: dict[str, list[dict[str, Any]]] = {}
+    for (study, level, method), folders in groups.items():
+        rewards = np.stack([pd.read_parquet(f / PROMPTS)["reward_mean"] for f in folders])
+        draws = [
+            resample_prompts(size, num_resamples, seed=axis)
+            for axis, size in enumerate(rewards.shape[::-1])
+        ]
+        results = [json.loads((folder / RESULT).read_text()) for folder in folders]
+        studies.setdefault(study, []).append(
+            {
+                "method": method,
+                "level": level,
+                "reward_mean": _interval(rewards, draws[1], draws[0])[0],
+                **{name: _mean_of(results, name) for name in STUDIED},
+            }
+        )
+    return studies
+
+
+def _mean_of(results: Sequence[Mapping[str, Any]], name: str) -> float:
+    return float(np.mean([r[name] for r in results if r[name] is not None] or [np.nan]))
+
+
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Adjust p-values for how many there are.
 
@@ -186,12 +228,8 @@ def _spread(method: MethodParams, final: Mapping[Cell, Path]) -> dict[str, Any]:
     own = [folder for cell, folder in final.items() if cell.method.name == method.name]
     results = [json.loads((folder / RESULT).read_text()) for folder in own]
     rewards = [pd.read_parquet(f / PROMPTS)["reward_mean"].mean() for f in own]
-    numbers = ("distinct_2", "rank_correlation", "loss_std", "grad_norm_std", "seconds")
     return {
         "reward_mean": [float(reward) for reward in rewards],
         "reward_std": float(np.std(rewards, ddof=1)) if len(rewards) > 1 else None,
-        **{
-            name: float(np.mean([r[name] for r in results if r[name] is not None] or [np.nan]))
-            for name in numbers
-        },
+        **{name: _mean_of(results, name) for name in [*STUDIED, "loss_std", "seconds"]},
     }

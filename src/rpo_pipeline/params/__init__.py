@@ -13,6 +13,7 @@ from rpo_pipeline.params.evaluation import (
     MethodParams,
     PromotionParams,
     SamplingParams,
+    StudiesParams,
 )
 from rpo_pipeline.params.ingestion import (
     Conflicts,
@@ -88,6 +89,7 @@ __all__ = [
     "SourceParams",
     "Split",
     "SplitShares",
+    "StudiesParams",
     "TrackingParams",
     "TrainingParams",
     "rating_word",

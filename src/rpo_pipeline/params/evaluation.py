@@ -1,5 +1,6 @@
 """What models are measured by, compared on and promoted for."""
 
+import math
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -52,6 +53,32 @@ class MethodParams(Params):
     """Other parameters of this method, by dotted name: ``{rpo.estimator: self_normalized}``."""
 
 
+STUDIES = {"num_responses": (1, math.inf), "reward_noise": (0, math.inf), "logged_share": (0, 1)}
+"""Properties of a log that a comparison can vary, each with its least and its largest level."""
+
+
+class StudiesParams(Params):
+    """How much a property of the log matters to each method, at its best value."""
+
+    levels: dict[Literal["num_responses", "reward_noise", "logged_share"], list[float]]
+    """``num_responses``: labelled responses of a train prompt, at most; ``reward_noise``: added to
+    the rewards of train, in their standard deviations; ``logged_share``: of the train rows of each
+    prompt, the others being as many responses of the reference."""
+    methods: list[str]
+    """By name."""
+    seeds: list[int] = Field(min_length=1)
+    """With the first of ``comparison.seeds`` a level that changes nothing costs nothing."""
+
+    @model_validator(mode="after")
+    def _levels_are_possible(self) -> Self:
+        for name, levels in self.levels.items():
+            least, largest = STUDIES[name]
+            wrong = [level for level in levels if not least <= level <= largest]
+            if wrong:
+                raise ValueError(f"levels.{name}: from {least} to {largest}, got {wrong}")
+        return self
+
+
 class ComparisonParams(Params):
     """``kedro run --pipelines comparison``: objectives at their best temperature, over seeds."""
 
@@ -63,13 +90,23 @@ class ComparisonParams(Params):
     """Parameters of every cell, by dotted name, such as a shorter training."""
     num_prompts: int = Field(gt=1)
     """Prompts that a cell is judged on, of the validation or of the test split, at most."""
+    studies: StudiesParams | None = None
+    """More trainings, on a log that was changed; null: none."""
 
     @model_validator(mode="after")
-    def _distinct(self) -> Self:
+    def _names_are_distinct_and_known(self) -> Self:
         names = [method.name for method in self.methods]
         if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"names of methods and seeds must differ, got {names}, {self.seeds}")
+        unknown = set(self.studies.methods if self.studies else ()) - set(names)
+        if unknown:
+            raise ValueError(f"studies.methods: {sorted(unknown)} are none of {names}")
         return self
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether some cells learn from responses of the reference as if they had been logged."""
+        return self.studies is not None and "logged_share" in self.studies.levels
 
 
 class GateParams(Params):

@@ -17,7 +17,11 @@ from rpo_pipeline.params import (
     SftParams,
     TrainingParams,
 )
-from rpo_pipeline.pipelines.partition_estimation.nodes import sample_reference, score_mismatched
+from rpo_pipeline.pipelines.partition_estimation.nodes import (
+    sample_reference,
+    score_mismatched,
+    score_reference,
+)
 
 
 def score_pairs(
@@ -50,7 +54,7 @@ def sample_for_all(
     label_cache: Path,
 ) -> pd.DataFrame:
     """Sample the reference for every prompt, if a method that is compared wants samples."""
-    wanted = any(
+    wanted = comparison.mixes_samples or any(
         method.objective == "qrpo" or method.settings.get("rpo.estimator") == "reference_samples"
         for method in comparison.methods
     )
@@ -71,12 +75,34 @@ def sample_for_all(
     )
 
 
+def score_samples(
+    feedback: pd.DataFrame,
+    samples: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    training: TrainingParams,
+    comparison: ComparisonParams,
+    cache: Path,
+) -> pd.DataFrame:
+    """Score the reference's samples as if they had been logged, if a study mixes them in."""
+    from rpo_pipeline.comparison.material import sampled_rows
+
+    if not comparison.mixes_samples:
+        return pd.DataFrame(columns=["row_id", "prompt_id"])
+    rows = sampled_rows(samples, feedback)
+    scores = score_reference(rows, reference, policy, training, cache)
+    pairs = score_pairs(rows, rows, reference, policy, training, comparison, cache)
+    pairs = pairs.set_index("row_id").add_prefix("mismatched_")
+    return rows.merge(scores, on="row_id").join(pairs, on="row_id").drop(columns="token_ids")
+
+
 def compare_methods(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
     pairs: pd.DataFrame,
     samples: pd.DataFrame,
+    sampled_rows: pd.DataFrame,
     reference: Path,
     policy: PolicyParams,
     rpo: RpoParams,
@@ -93,7 +119,8 @@ def compare_methods(
 ) -> dict[str, Any]:
     """Train and measure every cell that is not finished, and put their numbers together."""
     from rpo_pipeline.comparison.cells import Settings
-    from rpo_pipeline.comparison.run import Material, run_comparison
+    from rpo_pipeline.comparison.material import Material
+    from rpo_pipeline.comparison.run import run_comparison
 
     settings = Settings(
         policy=policy,
@@ -106,7 +133,15 @@ def compare_methods(
         evaluation=evaluation,
     )
     material = Material(
-        feedback, rewards, reference_logps, pairs, samples, reference, cache, label_cache
+        feedback,
+        rewards,
+        reference_logps,
+        pairs,
+        samples,
+        sampled_rows,
+        reference,
+        cache,
+        label_cache,
     )
     return run_comparison(material, settings, comparison, workspace)
 

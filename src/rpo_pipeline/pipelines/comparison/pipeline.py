@@ -1,6 +1,12 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import compare_methods, render_comparison, sample_for_all, score_pairs
+from .nodes import (
+    compare_methods,
+    render_comparison,
+    sample_for_all,
+    score_pairs,
+    score_samples,
+)
 
 FEEDBACK, POLICY, TRAINING = "feedback@pandas", "params:policy", "params:training"
 COMPARISON = "params:comparison"
@@ -28,10 +34,20 @@ def create_pipeline() -> Pipeline:
                 name="sample_for_all",
             ),
             Node(
+                score_samples,
+                [
+                    *(FEEDBACK, "comparison_samples", "reference", POLICY, TRAINING, COMPARISON),
+                    "reference_cache",
+                ],
+                "comparison_rows",
+                name="score_samples",
+            ),
+            Node(
                 compare_methods,
                 [
                     *(FEEDBACK, "rewards", "reference_logps"),
-                    *("comparison_pairs", "comparison_samples", "reference", POLICY),
+                    *("comparison_pairs", "comparison_samples", "comparison_rows"),
+                    *("reference", POLICY),
                     *(*OBJECTIVES, TRAINING, "params:evaluation", COMPARISON),
                     *("comparison_workspace", "reference_cache", "label_cache"),
                 ],
