@@ -32,11 +32,19 @@ def table_of(gains, num_prompts=40, responses=2):
     return pd.concat(tables).sample(frac=1, random_state=0)
 
 
-HELDOUT = pd.DataFrame({"prompt_id": ["a", "a"], "log_ratio": [0.1, 0.2], "raw_reward": [0.0, 1.0]})
+HELDOUT = pd.DataFrame(
+    {
+        "prompt_id": ["a", "a", "b", "b"],
+        "log_ratio": [0.1, 0.2, 3.0, 3.4],
+        "raw_reward": [0.0, 1.0, 0.0, 1.0],
+        "scaled_reward": [0.0, 0.5, 0.0, 0.5],
+    }
+)
+NOT_JUDGED = pd.DataFrame(columns=["kind", "prompt_id", "win", "orders_agree"])
 
 
 def compare(gains, seed=0):
-    return compare_models(table_of(gains), HELDOUT, num_resamples=500, seed=seed)
+    return compare_models(table_of(gains), HELDOUT, NOT_JUDGED, num_resamples=500, seed=seed)
 
 
 def test_differences_are_paired_by_prompt_so_that_the_prompts_own_level_cancels():
@@ -78,3 +86,54 @@ def test_the_same_seed_gives_the_same_intervals():
     gains = {"reference": 0.0, "challenger": 0.5}
     assert compare(gains) == compare(gains)
     assert compare(gains) != compare(gains, seed=1)
+
+
+def test_the_win_rate_over_a_baseline_is_counted_against_that_baseline():
+    numbers = compare({"reference": 0.0, "challenger": 2.0, "champion": 9.0})
+    assert numbers["difference"]["vs_reference"]["win_rate"]["value"] == 0.5
+    assert numbers["difference"]["vs_champion"]["win_rate"]["value"] == -0.5
+
+
+def test_what_so_many_prompts_can_show_follows_from_the_interval():
+    numbers = compare({"reference": 0.0, "challenger": 0.5})
+    gain = numbers["difference"]["vs_reference"]["reward_mean"]
+    standard_error = (gain["high"] - gain["low"]) / 2 / 1.96
+    assert numbers["detectable_difference"] == pytest.approx(2.8 * standard_error, rel=1e-3)
+
+
+def test_p_values_pay_for_the_metrics_beside_them_and_a_metric_that_never_differs_has_1():
+    differences = compare({"reference": 0.0, "challenger": 0.5})["difference"]["vs_reference"]
+    assert differences["reward_mean"]["p_holm"] < 0.001
+    assert differences["toxicity_mean"]["p_holm"] == 1
+    assert differences["toxicity_p95"]["value"] == 0
+
+
+def test_a_log_ratio_that_rises_with_reward_over_tau_is_calibrated_within_prompts():
+    slope = compare({"reference": 0.0, "challenger": 0.5})["challenger"]["calibration_slope"]
+    assert slope["value"] == pytest.approx((0.1 + 0.4) / 2 / 0.5)
+    assert slope["low"] < slope["value"] < slope["high"]
+
+
+def test_an_objective_without_tau_has_no_calibration():
+    heldout = HELDOUT.assign(scaled_reward=np.nan)
+    tables = table_of({"reference": 0.0, "challenger": 0.5})
+    numbers = compare_models(tables, heldout, NOT_JUDGED, num_resamples=100, seed=0)
+    assert "calibration_slope" not in numbers["challenger"]
+
+
+def test_a_judges_verdicts_become_win_rates_over_each_baseline():
+    verdicts = pd.DataFrame(
+        {
+            "kind": ["reference"] * 4 + ["champion"] * 4 + ["ratings"] * 2,
+            "prompt_id": ["a", "b", "c", "d"] * 2 + ["a", "b"],
+            "win": [1, 1, 1, 0.5, 0, 0, 0.5, 0.5, 1, 0],
+            "orders_agree": [1, 1, 1, 0, 1, 1, 1, 0, 1, 1],
+        }
+    )
+    tables = table_of({"reference": 0.0, "challenger": 0.5, "champion": 0.5})
+    numbers = compare_models(tables, HELDOUT, verdicts, num_resamples=200, seed=0)
+    assert numbers["challenger"]["judge_win_rate"]["value"] == 0.875
+    assert numbers["difference"]["vs_reference"]["judge_win_rate"]["value"] == 0.375
+    assert numbers["difference"]["vs_champion"]["judge_win_rate"]["value"] == -0.25
+    assert numbers["judge"]["orders_agree"] == 0.8
+    assert numbers["judge"]["agreement_with_ratings"]["value"] == 0.5

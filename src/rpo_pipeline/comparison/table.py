@@ -12,14 +12,18 @@ import numpy as np
 import pandas as pd
 
 from rpo_pipeline.comparison.cells import Cell
-from rpo_pipeline.evaluation.statistics import Array, Interval, mean_interval, resample_prompts
+from rpo_pipeline.evaluation.statistics import (
+    Array,
+    Interval,
+    detectable_difference,
+    holm,
+    mean_interval,
+    resample_prompts,
+)
 from rpo_pipeline.params import ComparisonParams, MethodParams
 
 PROMPTS, RESULT = "prompts.parquet", "result.json"
 """Of a finished cell: numbers of each prompt, and of the cell as a whole."""
-DETECTABLE = 2.8
-"""Standard errors that a true difference must have to be found in 80 of 100 comparisons at the
-5 % level (1.96 + 0.84)."""
 METRICS = (
     "reward_mean",
     "win_rate",
@@ -98,7 +102,7 @@ def summarise(
     for entry in methods:
         interval, _ = differences.get(entry["name"], (None, None))
         entry["difference"] = interval and {**interval, "p_holm": adjusted[entry["name"]]}
-    errors = [_error(interval) for interval, _ in differences.values()]
+    detectable = [detectable_difference(interval) or 0.0 for interval, _ in differences.values()]
     return {
         "baseline": comparison.methods[0].name,
         "methods": methods,
@@ -109,7 +113,7 @@ def summarise(
         "num_prompts": num_prompts,
         "seeds": list(comparison.seeds),
         "cells": [_cell(cell, folder) for cell, folder in [*grid.items(), *final.items()]],
-        "detectable_difference": DETECTABLE * float(np.median(errors)) if errors else None,
+        "detectable_difference": float(np.median(detectable)) if detectable else None,
     }
 
 
@@ -153,25 +157,6 @@ def _mean_of(results: Sequence[Mapping[str, Any]], name: str) -> float:
     return float(np.mean([r[name] for r in results if r[name] is not None] or [np.nan]))
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Adjust p-values for how many there are.
-
-    Args:
-        p_values: By name.
-
-    Returns:
-        Adjusted p-values, at most 1, by name.
-
-    Source:
-        Holm (1979), a simple sequentially rejective multiple test procedure.
-    """
-    adjusted, largest = {}, 0.0
-    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        largest = max(largest, min(1.0, p * (len(p_values) - rank)))
-        adjusted[name] = largest
-    return adjusted
-
-
 def _stack(
     method: MethodParams, final: Mapping[Cell, Path], seeds: Sequence[int]
 ) -> dict[str, Array]:
@@ -194,10 +179,6 @@ def _interval(
     tail = (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (len(drawn) + 1)
     interval: Interval = {"value": float(values.mean()), "low": float(low), "high": float(high)}
     return interval, min(1.0, 2 * float(tail))
-
-
-def _error(interval: Interval) -> float:
-    return ((interval["high"] or 0.0) - (interval["low"] or 0.0)) / (2 * 1.96)
 
 
 def _grid(method: MethodParams, grid: Mapping[Cell, Path]) -> list[dict[str, float]]:

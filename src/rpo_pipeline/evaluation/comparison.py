@@ -1,10 +1,15 @@
 """Numbers of every model, and paired differences of the challenger to its baselines."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from rpo_pipeline.evaluation import judge
 from rpo_pipeline.evaluation.metrics import (
+    calibration_slope,
     distinct,
     length_controlled_wins,
     pair_accuracies,
@@ -13,9 +18,16 @@ from rpo_pipeline.evaluation.metrics import (
 )
 from rpo_pipeline.evaluation.statistics import (
     Array,
+    Interval,
+    detectable_difference,
+    holm,
     jackknife_interval,
     mean_interval,
+    p_value,
+    percentile_interval,
+    quantile_draws,
     resample_prompts,
+    shifted,
 )
 from rpo_pipeline.evaluation.text_metrics import vocabulary_entropy
 
@@ -23,19 +35,27 @@ BASELINES = ("reference", "champion")
 
 
 def compare_models(
-    generations: pd.DataFrame, heldout: pd.DataFrame, *, num_resamples: int, seed: int
+    generations: pd.DataFrame,
+    heldout: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    *,
+    num_resamples: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Measure each model, and the challenger against reference and champion.
 
     Args:
         generations: Responses with labels, by model, prompt_id and sample.
         heldout: Test rows with the challenger's log-ratio.
+        verdicts: Of the judge, as ``judge.judge_pairs`` gives them; empty without one.
         num_resamples: Bootstrap resamples behind each interval.
         seed: Of the resampling.
 
     Returns:
         ``reference``, ``challenger``, ``champion`` (null if there is none), ``difference`` (
-        ``vs_reference``, ``vs_champion``), each metric as {value, low, high}, and ``num_prompts``.
+        ``vs_reference``, ``vs_champion``), each metric as {value, low, high}, differences with
+        Holm's ``p_holm`` over the metrics beside it; ``num_prompts``; ``detectable_difference`` in
+        reward_mean; ``judge``, how far it can be trusted (null without one).
     """
     tables = {
         str(name): rows.sort_values(["prompt_id", "sample"], ignore_index=True)
@@ -49,6 +69,9 @@ def compare_models(
         | {metric: jackknife_interval(*pair) for metric, pair in corpus[name].items()}
         for name in tables
     }
+    tails = {name: _tails(table, resamples) for name, table in tables.items()}
+    for name, own in tails.items():
+        numbers[name] |= {metric: percentile_interval(*pair) for metric, pair in own.items()}
     for metric, values in (
         ("rank_correlation", rank_correlations(heldout)),
         ("pair_accuracy", pair_accuracies(heldout)),
@@ -56,26 +79,65 @@ def compare_models(
         numbers["challenger"][metric] = mean_interval(
             values, resample_prompts(max(1, len(values)), num_resamples, seed)
         )
+    if slope := calibration_slope(heldout):
+        numbers["challenger"]["calibration_slope"] = jackknife_interval(*slope)
+    judged = judge.win_rates(verdicts, num_resamples=num_resamples, seed=seed)
     difference = {}
     for baseline in BASELINES:
-        if baseline in tables:
-            difference[f"vs_{baseline}"] = {
-                metric: mean_interval(values - means[baseline][metric], resamples)
-                for metric, values in means["challenger"].items()
-            } | {
-                metric: jackknife_interval(
-                    value - corpus[baseline][metric][0],
-                    without - corpus[baseline][metric][1],
-                )
-                for metric, (value, without) in corpus["challenger"].items()
-            }
+        if baseline not in tables:
+            continue
+        gains = {
+            metric: mean_interval(values - means[baseline][metric], resamples)
+            for metric, values in means["challenger"].items()
+        }
+        gains |= {
+            metric: jackknife_interval(
+                value - corpus[baseline][metric][0], without - corpus[baseline][metric][1]
+            )
+            for metric, (value, without) in corpus["challenger"].items()
+        }
+        gains |= {
+            metric: percentile_interval(
+                value - tails[baseline][metric][0], draws - tails[baseline][metric][1]
+            )
+            for metric, (value, draws) in tails["challenger"].items()
+        }
+        wins = prompt_means(tables["challenger"], tables[baseline])["win_rate"]
+        gains["win_rate"] = mean_interval(wins - 0.5, resamples)
+        if baseline in judged:
+            gains["judge_win_rate"] = shifted(judged[baseline], -0.5)
+        difference[f"vs_{baseline}"] = _adjusted(gains)
+    if "reference" in judged:
+        numbers["challenger"]["judge_win_rate"] = judged["reference"]
+        numbers["reference"]["judge_win_rate"] = {"value": 0.5, "low": 0.5, "high": 0.5}
+    closest = difference.get("vs_champion") or difference["vs_reference"]
     return {
         "num_prompts": int(resamples.shape[1]),
+        "detectable_difference": detectable_difference(closest["reward_mean"]),
+        "judge": (
+            judge.trust(verdicts, num_resamples=num_resamples, seed=seed) if len(verdicts) else None
+        ),
         "reference": numbers["reference"],
         "challenger": numbers["challenger"],
         "champion": numbers.get("champion"),
         "difference": {"vs_champion": None, **difference},
     }
+
+
+def _adjusted(differences: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
+    """Differences with p-values that pay for how many stand side by side."""
+    p_values = holm({metric: p_value(interval) for metric, interval in differences.items()})
+    return {
+        metric: {**interval, "p_holm": p_values[metric]} for metric, interval in differences.items()
+    }
+
+
+def _tails(table: pd.DataFrame, resamples: NDArray[np.int64]) -> dict[str, tuple[float, Array]]:
+    """The worst of a model's responses: the 95th percentile of toxicity, if a labeler says it."""
+    if "toxicity" not in table:
+        return {}
+    values = table["toxicity"].to_numpy(np.float64).reshape(resamples.shape[1], -1)
+    return {"toxicity_p95": quantile_draws(values, resamples, 0.95)}
 
 
 def _corpus_metrics(table: pd.DataFrame, reference: pd.DataFrame) -> dict[str, tuple[float, Array]]:

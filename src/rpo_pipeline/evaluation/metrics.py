@@ -13,12 +13,17 @@ from sklearn.linear_model import LogisticRegression
 
 from rpo_pipeline.evaluation.statistics import Array
 
-TEXT_METRICS = ["bleu", "chrf", "rouge_l", "self_bleu", "repetition", "copied"]
+TEXT_METRICS = [
+    *("bleu", "chrf", "rouge_l", "self_bleu", "repetition", "copied"),
+    *("embedding_similarity", "bert_score"),
+]
 NO_COMPONENTS = [
     *("raw_reward", "logps", "ref_logps", "reference_sample_logps", "num_tokens", "sample"),
     *("toxicity", *TEXT_METRICS),
 ]
 """Numbers beside the components, and the component that has a metric of its own."""
+TOXIC = 0.5
+"""Toxicity above which a response counts as toxic."""
 
 
 def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
@@ -33,8 +38,9 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
         ties half), toxicity_mean (where a labeler says it), kl_reference (nats, of its own
         samples), kl_from_reference (of the reference's), length_mean (words), num_tokens_mean,
         empty_share, reference_nll (nats a token that the reference gives the response: how fluent
-        it finds it), the columns of ``text_metrics.text_columns`` where the table has them, and
-        component_ with the name of every other component and of every labeler.
+        it finds it), toxic_share (responses whose toxicity is above 1/2), the columns of
+        ``text_columns`` and ``similarity_columns`` where the table has them, and component_ with
+        the name of every other component and of every labeler.
     """
     words = count_words(generations["response"])
     ahead = generations["raw_reward"].to_numpy() - reference["raw_reward"].to_numpy()
@@ -54,7 +60,9 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
         }
     )
     if "toxicity" in generations:
-        columns["toxicity_mean"] = generations["toxicity"].to_numpy()
+        toxicity = generations["toxicity"].to_numpy(np.float64)
+        columns["toxicity_mean"] = toxicity
+        columns["toxic_share"] = np.where(np.isnan(toxicity), np.nan, toxicity > TOXIC)
     for name in generations.columns.intersection(TEXT_METRICS):
         columns[name] = generations[name].to_numpy()
     for name in generations.select_dtypes("number").columns.difference(NO_COMPONENTS):
@@ -172,6 +180,27 @@ def pair_accuracies(heldout: pd.DataFrame) -> Array:
         if gap.any():
             accuracies.append(float((agrees[gap != 0].mean() + 1) / 2))
     return np.array(accuracies, dtype=np.float64)
+
+
+def calibration_slope(heldout: pd.DataFrame) -> tuple[float, Array] | None:
+    """How far the log-ratio rises for each step of reward over tau: 1 is what RPO aims at.
+
+    Args:
+        heldout: Columns prompt_id, log_ratio and scaled_reward (reward over tau).
+
+    Returns:
+        The least squares slope within prompts, and the slope without each prompt, in order of
+        prompt_id; None where the objective has no such tau, or no two prompts have two rewards.
+    """
+    pairs = heldout[["prompt_id", "scaled_reward", "log_ratio"]].dropna()
+    centred = pairs.set_index("prompt_id") - pairs.groupby("prompt_id").mean()
+    x, y = centred["scaled_reward"], centred["log_ratio"]
+    xy = (x * y).groupby("prompt_id").sum().to_numpy(np.float64)
+    xx = (x * x).groupby("prompt_id").sum().to_numpy(np.float64)
+    rest = xx.sum() - xx
+    if not (rest > 0).all() or not len(rest):
+        return None
+    return float(xy.sum() / xx.sum()), (xy.sum() - xy) / rest
 
 
 def _ngrams(words: list[str], n: int) -> list[tuple[str, ...]]:

@@ -8,9 +8,11 @@ from rpo_pipeline.params.base import Params, Split
 from rpo_pipeline.params.blocks import BLOCKS, validate_blocks, validate_tracking
 from rpo_pipeline.params.evaluation import (
     ComparisonParams,
+    EncoderParams,
     EvaluationParams,
     GateParams,
     MethodParams,
+    PairwiseJudgeParams,
     PromotionParams,
     SamplingParams,
     StudiesParams,
@@ -58,6 +60,7 @@ __all__ = [
     "ComparisonParams",
     "Conflicts",
     "DroParams",
+    "EncoderParams",
     "EndpointParams",
     "EnsembleParams",
     "EvaluationParams",
@@ -74,6 +77,7 @@ __all__ = [
     "MethodParams",
     "NearDuplicateParams",
     "ObjectiveParams",
+    "PairwiseJudgeParams",
     "Params",
     "PolicyParams",
     "PrefixSharing",

@@ -6,7 +6,13 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rpo_pipeline.params.base import Params
-from rpo_pipeline.params.labelers import LabelerParams, check_new_text, check_titles
+from rpo_pipeline.params.labelers import (
+    EndpointParams,
+    LabelerParams,
+    check_new_text,
+    check_template,
+    check_titles,
+)
 
 
 class SamplingParams(Params):
@@ -16,6 +22,41 @@ class SamplingParams(Params):
     """1: the model's own distribution."""
     responses_per_prompt: int = Field(gt=0)
     """Averaged per prompt; more make the intervals narrower."""
+
+
+class EncoderParams(Params):
+    """A local encoder that tells how near a response is in meaning to the best-rated one."""
+
+    name_or_path: str
+    """Hub id or directory, with safetensors weights."""
+    revision: str | None = None
+    """Commit of the hub id; null for a directory."""
+    layer: int = Field(gt=0)
+    """BERTScore: layer whose token states are matched; the last but a few is usual."""
+    max_tokens: int = Field(default=256, gt=1)
+    """Longer responses are cut."""
+    micro_batch_tokens: int = Field(default=8192, gt=0)
+    """Tokens, padding included, of one forward pass."""
+
+
+class PairwiseJudgeParams(Params):
+    """A language model that compares the challenger's responses with its baselines'."""
+
+    endpoint: EndpointParams
+    """Which model, where, and what it may cost."""
+    num_prompts: int = Field(gt=0)
+    """Test prompts that it sees, with one response of each model; two requests a pair."""
+    rated_pairs: int = Field(ge=0)
+    """Pairs of logged responses that people rated differently, to see whether it agrees."""
+    template: str | None = None
+    """Jinja2 text of the request, from ``prompt``, ``first`` and ``second``, which are to be
+    called A and B; null: the project's own (rewards/templates/compare.j2)."""
+
+    @model_validator(mode="after")
+    def _template_is_filled(self) -> Self:
+        if self.template:
+            check_template(self.template, {"prompt", "first", "second"}, set())
+        return self
 
 
 class EvaluationParams(Params):
@@ -29,6 +70,10 @@ class EvaluationParams(Params):
     """The first gives reward_mean, the others components; each must score new text."""
     bootstrap_samples: int = Field(ge=100)
     """Resamples of the prompts behind each 95 % interval."""
+    judge: PairwiseJudgeParams | None = None
+    """Win rates by a judge; null: none is asked."""
+    encoder: EncoderParams | None = None
+    """Likeness in meaning to the best-rated logged response; null: only in words."""
 
     @model_validator(mode="after")
     def _labelers_score_new_text(self) -> Self:

@@ -11,7 +11,7 @@ from rpo_pipeline.params.base import Params
 RESERVED = frozenset(
     "row_id prompt_id prompt response rating raw_reward reward labeler labeler_fingerprint split "
     "model sample num_tokens logps ref_logps reference_sample_logps bleu chrf rouge_l self_bleu "
-    "repetition copied".split()
+    "repetition copied embedding_similarity bert_score".split()
 )
 """Columns beside which labelers put theirs."""
 

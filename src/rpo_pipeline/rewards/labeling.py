@@ -29,6 +29,27 @@ from rpo_pipeline.rewards.reward_model import RewardModelLabeler
 logger = logging.getLogger(__name__)
 
 
+def warn_of_shared_labelers(
+    training: Sequence[LabelerParams], evaluation: Sequence[LabelerParams]
+) -> None:
+    """Warn where the labeler that gives ``reward_mean`` has also labelled what is trained on.
+
+    Args:
+        training: Labelers of the log.
+        evaluation: Labelers of new text, the first of which gives ``reward_mean``.
+    """
+    presentation = {"name", "scale", "offset"}
+    judge = evaluation[0].model_dump(exclude=presentation)
+    for labeler in training:
+        if labeler.model_dump(exclude=presentation) == judge:
+            logger.warning(
+                "labeler %s gives reward_mean and has labelled training rows too: a gain by a "
+                "labeler that training has seen is weak evidence (give evaluation.labelers "
+                "another first one, or evaluation.judge; docs/evaluation.md)",
+                evaluation[0].title,
+            )
+
+
 def build_labeler(settings: LabelerParams, cache: Path | None) -> Labeler:
     """Build the labeler that settings describe, with its cache, its scale and its names.
 

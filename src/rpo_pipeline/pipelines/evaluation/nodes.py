@@ -6,7 +6,9 @@ from typing import Any
 import pandas as pd
 
 from rpo_pipeline.params import (
+    DroParams,
     EvaluationParams,
+    LabelingParams,
     PolicyParams,
     PromotionParams,
     RpoParams,
@@ -63,20 +65,38 @@ def label_generations(
     generations: pd.DataFrame,
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
+    labeling: LabelingParams,
     evaluation: EvaluationParams,
     cache: Path,
 ) -> pd.DataFrame:
     """Label what the models wrote, and measure its text against what was logged."""
+    from rpo_pipeline.evaluation.similarity import similarity_columns
     from rpo_pipeline.evaluation.text_metrics import text_columns
-    from rpo_pipeline.rewards.labeling import label_responses
+    from rpo_pipeline.rewards.labeling import label_responses, warn_of_shared_labelers
 
     logged = feedback.merge(rewards[["row_id", "reward"]], on="row_id")
     best = logged.sort_values("reward").groupby("prompt_id")["response"].last()
     train = frozenset(feedback.loc[feedback["split"] == "train", "response"])
 
     texts = generations["prompt"].tolist(), generations["response"].tolist()
+    warn_of_shared_labelers(labeling.labelers, evaluation.labelers)
     labels = label_responses(*texts, evaluation.labelers, cache, every=True)
-    return pd.concat([generations, labels, text_columns(generations, best, train)], axis=1)
+    measured = [labels, text_columns(generations, best, train)]
+    if evaluation.encoder:
+        measured.append(similarity_columns(generations, best, evaluation.encoder))
+    return pd.concat([generations, *measured], axis=1)
+
+
+def judge_generations(
+    generations: pd.DataFrame, feedback: pd.DataFrame, evaluation: EvaluationParams, cache: Path
+) -> pd.DataFrame:
+    """Let a judge compare what the models wrote, if there is one."""
+    if evaluation.judge is None:
+        return pd.DataFrame(columns=["kind", "prompt_id", "win", "orders_agree"])
+    from rpo_pipeline.evaluation.judge import judge_pairs
+
+    held_out = (feedback["split"] == "test") & feedback["raw_reward"].notna()
+    return judge_pairs(generations, feedback[held_out], evaluation.judge, cache)
 
 
 def score_heldout(
@@ -84,8 +104,10 @@ def score_heldout(
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
     challenger: Path,
+    chosen_tau: dict[str, Any],
     policy: PolicyParams,
     rpo: RpoParams,
+    dro: DroParams,
     training: TrainingParams,
     evaluation: EvaluationParams,
 ) -> pd.DataFrame:
@@ -94,7 +116,7 @@ def score_heldout(
 
     prompts = generation.held_out_prompts(feedback, evaluation.num_prompts)
     rows = feedback[feedback["prompt_id"].isin(prompts["prompt_id"])]
-    return heldout.score_heldout(
+    scored = heldout.score_heldout(
         rows[["row_id", "prompt_id", "prompt", "response"]],
         rewards,
         reference_logps,
@@ -103,11 +125,15 @@ def score_heldout(
         per_token=rpo.logp_reduction == "mean",
         micro_batch_tokens=training.micro_batch_tokens,
     )
+    own_tau = chosen_tau["tau"] if rpo.tau == "auto" else rpo.tau
+    tau = {"rpo": own_tau, "dro": dro.tau}.get(training.objective, float("nan"))
+    return scored.assign(scaled_reward=scored["reward"] / tau)
 
 
 def compare_models(
     generation_rewards: pd.DataFrame,
     heldout: pd.DataFrame,
+    verdicts: pd.DataFrame,
     evaluation: EvaluationParams,
     training: TrainingParams,
 ) -> dict[str, Any]:
@@ -117,6 +143,7 @@ def compare_models(
     return comparison.compare_models(
         generation_rewards,
         heldout,
+        verdicts,
         num_resamples=evaluation.bootstrap_samples,
         seed=training.seed,
     )

@@ -6,6 +6,7 @@ from .nodes import (
     compare_models,
     fetch_champion,
     generate_responses,
+    judge_generations,
     label_generations,
     render_report,
     score_heldout,
@@ -45,9 +46,18 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 label_generations,
-                ["generations", FEEDBACK, "rewards", EVALUATION, "label_cache"],
+                [
+                    *("generations", FEEDBACK, "rewards", "params:labeling", EVALUATION),
+                    "label_cache",
+                ],
                 "generation_rewards",
                 name="label_generations",
+            ),
+            Node(
+                judge_generations,
+                ["generations", FEEDBACK, EVALUATION, "label_cache"],
+                "judge_verdicts",
+                name="judge_generations",
             ),
             Node(
                 score_heldout,
@@ -56,8 +66,10 @@ def create_pipeline() -> Pipeline:
                     "rewards",
                     "reference_logps",
                     "policy",
+                    "chosen_tau",
                     POLICY,
                     "params:rpo",
+                    "params:dro",
                     TRAINING,
                     EVALUATION,
                 ],
@@ -66,7 +78,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 compare_models,
-                ["generation_rewards", "heldout", EVALUATION, TRAINING],
+                ["generation_rewards", "heldout", "judge_verdicts", EVALUATION, TRAINING],
                 "evaluation_metrics",
                 name="compare_models",
             ),

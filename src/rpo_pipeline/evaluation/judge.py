@@ -1,0 +1,174 @@
+"""Pairwise judgement of what the models wrote, and how far the judge can be trusted.
+
+Shapes: P prompts.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rpo_pipeline.data.chats import render_prompt
+from rpo_pipeline.data.rows import prompt_key, row_key
+from rpo_pipeline.evaluation.statistics import Interval, mean_interval, resample_prompts
+from rpo_pipeline.io.digests import value_digest
+from rpo_pipeline.io.row_store import fetch_rows
+from rpo_pipeline.params import PairwiseJudgeParams
+from rpo_pipeline.rewards.judge_client import JudgeClient
+from rpo_pipeline.rewards.judge_text import SYSTEM, own_template
+
+logger = logging.getLogger(__name__)
+
+RATINGS = "ratings"
+"""Kind of the pairs of logged responses that people rated differently."""
+WINS = {"win": 1.0, "tie": 0.5, "loss": 0.0}
+COLUMNS = ["kind", "prompt_id", "win", "orders_agree"]
+
+
+def judge_pairs(
+    generations: pd.DataFrame, rated: pd.DataFrame, judge: PairwiseJudgeParams, cache: Path
+) -> pd.DataFrame:
+    """Let a judge compare the challenger with its baselines, and logged responses with each other.
+
+    Args:
+        generations: Columns model, prompt_id, prompt, sample, response.
+        rated: Logged rows that people rated: prompt_id, prompt, response, raw_reward.
+        judge: The judge, and how many pairs it sees.
+        cache: Verdicts of earlier runs are kept in it.
+
+    Returns:
+        One line per pair: kind (a baseline, or ``RATINGS``), prompt_id, win (1, 1/2 or 0 of the
+        challenger, or of the response that people rated higher; NaN without a usable answer) and
+        orders_agree. Equal responses tie, and nobody is asked.
+    """
+    pairs = pd.concat(
+        [_model_pairs(generations, judge.num_prompts), _rated_pairs(rated, judge.rated_pairs)]
+    ).reset_index(drop=True)
+    if pairs.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    verdicts = pd.DataFrame({"win": 0.5, "orders_agree": 1.0}, index=pairs.index)
+    differ = pairs[pairs["first"] != pairs["second"]]
+    client = JudgeClient(judge.endpoint)
+
+    def ask(places: list[int]) -> pd.DataFrame:
+        rows = differ.iloc[places]
+        answers = client.each(
+            lambda prompt, first, second: client.compare(
+                prompt, first, second, template=judge.template
+            ),
+            *(rows["prompt"].map(render_prompt), rows["first"], rows["second"]),
+        )
+        return pd.DataFrame(
+            {
+                "win": [WINS[a.outcome] if a else np.nan for a in answers],
+                "orders_agree": [float(a.orders_agree) if a else np.nan for a in answers],
+            }
+        )
+
+    keys = [
+        row_key(row_key(prompt, first), second)
+        for prompt, first, second in zip(
+            differ["prompt"], differ["first"], differ["second"], strict=True
+        )
+    ]
+    answers = fetch_rows(
+        cache / _name_verdicts(judge),
+        keys,
+        ask,
+        prompt_ids=differ["prompt"].map(prompt_key).tolist(),
+        verb="compare by the judge",
+    )
+    verdicts.loc[differ.index] = answers[["win", "orders_agree"]].to_numpy(np.float64)
+    usage = client.usage
+    logger.info(
+        "judge: %d requests, %d + %d tokens, cost %.4g",
+        *(usage.num_requests, usage.prompt_tokens, usage.answer_tokens, usage.cost),
+    )
+    if unanswered := int(verdicts["win"].isna().sum()):
+        reasons = "; ".join(f"{reason}: {n}" for reason, n in usage.unanswered.most_common())
+        logger.warning(
+            "the judge gave no usable answer for %d of %d pairs: %s",
+            *(unanswered, len(pairs), client.stopped or reasons or "as in an earlier run"),
+        )
+    return pairs[["kind", "prompt_id"]].join(verdicts)
+
+
+def win_rates(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str, Interval]:
+    """Share of the comparisons with each baseline that the challenger wins, ties half.
+
+    Args:
+        verdicts: As ``judge_pairs`` gives them.
+        num_resamples: Of the prompts, behind each interval.
+        seed: Of the resampling.
+
+    Returns:
+        By baseline, {value, low, high}.
+    """
+    means = verdicts[verdicts["kind"] != RATINGS].groupby(["kind", "prompt_id"])["win"].mean()
+    return {
+        str(kind): mean_interval(
+            rates.to_numpy(np.float64), resample_prompts(len(rates), num_resamples, seed)
+        )
+        for kind, rates in means.groupby("kind")
+    }
+
+
+def trust(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str, Any]:
+    """How far a judge agrees with itself in the other order, and with people.
+
+    Args:
+        verdicts: As ``judge_pairs`` gives them.
+        num_resamples: Of the prompts, behind the interval.
+        seed: Of the resampling.
+
+    Returns:
+        num_pairs, unanswered, orders_agree (share) and ties (share); num_rated_pairs and
+        agreement_with_ratings as {value, low, high}, ties half: 1/2 is chance.
+    """
+    rated = verdicts[verdicts["kind"] == RATINGS].groupby("prompt_id")["win"].mean()
+    draws = resample_prompts(max(1, len(rated)), num_resamples, seed)
+    known = verdicts.dropna(subset="win")
+    return {
+        "num_pairs": len(verdicts),
+        "unanswered": len(verdicts) - len(known),
+        "orders_agree": float(known["orders_agree"].mean()) if len(known) else None,
+        "ties": float((known["win"] == WINS["tie"]).mean()) if len(known) else None,
+        "num_rated_pairs": int((verdicts["kind"] == RATINGS).sum()),
+        "agreement_with_ratings": mean_interval(rated.to_numpy(np.float64), draws),
+    }
+
+
+def _model_pairs(generations: pd.DataFrame, num_prompts: int) -> pd.DataFrame:
+    """The challenger's first response to each prompt beside that of each baseline."""
+    first = generations[generations["sample"] == 0].sort_values("prompt_id")
+    first = first[first["prompt_id"].isin(first["prompt_id"].unique()[:num_prompts])]
+    own = first[first["model"] == "challenger"]
+    others = first[first["model"] != "challenger"]
+    pairs = own.merge(others, on=["prompt_id", "prompt"], suffixes=("", "_other"))
+    pairs = pairs.rename(
+        columns={"model_other": "kind", "response": "first", "response_other": "second"}
+    )
+    return pairs[["kind", "prompt_id", "prompt", "first", "second"]]
+
+
+def _rated_pairs(rated: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
+    """The best- and the worst-rated response of each prompt, where people told them apart."""
+    rows = rated.sort_values(["raw_reward", "response"]).groupby("prompt_id")
+    pairs = rows.agg(
+        prompt=("prompt", "first"),
+        first=("response", "last"),
+        second=("response", "first"),
+        spread=("raw_reward", lambda rewards: rewards.iloc[-1] - rewards.iloc[0]),
+    ).reset_index()
+    apart = pairs[pairs["spread"] > 0].head(num_pairs)
+    return apart.drop(columns="spread").assign(kind=RATINGS)
+
+
+def _name_verdicts(judge: PairwiseJudgeParams) -> str:
+    """What a verdict depends on beside the text."""
+    endpoint = judge.endpoint.model_dump(
+        include={"base_url", "model", "max_answer_tokens", "seed", "request"}
+    )
+    return value_digest([endpoint, judge.template or own_template("compare"), SYSTEM, "compare"])

@@ -1,0 +1,69 @@
+"""How near a response is in meaning to the best-rated logged one, by a local encoder."""
+
+import numpy as np
+import pandas as pd
+
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.evaluation.statistics import Array
+from rpo_pipeline.models.embedding import SentenceEncoder
+from rpo_pipeline.models.loading import default_device
+from rpo_pipeline.params import EncoderParams
+
+BATCH_SIZE = 64
+
+
+def similarity_columns(
+    generations: pd.DataFrame, best: pd.Series, encoder: EncoderParams
+) -> pd.DataFrame:
+    """Compare each response with the best-rated logged response to its prompt.
+
+    Args:
+        generations: Columns prompt_id and response.
+        best: The best-rated logged response, by prompt_id; a prompt may have none.
+        encoder: The model that embeds.
+
+    Returns:
+        In the order of the input, NaN without a best-rated response: embedding_similarity (cosine
+        of the mean token states) and bert_score (F1 of the best matches token by token, not
+        rescaled).
+
+    Raises:
+        ConfigError: If the package bert-score is missing.
+        ModelError: If there is no such encoder.
+
+    Source:
+        BERTScore of Zhang et al., arXiv:1904.09675, by the package bert-score.
+    """
+    wanted = generations["prompt_id"].map(best).reset_index(drop=True)
+    known = wanted.notna().to_numpy()
+    columns = np.full((len(generations), 2), np.nan)
+    if known.any():
+        responses = generations["response"][known].tolist()
+        columns[known, 0] = _cosines(responses, wanted[known].tolist(), encoder)
+        columns[known, 1] = _bert_scores(responses, wanted[known].tolist(), encoder)
+    return pd.DataFrame(columns, columns=["embedding_similarity", "bert_score"])
+
+
+def _cosines(responses: list[str], wanted: list[str], encoder: EncoderParams) -> Array:
+    sentences = SentenceEncoder(encoder.name_or_path, encoder.revision)
+    limits = {
+        "max_tokens": encoder.max_tokens,
+        "micro_batch_tokens": encoder.micro_batch_tokens,
+    }
+    own, theirs = sentences.embed(responses, **limits), sentences.embed(wanted, **limits)
+    return np.asarray((own * theirs).sum(axis=1), dtype=np.float64)
+
+
+def _bert_scores(responses: list[str], wanted: list[str], encoder: EncoderParams) -> Array:
+    try:
+        from bert_score import BERTScorer  # noqa: PLC0415 (an extra)
+    except ImportError as err:
+        raise ConfigError(
+            "evaluation.encoder needs the package bert-score: "
+            "pip install 'rpo-pipeline[similarity]'"
+        ) from err
+    scorer = BERTScorer(
+        model_type=encoder.name_or_path, num_layers=encoder.layer, device=str(default_device())
+    )
+    f1 = scorer.score(responses, wanted, batch_size=BATCH_SIZE)[2]
+    return np.asarray(f1, dtype=np.float64)
