@@ -41,6 +41,7 @@ def test_the_refresh_is_the_default_and_holds_every_node_of_the_six_pipelines():
     refresh = pipelines.pop("refresh")
     assert pipelines.pop("__default__").nodes == refresh.nodes
     pipelines.pop("comparison")
+    pipelines.pop("rollback")
     assert len(pipelines) == 6
     assert {n.name for p in pipelines.values() for n in p.nodes} == {n.name for n in refresh.nodes}
 
