@@ -1,5 +1,6 @@
 """The wiring as kedro-viz shows it."""
 
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rpo_pipeline.pipeline_registry import register_pipelines
 CONF = Path(__file__).parents[1] / "conf"
 
 
+@cache
 def catalog():
     return OmegaConfigLoader(conf_source=str(CONF), **settings.CONFIG_LOADER_ARGS)["catalog"]
 

@@ -12,6 +12,7 @@ ease.ml/ci), which spends evenly over a number of looks that must be known befor
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from scipy.stats import norm, t
@@ -34,6 +35,7 @@ class Strictness:
     """In widths of the interval in the summary."""
 
 
+@cache
 def strictness(confidence: float, *, look: int, num_prompts: int) -> Strictness:
     """Interval of one of the challengers of a champion.
 
