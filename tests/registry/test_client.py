@@ -4,14 +4,11 @@ import json
 from pathlib import Path
 
 import mlflow
-import pytest
 from mlflow import MlflowClient
 
-from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.registry import client as registry
 from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun, flatten
-from tests.conftest import build_small
 from tests.registry.conftest import apply, decision, holders, register
 
 

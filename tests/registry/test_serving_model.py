@@ -30,7 +30,9 @@ def texts(answers):
 def test_an_answer_is_the_same_alone_and_among_others_and_carries_its_own_id_and_version(model):
     limits = {"max_new_tokens": 5}
     answers = model.predict(["Help!", "Hello, my kettle leaks.", "Help!"], params=limits)
-    assert texts(answers[:1]) == texts(model.predict(["Help!"], params=limits)) == texts(answers[2:])
+    assert (
+        texts(answers[:1]) == texts(model.predict(["Help!"], params=limits)) == texts(answers[2:])
+    )
     assert len({answer["response_id"] for answer in answers}) == 3
     assert {answer["model_version"] for answer in answers} == {"1"}
 

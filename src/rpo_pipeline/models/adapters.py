@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA): injected for training, merged into the weights, and kept beside them."""
+"""Low-rank adapters (LoRA): injected for training, merged when saved, and kept beside."""
 
 from collections.abc import Mapping
 from copy import copy

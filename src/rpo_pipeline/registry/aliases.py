@@ -1,7 +1,7 @@
 """Who is champion: promotion and rollback, and how often a champion was challenged.
 
-MLflow moves an alias without comparing it first. On one host promotions queue at a lock file. Another
-host is noticed by reading the alias again, after a moment in which its write would have arrived.
+MLflow moves an alias without comparing it first. On one host promotions queue at a lock file.
+Another host is noticed by reading the alias again, once its write would have arrived.
 """
 
 import json
@@ -115,9 +115,9 @@ def roll_back(
 ) -> dict[str, Any]:
     """Make the previous champion champion again, one step and no further.
 
-    The version that leaves is tagged, and no later run promotes it unless a person names it. There is
-    no ``previous`` after that, so a second call changes nothing: it neither undoes the first
-    nor goes a step further back.
+    The version that leaves is tagged, and no later run promotes it unless a person names it. There
+    is no ``previous`` after that, so a second call changes nothing: it neither undoes the first nor
+    goes a step further back.
 
     Args:
         run: Tracking server.

@@ -10,6 +10,7 @@ section 3); for test sets of models that are released again and again, Renggli e
 ease.ml/ci), which spends evenly over a number of looks that must be known beforehand.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -42,13 +43,15 @@ def strictness(confidence: float, *, look: int, num_prompts: int) -> Strictness:
     Args:
         confidence: That none of them, were they all no better, passes.
         look: Which challenger of this champion it is, from 1.
-        num_prompts: Behind the interval; few make it wider, by Student's t.
+        num_prompts: Behind the interval; few make it wider, by Student's t, and because a bootstrap
+            takes the spread of few numbers for that of all.
 
     Returns:
         Its confidence, and how much wider it is than the summary's.
     """
     error = (1 - confidence) / (look * (look + 1))
-    quantile = float(t.isf(error, max(1, num_prompts - 1)))
+    n = max(2, num_prompts)
+    quantile = float(t.isf(error, n - 1)) * math.sqrt(n / (n - 1))
     return Strictness(1 - 2 * error, quantile / float(norm.isf((1 - SUMMARY_CONFIDENCE) / 2)))
 
 

@@ -1,4 +1,4 @@
-"""The model card: what a version is, what it was made from, how well it did, and what is not known."""
+"""The model card: what a version is, what from, how well it did, and what is not known."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -35,7 +35,7 @@ def render(
     Returns:
         The text; nothing in it quotes a prompt or a response.
     """
-    environment = Environment(  # noqa: S701 (Markdown, from numbers and names)
+    environment = Environment(
         loader=PackageLoader("rpo_pipeline.registry", "templates"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -71,8 +71,8 @@ def _limits(
     judges = [labeler["type"] for labeler in parameters["evaluation"]["labelers"]]
     teachers = [labeler["type"] for labeler in parameters["labeling"]["labelers"]]
     yield (
-        f"The reward of new responses comes from labelers ({', '.join(judges)}), not from people: a "
-        "gain is a gain by their measure."
+        f"The reward of new responses comes from labelers ({', '.join(judges)}), not from people: "
+        "a gain is a gain by their measure."
     )
     shared = sorted({*judges} & {*teachers})
     if shared:

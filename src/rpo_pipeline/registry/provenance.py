@@ -1,4 +1,4 @@
-"""What a version was made from: the data by content, the reference, the base model and its licence."""
+"""What a version was made from: data by content, the reference, the base model, its licence."""
 
 import hashlib
 from pathlib import Path

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 logger = logging.getLogger(__name__)
-# A prompt is a text or a chat: MLflow warns, each time, that it does not check that. `predict` does.
+# A prompt is a text or a chat. MLflow warns that it does not check that; `predict` does.
 logging.getLogger("mlflow.types.type_hints").setLevel(logging.ERROR)
 
 BATCH_SIZE = 32
