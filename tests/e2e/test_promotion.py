@@ -54,9 +54,7 @@ def test_a_named_version_is_promoted_after_the_gate_and_measured_again_where_the
 def test_the_version_carries_what_it_was_made_from_and_the_decision(steps):
     client = MlflowClient(f"sqlite:///{steps['folder'] / 'mlflow.db'}")
     version = client.get_model_version("rpo-policy-smoke", "1")
-    files = client.list_logged_model_artifacts(
-        version.source.removeprefix("models:/"), "artifacts"
-    )
+    files = client.list_logged_model_artifacts(version.source.removeprefix("models:/"), "artifacts")
     names = {Path(file.path).name for file in files}
     assert {"checkpoint", "normaliser.json", "parameters.json", "report.html"} <= names
     assert {"summary.json", "provenance.json", "model_card.md", "gate.json"} <= names
