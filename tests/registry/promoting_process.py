@@ -1,4 +1,4 @@
-"""A process that applies a decision as soon as a file appears, and prints the result."""
+"""A process that applies a decision as soon as a file appears, and says how that went."""
 
 import json
 import sys
@@ -17,4 +17,4 @@ if __name__ == "__main__":
     result = aliases.apply_decision(
         {"tracking_uri": uri}, version, json.loads(gate), settings, Path(folder, "lock")
     )
-    print(json.dumps(result))
+    sys.stdout.write(json.dumps(result))

@@ -96,5 +96,5 @@ def test_a_document_that_a_version_carries_is_read_and_a_missing_version_is_name
     version = register(tracked, model_name, checkpoint, **{"summary.json": {"num_prompts": 3}})
     where = (tracked.describe(), model_name)
     assert registry.fetch_document(*where, version, "summary.json") == {"num_prompts": 3}
-    with pytest.raises(RegistryError, match="version 99 of .* cannot be downloaded"):
+    with pytest.raises(RegistryError, match=r"version 99 of .* cannot be downloaded"):
         registry.fetch_document(*where, "99", "summary.json")

@@ -11,6 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.server import app
 
 from rpo_pipeline.registry import aliases
 from tests.conftest import ROOT
@@ -25,8 +26,6 @@ class Silent(WSGIRequestHandler):
 @pytest.fixture
 def http(tracked, folder, monkeypatch):
     """The registry's database behind a tracking server on loopback."""
-    from mlflow.server import app
-
     monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", tracked.tracking_uri)
     monkeypatch.setenv("_MLFLOW_SERVER_REGISTRY_STORE", tracked.tracking_uri)
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", (folder / "mlruns").as_uri())

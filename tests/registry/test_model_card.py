@@ -5,7 +5,8 @@ from huggingface_hub import ModelCard
 
 from rpo_pipeline.registry.gate import decide
 from rpo_pipeline.registry.model_card import render
-from tests.conftest import raw_parameters
+from rpo_pipeline.registry.provenance import resolved_parameters
+from tests.conftest import block, raw_parameters
 from tests.registry.test_gate import evaluation, gate, promotion
 
 SPLIT = {"prompts": 300, "rows": 1316, "rated": 643}
@@ -37,7 +38,7 @@ def facts():
             "base_revision": None,
             "base_licence": "unknown",
         },
-        "parameters": raw_parameters(),
+        "parameters": resolved_parameters({**raw_parameters(), "rpo": block("rpo")}),
     }
 
 
