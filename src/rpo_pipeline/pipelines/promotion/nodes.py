@@ -6,7 +6,9 @@ from typing import Any
 import pandas as pd
 
 from rpo_pipeline.params import (
+    DroParams,
     EvaluationParams,
+    LabelingParams,
     PolicyParams,
     PromotionParams,
     RpoParams,
@@ -118,11 +120,15 @@ def measure_candidate(
     rewards: pd.DataFrame,
     reference: Path,
     reference_logps: pd.DataFrame,
+    chosen_tau: dict[str, Any],
     policy: PolicyParams,
+    labeling: LabelingParams,
     rpo: RpoParams,
+    dro: DroParams,
     training: TrainingParams,
     evaluation: EvaluationParams,
     promotion: PromotionParams,
+    cache: Path,
     label_cache: Path,
 ) -> dict[str, Any]:
     """Evaluate a candidate again if its summary is about another champion, and gate it."""
@@ -133,13 +139,15 @@ def measure_candidate(
         return {**candidate["summary"], "gate": decide(candidate["summary"], promotion)}
     path, champion = Path(candidate["path"]), candidate["champion"]
     generations = nodes.generate_responses(
-        feedback, reference, path, champion, policy, evaluation, training
+        feedback, reference, path, champion, policy, evaluation, training, cache
     )
-    labelled = nodes.label_generations(generations, feedback, rewards, evaluation, label_cache)
-    heldout = nodes.score_heldout(
-        feedback, rewards, reference_logps, path, policy, rpo, training, evaluation
+    labelled = nodes.label_generations(
+        generations, feedback, rewards, labeling, evaluation, label_cache
     )
-    metrics = nodes.compare_models(labelled, heldout, evaluation, training)
+    verdicts = nodes.judge_generations(generations, feedback, evaluation, label_cache)
+    scored = (feedback, rewards, reference_logps, path, chosen_tau)
+    heldout = nodes.score_heldout(*scored, policy, rpo, dro, training, evaluation)
+    metrics = nodes.compare_models(labelled, heldout, verdicts, evaluation, training)
     return nodes.summarise(metrics, champion, promotion)
 
 
