@@ -3,10 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from rpo_pipeline.evaluation.figures import (
+    COLOURS,
+    INK,
+    Pictures,
+    label_axes,
+    new_axes,
+    to_svg,
+)
+from rpo_pipeline.evaluation.page import pictures, render_page, whisker
+from rpo_pipeline.evaluation.report import METRICS, describe_metric
 
-from rpo_pipeline.evaluation.figures import COLOURS, INK, label_axes, new_axes, to_svg
+SIGNIFICANT = 0.05
+"""Holm's p-value below which a difference is said to be one."""
 
 
 def render(comparison: Mapping[str, Any]) -> str:
@@ -18,24 +27,55 @@ def render(comparison: Mapping[str, Any]) -> str:
     Returns:
         HTML without a reference to anything outside.
     """
-    environment = Environment(
-        loader=PackageLoader("rpo_pipeline.comparison"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pictures = {"rewards": rewards(comparison), "temperatures": temperatures(comparison)}
-    return environment.get_template("comparison.html.j2").render(
+    measured = comparison["methods"][0]["metrics"]
+    names = [*(n for n in METRICS if n in measured), *sorted(measured.keys() - METRICS)]
+    return render_page(
+        "rpo_pipeline.comparison",
+        "comparison.html.j2",
         comparison=comparison,
-        pictures={name: Markup(picture) for name, picture in pictures.items()},
+        verdict=say_verdict(comparison),
+        verdicts={m["name"]: _compare(m["difference"]) for m in comparison["methods"]},
+        whiskers={m["name"]: whisker(_ends(m["difference"])) for m in comparison["methods"]},
+        metrics={name: describe_metric(name) for name in names},
+        rewards=pictures([rewards(comparison)]),
+        temperatures=pictures(temperatures(comparison)),
     )
+
+
+def say_verdict(comparison: Mapping[str, Any]) -> str:
+    """One sentence: which methods reach more or less reward than the first."""
+    found: dict[str, list[str]] = {"better": [], "worse": [], "unsure": []}
+    for method in comparison["methods"][1:]:
+        found[_compare(method["difference"])].append(method["name"])
+    parts = [
+        f"{', '.join(names)} {say}"
+        for kind, say in (
+            ("better", "above it"),
+            ("worse", "below it"),
+            ("unsure", "not to be told from it"),
+        )
+        if (names := found[kind])
+    ]
+    baseline = comparison["baseline"]
+    return f"Reward against {baseline}: {'; '.join(parts)}." if parts else f"{baseline} alone."
+
+
+def _compare(difference: Mapping[str, float] | None) -> str:
+    if difference is None:
+        return "none"
+    if difference["p_holm"] >= SIGNIFICANT:
+        return "unsure"
+    return "better" if difference["value"] > 0 else "worse"
+
+
+def _ends(difference: Mapping[str, float] | None) -> Mapping[str, float | None] | None:
+    return difference and {name: difference[name] for name in ("low", "value", "high")}
 
 
 def rewards(comparison: Mapping[str, Any]) -> str:
     """Mean reward of each method with its interval, and of each of its seeds."""
     figure, (axes,) = new_axes(1)
-    figure.set_size_inches(9, 0.45 * len(comparison["methods"]) + 1.2)
+    figure.set_size_inches(7, 0.42 * len(comparison["methods"]) + 1.2)
     for place, method in enumerate(comparison["methods"]):
         mean, seeds = method["metrics"]["reward_mean"], method["seeds"]["reward_mean"]
         axes.plot([mean["low"], mean["high"]], [place, place], color=INK, linewidth=3, alpha=0.6)
@@ -44,23 +84,27 @@ def rewards(comparison: Mapping[str, Any]) -> str:
     axes.axvline(comparison["reference"]["reward_mean"]["value"], color=INK, linestyle="--")
     axes.set_yticks(range(len(comparison["methods"])), [m["name"] for m in comparison["methods"]])
     axes.invert_yaxis()
-    label_axes(axes, "raw reward on test prompts", "", "Reward: mean, interval, each seed")
+    label_axes(axes, "raw reward on test prompts", "", "Mean, interval, each seed")
     return to_svg(figure, "reward of each method")
 
 
-def temperatures(comparison: Mapping[str, Any]) -> str:
-    """Reward on validation prompts over the grid of each method's temperature."""
-    number = len(comparison["methods"])
-    figure, plots = new_axes(number)
-    figure.set_size_inches(2.6 * number, 2.8)
+def temperatures(comparison: Mapping[str, Any]) -> Pictures:
+    """Reward on validation prompts over the grid of each method's temperature, on one scale."""
     values = [point["reward_mean"] for m in comparison["methods"] for point in m["grid"]]
-    for axes, method in zip(plots, comparison["methods"], strict=True):
-        x = [point["value"] for point in method["grid"]]
-        y = [point["reward_mean"] for point in method["grid"]]
-        axes.plot(x, y, "o-", color=COLOURS["reference"])
-        axes.set_xscale("log")
-        axes.set_ylim(min(values) - 0.05, max(values) + 0.05)
-        axes.set_xticks(x, [f"{value:g}" for value in x])
-        axes.minorticks_off()
-        label_axes(axes, method["parameter"], "", method["name"])
-    return to_svg(figure, "reward over the temperature of each method")
+    return [
+        _temperature(method, min(values) - 0.05, max(values) + 0.05)
+        for method in comparison["methods"]
+    ]
+
+
+def _temperature(method: Mapping[str, Any], low: float, high: float) -> str:
+    figure, (axes,) = new_axes(1)
+    x = [point["value"] for point in method["grid"]]
+    y = [point["reward_mean"] for point in method["grid"]]
+    axes.plot(x, y, "o-", color=COLOURS["reference"])
+    axes.set_xscale("log")
+    axes.set_ylim(low, high)
+    axes.set_xticks(x, [f"{value:g}" for value in x])
+    axes.minorticks_off()
+    label_axes(axes, method["parameter"], "raw reward", method["name"])
+    return to_svg(figure, f"reward over the temperature of {method['name']}")

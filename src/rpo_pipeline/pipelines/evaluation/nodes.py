@@ -135,6 +135,8 @@ def render_report(
     generation_rewards: pd.DataFrame,
     heldout: pd.DataFrame,
     row_account: dict[str, int],
+    quarantine: pd.DataFrame,
+    source_parts: list[dict[str, Any]],
     data_statistics: dict[str, Any],
     redaction: dict[str, Any],
     label_report: dict[str, Any],
@@ -142,6 +144,8 @@ def render_report(
     partition: pd.DataFrame,
     partition_health: dict[str, Any],
     training_metrics: pd.DataFrame,
+    reference: Path,
+    challenger: Path,
     parameters: dict[str, Any],
     mlflow_run: dict[str, str],
 ) -> str:
@@ -154,6 +158,8 @@ def render_report(
             generations=generation_rewards,
             heldout=heldout,
             row_account=row_account,
+            quarantine=quarantine,
+            source_parts=source_parts,
             data_reports={
                 "Data": data_statistics,
                 "Redaction": redaction,
@@ -164,6 +170,6 @@ def render_report(
             partition_health=partition_health,
             training_metrics=training_metrics,
             parameters=parameters,
-            mlflow_run=mlflow_run,
+            lineage=report.describe_lineage(mlflow_run, source_parts, reference, challenger),
         )
     )
