@@ -1,16 +1,10 @@
 """The comparison as a page that stands alone."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from rpo_pipeline.evaluation.figures import (
-    COLOURS,
-    INK,
-    Pictures,
-    label_axes,
-    new_axes,
-    to_svg,
-)
+from rpo_pipeline.evaluation.figures import COLOURS, INK, Pictures, label_axes, new_axes, to_svg
 from rpo_pipeline.evaluation.page import pictures, render_page, whisker
 from rpo_pipeline.evaluation.report import METRICS, describe_metric
 
@@ -44,20 +38,12 @@ def render(comparison: Mapping[str, Any]) -> str:
 
 def say_verdict(comparison: Mapping[str, Any]) -> str:
     """One sentence: which methods reach more or less reward than the first."""
-    found: dict[str, list[str]] = {"better": [], "worse": [], "unsure": []}
+    baseline, found = comparison["baseline"], defaultdict(list)
     for method in comparison["methods"][1:]:
         found[_compare(method["difference"])].append(method["name"])
-    parts = [
-        f"{', '.join(names)} {say}"
-        for kind, say in (
-            ("better", "above it"),
-            ("worse", "below it"),
-            ("unsure", "not to be told from it"),
-        )
-        if (names := found[kind])
-    ]
-    baseline = comparison["baseline"]
-    return f"Reward against {baseline}: {'; '.join(parts)}." if parts else f"{baseline} alone."
+    says = {"better": "above", "worse": "below", "unsure": "not to be told from"}
+    parts = [f"{' and '.join(found[k])} {say} {baseline}" for k, say in says.items() if found[k]]
+    return f"In reward, {'; '.join(parts)}." if parts else f"Only {baseline} was measured."
 
 
 def _compare(difference: Mapping[str, float] | None) -> str:

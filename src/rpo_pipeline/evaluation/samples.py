@@ -25,7 +25,9 @@ def choose_samples(generations: pd.DataFrame, baseline: str) -> list[dict[str, A
         words differ most); ``gain`` in raw reward; ``answers`` as (model, response, raw reward).
     """
     first = generations[generations["sample"] == 0]
-    models = [name for name in ("reference", "champion", "challenger") if (first.model == name).any()]
+    models = [
+        name for name in ("reference", "champion", "challenger") if (first.model == name).any()
+    ]
     wide = first.pivot(index="prompt_id", columns="model", values=["response", "raw_reward"])
     prompts = first.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
     rewards = wide["raw_reward"].astype(float)

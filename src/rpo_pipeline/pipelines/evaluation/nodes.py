@@ -44,17 +44,19 @@ def generate_responses(
     """Let every model answer the same test prompts."""
     from rpo_pipeline.evaluation import generation
 
-    models = {"reference": reference, "challenger": challenger}
-    if champion["path"]:
-        models["champion"] = Path(champion["path"])
     return generation.generate(
-        models,
+        _models(reference, challenger, champion),
         generation.held_out_prompts(feedback, evaluation.num_prompts),
         evaluation.sampling,
         policy,
         seed=training.seed,
         micro_batch_tokens=training.micro_batch_tokens,
     )
+
+
+def _models(reference: Path, challenger: Path, champion: dict[str, Any]) -> dict[str, Path]:
+    models = {"reference": reference, "challenger": challenger}
+    return models | ({"champion": Path(champion["path"])} if champion["path"] else {})
 
 
 def label_generations(
@@ -120,13 +122,40 @@ def compare_models(
     )
 
 
+def run_tasks(
+    reference: Path,
+    challenger: Path,
+    champion: dict[str, Any],
+    policy: PolicyParams,
+    evaluation: EvaluationParams,
+    training: TrainingParams,
+) -> dict[str, Any]:
+    """Run tasks of the lm-evaluation-harness on every model; nothing unless asked for."""
+    from rpo_pipeline.evaluation import harness
+
+    if evaluation.lm_eval is None:
+        return {}
+    return harness.run_tasks(
+        _models(reference, challenger, champion),
+        evaluation.lm_eval,
+        policy,
+        micro_batch_tokens=training.micro_batch_tokens,
+        num_resamples=evaluation.bootstrap_samples,
+    )
+
+
 def summarise(
-    evaluation_metrics: dict[str, Any], champion: dict[str, Any], promotion: PromotionParams
+    evaluation_metrics: dict[str, Any],
+    task_metrics: dict[str, Any],
+    champion: dict[str, Any],
+    promotion: PromotionParams,
 ) -> dict[str, Any]:
     """Put the gate's decision beside the numbers that it was made from."""
+    from rpo_pipeline.evaluation.harness import add_tasks
     from rpo_pipeline.registry.gate import decide
 
-    numbers = {**evaluation_metrics, "champion_version": champion["version"]}
+    measured = add_tasks(evaluation_metrics, task_metrics)
+    numbers = {**measured, "champion_version": champion["version"]}
     return {**numbers, "gate": decide(numbers, promotion)}
 
 

@@ -8,6 +8,7 @@ from .nodes import (
     generate_responses,
     label_generations,
     render_report,
+    run_tasks,
     score_heldout,
     summarise,
 )
@@ -68,8 +69,14 @@ def create_pipeline() -> Pipeline:
                 name="compare_models",
             ),
             Node(
+                run_tasks,
+                ["reference", "policy", "champion", POLICY, EVALUATION, TRAINING],
+                "task_metrics",
+                name="run_tasks",
+            ),
+            Node(
                 summarise,
-                ["evaluation_metrics", "champion", PROMOTION],
+                ["evaluation_metrics", "task_metrics", "champion", PROMOTION],
                 "summary",
                 name="summarise",
             ),
