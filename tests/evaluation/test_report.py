@@ -12,6 +12,13 @@ from tests.evaluation.findings import interval, make_findings, make_generations,
 PLANTED = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
 
+@pytest.fixture(scope="module")
+def page():
+    summary = make_summary()
+    summary["challenger"]["lm_eval_toy_acc"] = interval(0.5)
+    return render(make_findings(summary=summary))
+
+
 def gate(mode="auto", **check):
     passing = make_summary()["gate"]
     return say_verdict({**passing, "checks": [{**passing["checks"][0], **check}]}, mode)
@@ -21,8 +28,8 @@ def test_the_verdict_says_whether_and_why():
     assert gate() == "Earns promotion: every condition of the gate holds."
     assert "waits for a person" in gate("manual")
     assert gate(passed=False, observed=-0.07781) == (
-        "Not promoted: the difference in reward to the reference may be as low as −0.0778 and "
-        "must be above 0."
+        "Not promoted: the difference in reward to the reference may be as low as "
+        "\N{MINUS SIGN}0.0778 and must be above 0."
     )
     many = gate(passed=False, against="none", metric="kl_reference", bound="value", observed=51.0)
     assert many.startswith("Not promoted: KL to reference is 51 and must be above 0")
@@ -49,11 +56,8 @@ def test_a_difference_is_called_by_the_side_of_zero_that_its_interval_lies_on():
     assert verdicts == ["worse", "equal", "higher", "none"]
 
 
-def test_a_metric_that_the_report_does_not_know_is_shown_by_its_name():
-    summary = make_summary()
-    summary["challenger"]["lm_eval_toy_acc"] = interval(0.5)
-    assert metric_rows(summary)[-1]["label"] == "Lm eval toy acc"
-    assert "Lm eval toy acc" in render(make_findings(summary=summary))
+def test_a_metric_that_the_report_does_not_know_is_shown_by_its_name(page):
+    assert "Lm eval toy acc" in page
 
 
 def test_samples_are_the_best_the_worst_the_most_changed_and_some_at_random():
@@ -93,19 +97,17 @@ def test_nothing_that_data_or_settings_say_becomes_markup():
     assert html.count("&lt;img") > 20
 
 
-def test_the_page_names_nothing_outside_and_lets_nothing_in():
-    html = render(make_findings())
-    assert re.findall(r'(?:src|href)="(?!#)|url\((?!#)|@import', html) == []
-    assert "default-src 'none'" in html
-    ids = re.findall(r'\bid="([^"]*)"', html)
+def test_the_page_names_nothing_outside_and_lets_nothing_in(page):
+    assert re.findall(r'(?:src|href)="(?!#)|url\((?!#)|@import', page) == []
+    assert "default-src 'none'" in page
+    ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
 
 
-def test_the_account_adds_up_by_reason():
-    html = render(make_findings())
-    rows = re.findall(r'<th scope="row">(Not text|Missing prompt)</th><td[^>]*>(\d+)', html)
+def test_the_account_adds_up_by_reason(page):
+    rows = re.findall(r'<th scope="row">(Not text|Missing prompt)</th><td[^>]*>(\d+)', page)
     assert rows == [("Not text", "2"), ("Missing prompt", "1")]
-    assert "log.jsonl, line 9" in html
+    assert "log.jsonl, line 9" in page
 
 
 def test_the_report_of_a_run_without_steps_quarantine_or_gain_can_be_written():
@@ -137,7 +139,8 @@ def test_lineage_names_run_code_data_and_models(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "n/a"), (-0.07781, "−0.0778"), (12345.6, "12,346"), (50.0, "50")]
+    ("value", "text"),
+    [(None, "n/a"), (-0.07781, "\N{MINUS SIGN}0.0778"), (12345.6, "12,346"), (50.0, "50")],
 )
 def test_numbers_are_written_for_people(value, text):
     assert show_number(value) == text

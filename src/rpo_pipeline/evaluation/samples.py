@@ -1,7 +1,7 @@
 """Prompts worth reading: their responses side by side."""
 
-from collections.abc import Iterator
 from difflib import SequenceMatcher
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -25,18 +25,16 @@ def choose_samples(generations: pd.DataFrame, baseline: str) -> list[dict[str, A
         words differ most); ``gain`` in raw reward; ``answers`` as (model, response, raw reward).
     """
     first = generations[generations["sample"] == 0]
-    models = [
-        name for name in ("reference", "champion", "challenger") if (first.model == name).any()
-    ]
-    wide = first.pivot(index="prompt_id", columns="model", values=["response", "raw_reward"])
+    responses = first.pivot(index="prompt_id", columns="model", values="response")
+    rewards = first.pivot(index="prompt_id", columns="model", values="raw_reward")
+    models = [name for name in ("reference", "champion", "challenger") if name in responses.columns]
     prompts = first.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
-    rewards = wide["raw_reward"].astype(float)
     gain = rewards["challenger"] - rewards[baseline]
-    kinds = {
+    kinds: dict[str, list[str]] = {
         "random": sorted(gain.index)[:EACH],  # the ids are hashes
-        "best": gain[gain > 0].nlargest(EACH).index,
-        "worst": gain[gain < 0].nsmallest(EACH).index,
-        "changed": _sameness(wide["response"], baseline).nsmallest(EACH).index,
+        "best": gain[gain > 0].nlargest(EACH).index.tolist(),
+        "worst": gain[gain < 0].nsmallest(EACH).index.tolist(),
+        "changed": _sameness(responses, baseline).nsmallest(EACH).index.tolist(),
     }
     return [
         {
@@ -44,11 +42,10 @@ def choose_samples(generations: pd.DataFrame, baseline: str) -> list[dict[str, A
             "prompt": render_prompt(prompts[prompt_id]),
             "gain": gain[prompt_id],
             "answers": [
-                (model, wide["response"][model][prompt_id], rewards[model][prompt_id])
-                for model in models
+                (model, responses[model][prompt_id], rewards[model][prompt_id]) for model in models
             ],
         }
-        for prompt_id in dict.fromkeys(_in_turn(*kinds.values()))
+        for prompt_id in dict.fromkeys(chain.from_iterable(kinds.values()))
     ]
 
 
@@ -57,8 +54,3 @@ def _sameness(responses: pd.DataFrame, baseline: str) -> pd.Series:
     pairs = zip(responses[baseline], responses["challenger"], strict=True)
     ratios = [SequenceMatcher(None, a.split(), b.split(), autojunk=False).ratio() for a, b in pairs]
     return pd.Series(ratios, index=responses.index)
-
-
-def _in_turn(*groups: Any) -> Iterator[str]:  # noqa: ANN401 (lists and indexes)
-    for group in groups:
-        yield from group
