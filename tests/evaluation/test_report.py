@@ -57,7 +57,7 @@ def test_a_difference_is_called_by_the_side_of_zero_that_its_interval_lies_on():
 
 
 def test_a_metric_that_the_report_does_not_know_is_shown_by_its_name(page):
-    assert "Lm eval toy acc" in page
+    assert "Toy acc <small>task of the lm-evaluation-harness</small>" in page
 
 
 def test_samples_are_the_best_the_worst_the_most_changed_and_some_at_random():

@@ -61,7 +61,7 @@ def _ends(difference: Mapping[str, float] | None) -> Mapping[str, float | None] 
 def rewards(comparison: Mapping[str, Any]) -> str:
     """Mean reward of each method with its interval, and of each of its seeds."""
     figure, (axes,) = new_axes(1)
-    figure.set_size_inches(7, 0.42 * len(comparison["methods"]) + 1.2)
+    figure.set_size_inches(5.5, 0.42 * len(comparison["methods"]) + 1.2)
     for place, method in enumerate(comparison["methods"]):
         mean, seeds = method["metrics"]["reward_mean"], method["seeds"]["reward_mean"]
         axes.plot([mean["low"], mean["high"]], [place, place], color=INK, linewidth=3, alpha=0.6)

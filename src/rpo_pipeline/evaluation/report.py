@@ -41,6 +41,11 @@ METRICS = {
     "num_tokens_mean": ("Tokens", "tokens a response", 0),
     "empty_share": ("Empty", "share of empty responses", -1),
 }
+# What a metric is that stands in no list: by how its name starts.
+FAMILIES = {
+    "lm_eval_": "task of the lm-evaluation-harness",
+    "component_": "component of a labeler, or its raw reward",
+}
 MODELS = ("reference", "champion", "challenger")
 
 
@@ -164,7 +169,9 @@ def _say_failure(check: Mapping[str, Any]) -> str:
 
 def describe_metric(name: str) -> tuple[str, str, int]:
     """Label, meaning and better direction of a metric; an unknown one is called by its name."""
-    return METRICS.get(name) or (name.replace("_", " ").capitalize(), "", 0)
+    start = next((start for start in FAMILIES if name.startswith(start)), "")
+    label = name.removeprefix(start).replace("_", " ")
+    return METRICS.get(name) or (label[:1].upper() + label[1:], FAMILIES.get(start, ""), 0)
 
 
 def metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
