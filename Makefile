@@ -30,8 +30,11 @@ bench-full: setup ## The same with more groups, shapes and a 135M model
 test: setup ## Run the whole suite
 	$(BIN)/pytest
 
-integration: setup ## Run the tests of heavy parts: Spark (installs it; needs Java 17)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark]"
+integration: setup ## Run the tests of heavy parts: Spark (needs Java 17), lm-eval, Chromium; installs them
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark,lm-eval]" --group browser
+	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get update --quiet && \
+	  apt-get install --yes --quiet --no-install-recommends chromium; } || \
+	  echo "The tests of the pages need Chromium, and are skipped without it: apt-get install chromium"
 	$(BIN)/pytest -m integration
 
 check: setup ## Formatting, lint, types, import contracts, docstrings

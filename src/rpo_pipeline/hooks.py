@@ -80,15 +80,15 @@ class TrackingHooks:
         self._run = TrackedRun(self._tracking, context.project_path)
         # A run that is still open when the process ends was interrupted.
         atexit.register(self._run.finish, "KILLED")
-        catalog["mlflow_run"] = MemoryDataset(self._run.describe())
+        versions = {**_git_tags(context.project_path), **_constraints_tag(context.project_path)}
+        catalog["mlflow_run"] = MemoryDataset({**self._run.describe(), **versions})
         self._run.log_params({name: block.model_dump() for name, block in self._blocks.items()})
         self._run.set_tags(
             {
                 "mlflow.runName": " ".join(run_params["pipeline_names"] or ["refresh"]),
                 "kedro.env": str(run_params["env"]),
                 "kedro.nodes": str(len(pipeline.nodes)),
-                **_git_tags(context.project_path),
-                **_constraints_tag(context.project_path),
+                **versions,
             }
         )
 

@@ -1,5 +1,6 @@
-"""Pictures of the report: SVG text, readable on light and on dark paper."""
+"""Pictures of the pages: SVG text, one plot each, in the colours of the page around it."""
 
+import html
 import io
 import re
 from collections.abc import Sequence
@@ -12,12 +13,17 @@ from matplotlib.figure import Figure
 
 from rpo_pipeline.evaluation.metrics import count_words
 
-# Okabe and Ito's palette: told apart with any colour vision.
-COLOURS = {"reference": "#56B4E9", "challenger": "#D55E00", "champion": "#009E73"}
-INK = "#808080"  # readable on white and on near-black
+# Okabe and Ito's palette: told apart with any colour vision. A page sets darker or lighter ones
+# as variables of the same names; lines differ in their dashes as well.
+COLOURS = {"reference": "#56b4e9", "challenger": "#d55e00", "champion": "#009e73"}
+DASHES = {"reference": "--", "challenger": "-", "champion": ":"}
+INK = "#808080"  # of axes and text: the page's own colour of text
+MAX_POINTS = 1000
+"""Points drawn of a cloud or a curve, so that a page of a million prompts still opens."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name with two dollar signs is a name
     "font.size": 11,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -25,88 +31,101 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "text.color": INK,
 }
+Pictures = list[str]
 
 
-def training_curves(metrics: pd.DataFrame) -> str:
-    """Loss on train and validation, and how likely the responses became, by step."""
-    figure, (loss, ratio) = new_axes(2)
-    if len(metrics):
-        smooth = metrics["train/loss"].rolling(9, min_periods=1, center=True).mean()
-        loss.plot(metrics["step"], metrics["train/loss"], color=INK, alpha=0.3, linewidth=0.8)
-        loss.plot(metrics["step"], smooth, color=COLOURS["reference"], label="train (smoothed)")
-        if "train/validation_loss" in metrics:
-            seen = metrics.dropna(subset="train/validation_loss")
-            loss.plot(
-                seen["step"],
-                seen["train/validation_loss"],
-                color=COLOURS["challenger"],
-                marker="o",
-                label="validation",
-            )
-        loss.legend(frameon=False, labelcolor=INK)
-        shown = "log_ratio" if "train/log_ratio" in metrics else "mean_logps"
-        ratio.plot(metrics["step"], metrics[f"train/{shown}"], color=COLOURS["champion"])
-        label_axes(ratio, "step", "nats", f"Mean {shown} of a step's responses")
+def training_curves(metrics: pd.DataFrame) -> Pictures:
+    """Loss on train and validation, how likely the responses became, and the gradient, by step."""
+    if metrics.empty:
+        return []
+    drawn = metrics.iloc[:: len(metrics) // MAX_POINTS + 1]
+    figure, (loss,) = new_axes(1)
+    smooth = metrics["train/loss"].rolling(9, min_periods=1, center=True).mean()[drawn.index]
+    loss.plot(drawn["step"], drawn["train/loss"], color=INK, alpha=0.3, linewidth=0.8)
+    loss.plot(drawn["step"], smooth, color=COLOURS["reference"], label="train (smoothed)")
+    if "train/validation_loss" in metrics:
+        seen = metrics.dropna(subset="train/validation_loss")
+        values = seen["train/validation_loss"]
+        loss.plot(seen["step"], values, "o-", color=COLOURS["challenger"], label="validation")
+    loss.legend(frameon=False, labelcolor=INK)
     label_axes(loss, "step", "loss", "Loss")
-    return to_svg(figure, "training curves")
+    shown = "log_ratio" if "train/log_ratio" in metrics else "mean_logps"
+    curves = {shown: f"Mean {shown} of responses (nats)", "grad_norm": "Norm of the gradient"}
+    return [
+        to_svg(figure, "loss by step"),
+        *(_curve(drawn, f"train/{name}", title) for name, title in curves.items()),
+    ]
 
 
-def partition_health(partition: pd.DataFrame) -> str:
+def _curve(metrics: pd.DataFrame, column: str, title: str) -> str:
+    figure, (axes,) = new_axes(1)
+    axes.plot(metrics["step"], metrics[column], color=COLOURS["champion"])
+    label_axes(axes, "step", "", title)
+    return to_svg(figure, title)
+
+
+def partition_health(partition: pd.DataFrame) -> Pictures:
     """Responses per prompt, effective sample size, and targets."""
-    figure, (size, ess, target) = new_axes(3)
+    size_figure, (size,) = new_axes(1)
     counts = partition["n"].value_counts().sort_index()
     size.bar(counts.index, counts.to_numpy(), color=COLOURS["reference"])
     label_axes(size, "responses logged", "prompts", "Responses per prompt")
-    ess.scatter(partition["n_used"], partition["ess"], s=12, alpha=0.4, color=COLOURS["champion"])
+    ess_figure, (ess,) = new_axes(1)
+    _cloud(ess, partition["n_used"], partition["ess"], "champion")
     ess.axline((0, 0), slope=1, color=INK, linewidth=0.8, linestyle="--")
     ess.set_xlim(left=0)
     ess.set_ylim(bottom=0)
     label_axes(ess, "responses used", "effective n", "Effective sample size")
+    target_figure, (target,) = new_axes(1)
     target.hist(partition["target_mean"], bins=30, color=COLOURS["challenger"])
     label_axes(target, "mean target (nats)", "prompts", "Mean target of a prompt")
-    return to_svg(figure, "partition health")
+    return [
+        to_svg(size_figure, "responses per prompt"),
+        to_svg(ess_figure, "effective sample size by responses used"),
+        to_svg(target_figure, "mean target of a prompt"),
+    ]
 
 
-def partition_trust(partition: pd.DataFrame) -> str:
+def partition_trust(partition: pd.DataFrame) -> Pictures:
     """Spread of rewards in tau, and jackknife error and bias of log_z."""
-    figure, (spread, error, bias) = new_axes(3)
+    figure, (spread,) = new_axes(1)
     spread.hist(partition["reward_std_over_tau"].dropna(), bins=30, color=COLOURS["reference"])
     label_axes(spread, "sd of reward / tau", "prompts", "Spread of rewards used")
-    for axes, column, title in (
-        (error, "log_z_se", "Jackknife error of log_z"),
-        (bias, "log_z_bias", "Jackknife bias of log_z"),
-    ):
-        known = partition.dropna(subset=column)
-        axes.scatter(known["n_used"], known[column], s=12, alpha=0.4, color=COLOURS["champion"])
-        axes.axhline(0, color=INK, linewidth=0.8)
-        if known.empty:
-            axes.set_axis_off()
-            axes.text(0.5, 0.5, "not defined", transform=axes.transAxes, ha="center", color=INK)
-        label_axes(axes, "responses used", "nats", title)
-    return to_svg(figure, "trust in log_z")
+    return [
+        to_svg(figure, "spread of rewards used"),
+        _trust(partition, "log_z_se", "Jackknife error of log_z"),
+        _trust(partition, "log_z_bias", "Jackknife bias of log_z"),
+    ]
 
 
-def distributions(generations: pd.DataFrame) -> str:
+def _trust(partition: pd.DataFrame, column: str, title: str) -> str:
+    figure, (axes,) = new_axes(1)
+    known = partition.dropna(subset=column)
+    _cloud(axes, known["n_used"], known[column], "champion")
+    axes.axhline(0, color=INK, linewidth=0.8)
+    if known.empty:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "not defined", transform=axes.transAxes, ha="center", color=INK)
+    label_axes(axes, "responses used", "nats", title)
+    return to_svg(figure, title)
+
+
+def distributions(generations: pd.DataFrame) -> Pictures:
     """Raw reward and length of each model's responses."""
-    figure, (reward, length) = new_axes(2)
     words = count_words(generations["response"])
-    _histograms(reward, generations["raw_reward"], generations["model"])
-    _histograms(length, words, generations["model"])
-    reward.legend(frameon=False, labelcolor=INK)
-    label_axes(reward, "raw reward", "responses", "Reward")
-    label_axes(length, "words", "responses", "Length")
-    return to_svg(figure, "distributions of reward and length")
+    return [
+        _histograms(generations["raw_reward"], generations["model"], "raw reward", "Reward"),
+        _histograms(words, generations["model"], "words", "Length"),
+    ]
 
 
-def heldout_ranking(heldout: pd.DataFrame) -> str:
+def heldout_ranking(heldout: pd.DataFrame) -> Pictures:
     """Log-ratio against raw reward on logged responses of the test split."""
     figure, (axes,) = new_axes(1)
-    axes.scatter(
-        heldout["raw_reward"], heldout["log_ratio"], s=12, alpha=0.4, color=COLOURS["challenger"]
-    )
+    _cloud(axes, heldout["raw_reward"], heldout["log_ratio"], "challenger")
     axes.axhline(0, color=INK, linewidth=0.8)
-    label_axes(axes, "raw reward", "log-ratio (nats)", "What the policy learned to prefer")
-    return to_svg(figure, "log-ratio against reward")
+    label_axes(axes, "raw reward", "log-ratio (nats)", "What the policy prefers")
+    return [to_svg(figure, "log-ratio against raw reward of logged responses")]
 
 
 def new_axes(number: int) -> tuple[Figure, Sequence[Axes]]:
@@ -120,18 +139,28 @@ def new_axes(number: int) -> tuple[Figure, Sequence[Axes]]:
     return figure, axes
 
 
-def _histograms(axes: Axes, values: pd.Series, models: pd.Series) -> None:
+def _cloud(axes: Axes, x: pd.Series, y: pd.Series, colour: str) -> None:
+    shown = x.sample(min(len(x), MAX_POINTS), random_state=0).index
+    axes.scatter(x[shown], y[shown], s=12, alpha=0.4, color=COLOURS[colour])
+
+
+def _histograms(values: pd.Series, models: pd.Series, unit: str, title: str) -> str:
+    figure, (axes,) = new_axes(1)
     span = (float(values.min()), float(values.max()) + 1e-9)
     for model in [name for name in COLOURS if (models == name).any()]:
         axes.hist(
             values[models == model],
-            bins=30,
+            bins=20,
             range=span,
             histtype="step",
             linewidth=2,
+            linestyle=DASHES[model],
             color=COLOURS[model],
             label=model,
         )
+    axes.legend(frameon=False, labelcolor=INK)
+    label_axes(axes, unit, "responses", title)
+    return to_svg(figure, f"{title} of each model's responses")
 
 
 def label_axes(axes: Axes, x: str, y: str, title: str) -> None:
@@ -142,13 +171,25 @@ def label_axes(axes: Axes, x: str, y: str, title: str) -> None:
 
 
 def to_svg(figure: Figure, title: str) -> str:
-    """A figure as SVG that fits its place; the title is for screen readers."""
+    """A figure as SVG that fits its place and takes its colours from the page.
+
+    Args:
+        figure: To draw.
+        title: For screen readers; figures of one page need different ones.
+
+    Returns:
+        An ``<svg>`` without fixed size, style sheet, metadata or names of its groups.
+    """
     buffer = io.StringIO()
+    none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context(STYLE | {"svg.hashsalt": title}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata=none)
     drawing = buffer.getvalue()
-    # Fixed sizes off, a name for screen readers on.
-    start = drawing.index("<svg")
-    head, rest = drawing[start:].split(">", 1)
+    head, rest = drawing[drawing.index("<svg") :].split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{title}">{rest}'
+    rest = re.sub(r"<style.*?</style>", "", rest, flags=re.DOTALL)
+    rest = re.sub(r'<g id="[^"]*"', "<g", rest)
+    for name, colour in COLOURS.items():
+        rest = rest.replace(colour, f"var(--{name}, {colour})")
+    rest = rest.replace(INK, "currentColor")
+    return f'{head} role="img" aria-label="{html.escape(title)}">{rest}'

@@ -1,30 +1,36 @@
 """The report: one HTML file that stands alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from pydantic import BaseModel
 
-from rpo_pipeline.data.chats import render_prompt
+from rpo_pipeline import __version__
 from rpo_pipeline.evaluation import figures
-
-SAMPLES_EACH = 6
+from rpo_pipeline.evaluation.page import pictures, render_page, show_number, whisker
+from rpo_pipeline.evaluation.samples import choose_samples
+from rpo_pipeline.io.digests import value_digest
+from rpo_pipeline.models.loading import model_fingerprint
 
 # Name, what it means, and which way is better (0: neither).
 METRICS = {
     "reward_mean": ("Reward", "mean raw reward of the evaluation labeler", 1),
     "win_rate": ("Win rate", "share of responses that beat the reference's, ties half", 1),
     "toxicity_mean": ("Toxicity", "share of responses with a word of the list", -1),
+    "toxicity_p95": ("Toxicity, 95th percentile", "nineteen of twenty responses are below", -1),
+    "toxic_share": ("Toxic", "share of responses whose toxicity is above 1/2", -1),
+    "judge_win_rate": ("Judge's win rate", "pairs that a language model prefers, ties half", 1),
     "component_sentiment": ("Sentiment", "VADER compound score, -1 to 1", 1),
     "component_coverage": ("Coverage", "share of the prompt's details that are named", 1),
     "length_controlled_win_rate": ("Win rate at equal length", "by a logistic regression", 1),
     "chrf": ("chrF", "overlap with the best-rated logged response", 1),
     "rouge_l": ("ROUGE-L", "overlap with the best-rated logged response", 1),
     "bleu": ("BLEU", "overlap with the best-rated logged response", 1),
+    "embedding_similarity": ("Likeness", "cosine with the best-rated logged response", 1),
+    "bert_score": ("BERTScore", "F1 with the best-rated logged response", 1),
     "distinct_1": ("Distinct-1", "different words over all words", 1),
     "distinct_2": ("Distinct-2", "different word pairs over all pairs", 1),
     "vocabulary_entropy": ("Entropy of words", "bits a word", 1),
@@ -36,10 +42,17 @@ METRICS = {
     "reference_nll": ("Surprise", "nats a token, by the reference", 0),
     "rank_correlation": ("Rank correlation", "log-ratio with reward within held-out prompts", 1),
     "pair_accuracy": ("Pair accuracy", "held-out pairs that log-ratio and reward order alike", 1),
+    "calibration_slope": ("Calibration", "rise of log-ratio over that of reward / tau; 1 is right", 0),
     "length_mean": ("Length", "words a response", 0),
     "num_tokens_mean": ("Tokens", "tokens a response", 0),
     "empty_share": ("Empty", "share of empty responses", -1),
 }
+# What a metric is that stands in no list: by how its name starts.
+FAMILIES = {
+    "lm_eval_": "task of the lm-evaluation-harness",
+    "component_": "component of a labeler, or its raw reward",
+}
+MODELS = ("reference", "champion", "challenger")
 
 
 @dataclass(frozen=True)
@@ -50,112 +63,164 @@ class Findings:
     generations: pd.DataFrame
     heldout: pd.DataFrame
     row_account: Mapping[str, int]
+    quarantine: pd.DataFrame
+    source_parts: Sequence[Mapping[str, Any]]
+    """Each source file with its rows and the hash of its content."""
     data_reports: Mapping[str, Mapping[str, Any]]
     """What is known of data, labels and rewards, by title."""
     partition: pd.DataFrame
     partition_health: Mapping[str, Any]
     training_metrics: pd.DataFrame
     parameters: Mapping[str, Any]
-    mlflow_run: Mapping[str, str]
+    lineage: Mapping[str, str]
+    """Names and values that say what the run was and what it started from."""
 
 
 def render(findings: Findings) -> str:
     """Render the report; every text from the data is escaped."""
-    environment = Environment(
-        loader=PackageLoader("rpo_pipeline.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
-    pictures = {
-        "training": figures.training_curves(findings.training_metrics),
-        "partition": figures.partition_health(findings.partition),
-        "trust": figures.partition_trust(findings.partition),
-        "distributions": figures.distributions(findings.generations),
-        "heldout": figures.heldout_ranking(findings.heldout),
+    summary, gate = findings.summary, findings.summary["gate"]
+    parameters = {
+        name: block.model_dump() if isinstance(block, BaseModel) else block
+        for name, block in findings.parameters.items()
+        if not name.startswith("_")  # helpers of the YAML
     }
-    return environment.get_template("report.html.j2").render(
-        summary=findings.summary,
-        gate=findings.summary["gate"],
-        rows=_metric_rows(findings.summary),
-        baseline=findings.summary["gate"]["baseline"],
-        pictures={name: Markup(picture) for name, picture in pictures.items()},
-        samples=_samples(findings.generations),
+    return render_page(
+        "rpo_pipeline.evaluation",
+        "report.html.j2",
+        summary=summary,
+        gate=gate,
+        verdict=say_verdict(gate, parameters["promotion"]["mode"]),
+        gain=summary["difference"][f"vs_{gate['baseline']}"]["reward_mean"],
+        models=[name for name in MODELS if summary[name]],
+        metrics=metric_rows(summary),
+        pictures={
+            "training": pictures(figures.training_curves(findings.training_metrics)),
+            "partition": pictures(figures.partition_health(findings.partition)),
+            "trust": pictures(figures.partition_trust(findings.partition)),
+            "distributions": pictures(
+                [
+                    *figures.distributions(findings.generations),
+                    *figures.heldout_ranking(findings.heldout),
+                ]
+            ),
+        },
+        samples=choose_samples(findings.generations, gate["baseline"]),
         row_account=findings.row_account,
+        reasons=_reasons(findings.quarantine),
+        source_parts=findings.source_parts,
         data_reports=findings.data_reports,
         health=findings.partition_health,
-        parameters={
-            name: _plain(block)
-            for name, block in findings.parameters.items()
-            if not name.startswith("_")  # helpers of the YAML
-        },
-        run=findings.mlflow_run,
+        parameters=parameters,
+        lineage=findings.lineage,
     )
 
 
-def _metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    baseline = summary["gate"]["baseline"]
-    rows = []
-    for name, (label, meaning, better) in METRICS.items():
-        if name in summary["challenger"]:
-            difference = summary["difference"][f"vs_{baseline}"].get(name)
-            rows.append(
-                {
-                    "label": label,
-                    "meaning": meaning,
-                    "reference": summary["reference"].get(name),
-                    "champion": (summary["champion"] or {}).get(name),
-                    "challenger": summary["challenger"][name],
-                    "difference": difference,
-                    "verdict": _verdict(difference, better),
-                }
-            )
+def describe_lineage(
+    mlflow_run: Mapping[str, str],
+    source_parts: Sequence[Mapping[str, Any]],
+    reference: Path,
+    challenger: Path,
+) -> dict[str, str]:
+    """Say which run, code, data and models a report is of.
+
+    Args:
+        mlflow_run: Of the run, with the tags that name its code where it has them.
+        source_parts: Source files, each with the hash of its content.
+        reference: Directory of the reference.
+        challenger: Directory of the policy.
+
+    Returns:
+        Values by the name that people read.
+    """
+    commit = mlflow_run.get("mlflow.source.git.commit", "no checkout")
+    dirty = mlflow_run.get("git.dirty") == "True"
+    return {
+        "MLflow run": mlflow_run["run_id"],
+        "git commit": f"{commit}, with changes" if dirty else commit,
+        "constraints": mlflow_run.get("constraints.sha256", "none"),
+        "data digest": value_digest([part["key"] for part in source_parts]),
+        "reference fingerprint": model_fingerprint(reference),
+        "challenger fingerprint": model_fingerprint(challenger),
+        "rpo_pipeline": __version__,
+    }
+
+
+def say_verdict(gate: Mapping[str, Any], mode: str) -> str:
+    """One sentence: whether the challenger is promoted, and why.
+
+    A report is written before a decision is applied, so that it says what the numbers earn.
+    """
+    failed = [_say_failure(check) for check in gate["checks"] if not check["passed"]]
+    if failed:
+        return f"Not promoted: {'; '.join(failed)}."
+    waits = ", and waits for a person (promotion.mode: manual)" if mode == "manual" else ""
+    return f"Earns promotion{waits}: every condition of the gate holds."
+
+
+def _say_failure(check: Mapping[str, Any]) -> str:
+    if check["metric"] == "num_prompts":
+        return f"{check['observed']} test prompts are too few, {check['threshold']} are needed"
+    label = describe_metric(check["metric"])[0]
+    what = label if label[1:2].isupper() else label[:1].lower() + label[1:]
+    if check["against"] != "none":
+        what = f"the difference in {what} to the {check['against']}"
+    if check["observed"] is None:
+        return f"{what} was not measured"
+    may = {"low": "may be as low as", "high": "may be as high as", "value": "is"}[check["bound"]]
+    return (
+        f"{what} {may} {show_number(check['observed'])} and must be {check['direction']} "
+        f"{show_number(check['threshold'])}"
+    )
+
+
+def describe_metric(name: str) -> tuple[str, str, int]:
+    """Label, meaning and better direction of a metric; an unknown one is called by its name."""
+    start = next((start for start in FAMILIES if name.startswith(start)), "")
+    label = name.removeprefix(start).replace("_", " ")
+    return METRICS.get(name) or (label[:1].upper() + label[1:], FAMILIES.get(start, ""), 0)
+
+
+def metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every metric of the challenger, the known ones first."""
+    baseline, rows = summary["gate"]["baseline"], []
+    measured = summary["challenger"]
+    for name in [*(n for n in METRICS if n in measured), *sorted(measured.keys() - METRICS)]:
+        label, meaning, better = describe_metric(name)
+        difference = summary["difference"][f"vs_{baseline}"].get(name)
+        rows.append(
+            {
+                "label": label,
+                "meaning": meaning,
+                "values": {model: (summary[model] or {}).get(name) for model in MODELS},
+                "difference": difference,
+                "whisker": whisker(difference),
+                "verdict": _compare(difference, better),
+            }
+        )
     return rows
 
 
-def _verdict(difference: Mapping[str, Any] | None, better: int) -> str:
-    """Whether the whole interval of a difference lies on one side of 0."""
-    if not difference or difference["low"] is None or not better:
+def _compare(difference: Mapping[str, Any] | None, better: int) -> str:
+    """On which side of 0 the whole interval of a difference lies."""
+    if not difference or difference["low"] is None:
         return "none"
-    low, high = sorted((difference["low"] * better, difference["high"] * better))
-    return "better" if low > 0 else "worse" if high < 0 else "unsure"
+    if difference["low"] <= 0 <= difference["high"]:
+        return "unsure" if difference["low"] < difference["high"] else "equal"
+    rose = difference["low"] > 0
+    if not better:
+        return "higher" if rose else "lower"
+    return "better" if rose == (better > 0) else "worse"
 
 
-def _samples(generations: pd.DataFrame) -> list[dict[str, Any]]:
-    """Side by side: where the challenger gained most, lost most, and a few at random."""
-    first = generations[generations["sample"] == 0]
-    wide = first.pivot(index="prompt_id", columns="model", values=["response", "raw_reward"])
-    prompts = first.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"].map(render_prompt)
-    gain = (wide["raw_reward"]["challenger"] - wide["raw_reward"]["reference"]).astype(float)
-    order = gain.sort_values(kind="stable").index
-    chosen = {
-        "random": sorted(order)[:SAMPLES_EACH],  # the ids are hashes
-        "best": list(order[::-1][:SAMPLES_EACH]),
-        "worst": list(order[:SAMPLES_EACH]),
-    }
-    models = [name for name in figures.COLOURS if name in wide["response"]]
-    return [
+def _reasons(quarantine: pd.DataFrame) -> list[dict[str, Any]]:
+    """Quarantined rows by reason, with where the first of each stands."""
+    groups = quarantine.groupby("reason", sort=False)
+    reasons = [
         {
-            "kind": kind,
-            "prompt": prompts[prompt_id],
-            "gain": gain[prompt_id],
-            "answers": [
-                (model, wide["response"][model][prompt_id], wide["raw_reward"][model][prompt_id])
-                for model in models
-            ],
+            "reason": reason,
+            "count": len(rows),
+            "first": f"{rows['origin'].iloc[0]}, line {rows['line'].iloc[0]}",
         }
-        for kind, prompt_ids in chosen.items()
-        for prompt_id in prompt_ids
+        for reason, rows in groups
     ]
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _plain(block: Any) -> Any:  # noqa: ANN401 (parameters are nested any way)
-    if isinstance(block, BaseModel):
-        return block.model_dump()
-    return block
+    return sorted(reasons, key=lambda row: -row["count"])

@@ -1,6 +1,7 @@
 """What models are measured by, compared on and promoted for."""
 
 import math
+from importlib.util import find_spec
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -59,6 +60,25 @@ class PairwiseJudgeParams(Params):
         return self
 
 
+class LmEvalParams(Params):
+    """Tasks of the lm-evaluation-harness; needs the extra ``lm-eval``."""
+
+    tasks: list[str] = Field(min_length=1)
+    """By name; each gives metrics ``lm_eval_<task>_<metric>``."""
+    limit: int | None = Field(default=None, gt=0)
+    """Documents of a task, at most; null: all."""
+    include_path: str | None = None
+    """Folder of task files of your own, beside those of the harness."""
+    num_fewshot: int | None = Field(default=None, ge=0)
+    """Examples before each question; null: as the task says."""
+
+    @model_validator(mode="after")
+    def _installed(self) -> Self:
+        if find_spec("lm_eval") is None:
+            raise ValueError("needs the package lm_eval: pip install 'rpo-pipeline[lm-eval]'")
+        return self
+
+
 class EvaluationParams(Params):
     """What the challenger is measured on."""
 
@@ -74,6 +94,8 @@ class EvaluationParams(Params):
     """Win rates by a judge; null: none is asked."""
     encoder: EncoderParams | None = None
     """Likeness in meaning to the best-rated logged response; null: only in words."""
+    lm_eval: LmEvalParams | None = None
+    """Tasks that every model is measured on beside the prompts; null: none."""
 
     @model_validator(mode="after")
     def _labelers_score_new_text(self) -> Self:

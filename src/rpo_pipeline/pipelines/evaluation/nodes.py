@@ -50,11 +50,8 @@ def generate_responses(
     """Let every model answer the same test prompts."""
     from rpo_pipeline.evaluation import generation
 
-    models = {"reference": reference, "challenger": challenger}
-    if champion["path"]:
-        models["champion"] = Path(champion["path"])
     return generation.generate(
-        models,
+        _models(reference, challenger, champion),
         generation.held_out_prompts(feedback, evaluation.num_prompts),
         evaluation.sampling,
         policy,
@@ -62,6 +59,11 @@ def generate_responses(
         seed=training.seed,
         micro_batch_tokens=training.micro_batch_tokens,
     )
+
+
+def _models(reference: Path, challenger: Path, champion: dict[str, Any]) -> dict[str, Path]:
+    models = {"reference": reference, "challenger": challenger}
+    return models | ({"champion": Path(champion["path"])} if champion["path"] else {})
 
 
 def label_generations(
@@ -152,14 +154,41 @@ def compare_models(
     )
 
 
+def run_tasks(
+    reference: Path,
+    challenger: Path,
+    champion: dict[str, Any],
+    policy: PolicyParams,
+    evaluation: EvaluationParams,
+    training: TrainingParams,
+) -> dict[str, Any]:
+    """Run tasks of the lm-evaluation-harness on every model; nothing unless asked for."""
+    from rpo_pipeline.evaluation import harness
+
+    if evaluation.lm_eval is None:
+        return {}
+    return harness.run_tasks(
+        _models(reference, challenger, champion),
+        evaluation.lm_eval,
+        policy,
+        micro_batch_tokens=training.micro_batch_tokens,
+        num_resamples=evaluation.bootstrap_samples,
+    )
+
+
 def summarise(
-    evaluation_metrics: dict[str, Any], champion: dict[str, Any], promotion: PromotionParams
+    evaluation_metrics: dict[str, Any],
+    task_metrics: dict[str, Any],
+    champion: dict[str, Any],
+    promotion: PromotionParams,
 ) -> dict[str, Any]:
     """Put the gate's decision beside the numbers that it was made from."""
+    from rpo_pipeline.evaluation.harness import add_tasks
     from rpo_pipeline.registry.gate import decide
 
+    measured = add_tasks(evaluation_metrics, task_metrics)
     against = {"champion_version": champion["version"], "look": champion["look"]}
-    numbers = {**evaluation_metrics, **against}
+    numbers = {**measured, **against}
     return {**numbers, "gate": decide(numbers, promotion)}
 
 
@@ -168,6 +197,8 @@ def render_report(
     generation_rewards: pd.DataFrame,
     heldout: pd.DataFrame,
     row_account: dict[str, int],
+    quarantine: pd.DataFrame,
+    source_parts: list[dict[str, Any]],
     data_statistics: dict[str, Any],
     redaction: dict[str, Any],
     label_report: dict[str, Any],
@@ -175,6 +206,8 @@ def render_report(
     partition: pd.DataFrame,
     partition_health: dict[str, Any],
     training_metrics: pd.DataFrame,
+    reference: Path,
+    challenger: Path,
     parameters: dict[str, Any],
     mlflow_run: dict[str, str],
 ) -> str:
@@ -187,6 +220,8 @@ def render_report(
             generations=generation_rewards,
             heldout=heldout,
             row_account=row_account,
+            quarantine=quarantine,
+            source_parts=source_parts,
             data_reports={
                 "Data": data_statistics,
                 "Redaction": redaction,
@@ -197,6 +232,6 @@ def render_report(
             partition_health=partition_health,
             training_metrics=training_metrics,
             parameters=parameters,
-            mlflow_run=mlflow_run,
+            lineage=report.describe_lineage(mlflow_run, source_parts, reference, challenger),
         )
     )

@@ -148,7 +148,8 @@ def measure_candidate(
     scored = (feedback, rewards, reference_logps, path, chosen_tau)
     heldout = nodes.score_heldout(*scored, policy, rpo, dro, training, evaluation)
     metrics = nodes.compare_models(labelled, heldout, verdicts, evaluation, training)
-    return nodes.summarise(metrics, champion, promotion)
+    tasks = nodes.run_tasks(reference, path, champion, policy, evaluation, training)
+    return nodes.summarise(metrics, tasks, champion, promotion)
 
 
 def promote(

@@ -1,0 +1,85 @@
+import json
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.evaluation.harness import add_tasks, run_tasks
+from rpo_pipeline.params import LmEvalParams
+from rpo_pipeline.registry.gate import decide
+from tests.conftest import block, build_small
+from tests.evaluation.findings import make_summary
+
+TASK = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{answer}}}}"
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
+
+
+def test_without_the_package_the_extra_is_named_before_anything_runs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(ValidationError, match=r"pip install 'rpo-pipeline\[lm-eval\]'"):
+        block("evaluation", lm_eval={"tasks": ["toy"]})
+
+
+def test_metrics_of_tasks_stand_beside_the_others_and_a_gate_may_name_them():
+    numbers = {"lm_eval_toy_acc": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    tasks = {"reference": numbers, "challenger": numbers, "difference": {"vs_reference": numbers}}
+    summary = make_summary()
+    merged = add_tasks(summary, tasks)
+    assert merged["challenger"] == {**summary["challenger"], **numbers}
+    assert merged["champion"] is None
+    gates = [{"metric": "lm_eval_toy_acc", "against": "champion", "direction": "above"}]
+    gates[0] |= {"threshold": 0.45, "bound": "low"}
+    (_, check) = decide(merged, block("promotion", gates=gates))["checks"]
+    assert (check["observed"], check["against"], check["passed"]) == (0.4, "reference", False)
+    assert add_tasks(summary, {}) == summary
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A task whose even documents have the first choice as their answer."""
+    lines = [
+        {"question": f"Kettle {i}?", "choices": ["we are sorry", "no"], "answer": i % 2}
+        for i in range(12)
+    ]
+    data = tmp_path / "toy.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "toy.yaml").write_text(TASK.format(name="toy", data=data))
+    return LmEvalParams(tasks=["toy"], include_path=str(tmp_path), limit=10)
+
+
+def run(models, settings):
+    limits = {"micro_batch_tokens": 4096, "num_resamples": 100}
+    return run_tasks(models, settings, block("policy"), **limits)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("model_type", ["llama", "t5"])
+def test_tasks_run_offline_on_every_model_and_differences_are_paired(toy, tmp_path, model_type):
+    for seed in (0, 1):
+        build_small(model_type, seed).save(tmp_path / str(seed))
+    models = {"reference": tmp_path / "0", "champion": tmp_path / "0", "challenger": tmp_path / "1"}
+    metrics = run(models, toy)
+    ours, theirs = (metrics[name]["lm_eval_toy_acc"] for name in ("challenger", "reference"))
+    assert metrics["champion"]["lm_eval_toy_acc"] == theirs
+    assert 0 <= ours["value"] <= 1
+    assert ours["low"] <= ours["value"] <= ours["high"]
+    difference = metrics["difference"]["vs_champion"]["lm_eval_toy_acc"]
+    assert difference["value"] == pytest.approx(ours["value"] - theirs["value"])
+    same = run({**models, "challenger": tmp_path / "0"}, toy)["difference"]["vs_reference"]
+    assert set(same["lm_eval_toy_acc"].values()) == {0.0}  # as independent, it would have a width
+
+
+@pytest.mark.integration
+def test_a_task_that_nobody_knows_is_an_error_with_where_to_change_it(toy, tmp_path):
+    with pytest.raises(ConfigError, match=r"no task tay .*evaluation\.lm_eval\.tasks"):
+        run({"reference": tmp_path}, toy.model_copy(update={"tasks": ["toy", "tay"]}))
