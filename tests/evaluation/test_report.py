@@ -144,3 +144,21 @@ def test_lineage_names_run_code_data_and_models(tmp_path):
 )
 def test_numbers_are_written_for_people(value, text):
     assert show_number(value) == text
+
+
+def test_a_difference_that_is_luck_among_so_many_metrics_is_no_verdict():
+    gains = {"reward_mean": {**interval(0.4), "p_holm": 0.2}, "win_rate": interval(0.4)}
+    summary = make_summary()
+    summary["difference"]["vs_reference"] |= gains
+    verdicts = {row["label"]: row["verdict"] for row in metric_rows(summary)}
+    assert verdicts["Reward"] == "unsure"
+
+
+def test_how_far_the_judge_can_be_trusted_stands_beside_the_verdict():
+    trusted = {
+        **{"num_pairs": 40, "unanswered": 0, "orders_agree": 0.75, "ties": 0.2},
+        **{"num_rated_pairs": 10, "agreement_with_ratings": interval(0.9)},
+    }
+    page = render(make_findings(summary=make_summary(judge=trusted)))
+    assert "kept its mind on 75 %" in page
+    assert "sides with people on 90 % of 10 rated pairs" in page

@@ -7,10 +7,7 @@ from typing import Any
 
 from rpo_pipeline.evaluation.figures import COLOURS, INK, Pictures, label_axes, new_axes, to_svg
 from rpo_pipeline.evaluation.page import pictures, render_page, whisker
-from rpo_pipeline.evaluation.report import METRICS, describe_metric
-
-SIGNIFICANT = 0.05
-"""Holm's p-value below which a difference is said to be one."""
+from rpo_pipeline.evaluation.report import METRICS, SIGNIFICANT, describe_metric
 
 STUDIES = {
     "num_responses": "labelled responses a prompt, at most",

@@ -42,7 +42,11 @@ METRICS = {
     "reference_nll": ("Surprise", "nats a token, by the reference", 0),
     "rank_correlation": ("Rank correlation", "log-ratio with reward within held-out prompts", 1),
     "pair_accuracy": ("Pair accuracy", "held-out pairs that log-ratio and reward order alike", 1),
-    "calibration_slope": ("Calibration", "rise of log-ratio over that of reward / tau; 1 is right", 0),
+    "calibration_slope": (
+        "Calibration",
+        "rise of log-ratio over that of reward / tau; 1 is right",
+        0,
+    ),
     "length_mean": ("Length", "words a response", 0),
     "num_tokens_mean": ("Tokens", "tokens a response", 0),
     "empty_share": ("Empty", "share of empty responses", -1),
@@ -52,6 +56,8 @@ FAMILIES = {
     "lm_eval_": "task of the lm-evaluation-harness",
     "component_": "component of a labeler, or its raw reward",
 }
+SIGNIFICANT = 0.05
+"""Holm's p-value below which a difference is said to be one."""
 MODELS = ("reference", "champion", "challenger")
 
 
@@ -201,11 +207,13 @@ def metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _compare(difference: Mapping[str, Any] | None, better: int) -> str:
-    """On which side of 0 the whole interval of a difference lies."""
+    """On which side of 0 a difference lies, if that holds beside so many other metrics."""
     if not difference or difference["low"] is None:
         return "none"
-    if difference["low"] <= 0 <= difference["high"]:
-        return "unsure" if difference["low"] < difference["high"] else "equal"
+    if difference["low"] == difference["high"] == 0:
+        return "equal"
+    if difference["low"] <= 0 <= difference["high"] or difference.get("p_holm", 0.0) >= SIGNIFICANT:
+        return "unsure"
     rose = difference["low"] > 0
     if not better:
         return "higher" if rose else "lower"
