@@ -4,6 +4,10 @@ BIN := $(VENV)/bin
 # The name changes with the requirements, so that a change of either installs again.
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
+# Airflow would change versions of ours.
+AIRFLOW := .venv-airflow
+AIRFLOW_STAMP := $(AIRFLOW)/installed-$(shell cksum < deploy/airflow/requirements.txt | cut -d' ' -f1)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run bench bench-full test integration check format clean clean-cache
 
@@ -30,9 +34,16 @@ bench-full: setup ## The same with more groups, shapes and a 135M model
 test: setup ## Run the whole suite
 	$(BIN)/pytest
 
-integration: setup ## Run the tests of heavy parts: Spark (installs it; needs Java 17)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark]"
+integration: setup $(AIRFLOW_STAMP) ## Run the tests of heavy parts: Spark (needs Java 17), Airflow, PostgreSQL; installs them
+	command -v initdb || ls /usr/lib/postgresql/*/bin/initdb || { apt-get update && apt-get install --yes postgresql; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark,server]" --group integration
 	$(BIN)/pytest -m integration
+
+$(AIRFLOW_STAMP): deploy/airflow/requirements.txt
+	test -x $(AIRFLOW)/bin/python || $(PYTHON) -m venv $(AIRFLOW)
+	$(AIRFLOW)/bin/python -m pip install --quiet --requirement deploy/airflow/requirements.txt
+	rm -f $(AIRFLOW)/installed-*
+	touch $@
 
 check: setup ## Formatting, lint, types, import contracts, docstrings
 	$(BIN)/ruff format --check .
