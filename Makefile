@@ -4,6 +4,10 @@ BIN := $(VENV)/bin
 # The name changes with the requirements, so that a change of either installs again.
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
+# Airflow would change versions of ours.
+AIRFLOW := .venv-airflow
+AIRFLOW_STAMP := $(AIRFLOW)/installed-$(shell cksum < deploy/airflow/requirements.txt | cut -d' ' -f1)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run bench bench-full test integration check format clean clean-cache
 
@@ -30,12 +34,17 @@ bench-full: setup ## The same with more groups, shapes and a 135M model
 test: setup ## Run the whole suite
 	$(BIN)/pytest
 
-integration: setup ## Run the tests of heavy parts: Spark (needs Java 17), lm-eval, Chromium; installs them
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark,lm-eval]" --group browser
-	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get update --quiet && \
-	  apt-get install --yes --quiet --no-install-recommends chromium; } || \
-	  echo "The tests of the pages need Chromium, and are skipped without it: apt-get install chromium"
+integration: setup $(AIRFLOW_STAMP) ## Run the tests of heavy parts: Spark (needs Java 17), Airflow, PostgreSQL, lm-eval, Chromium; installs them
+	@command -v initdb || ls /usr/lib/postgresql/*/bin/initdb || { apt-get update --quiet && apt-get install --yes --quiet postgresql; }
+	@command -v chromium || { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends chromium; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark,lm-eval,server]" --group integration
 	$(BIN)/pytest -m integration
+
+$(AIRFLOW_STAMP): deploy/airflow/requirements.txt
+	test -x $(AIRFLOW)/bin/python || $(PYTHON) -m venv $(AIRFLOW)
+	$(AIRFLOW)/bin/python -m pip install --quiet --requirement deploy/airflow/requirements.txt
+	rm -f $(AIRFLOW)/installed-*
+	touch $@
 
 check: setup ## Formatting, lint, types, import contracts, docstrings
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ from kedro.framework.project import configure_project
 
 if TYPE_CHECKING:
     from rpo_pipeline.data.export import ExportFormat
+    from rpo_pipeline.registry.tracking import TrackedRun
 
 
 @click.group()
@@ -94,6 +95,38 @@ def clean_cache() -> None:
     for cache in sorted({environment.cache for environment in read_environments(Path.cwd())}):
         pruned = prune_cache(cache, max_bytes=0, max_age_days=0, in_use_since=math.inf)
         click.echo(f"{cache}: {pruned.num_shards} files, {pruned.num_bytes / 1e6:.1f} MB removed")
+
+
+@commands.command("open-run")
+@click.option("--env", default="local", show_default=True)
+def open_run(env: str) -> None:
+    """Open an MLflow run that several `kedro run` join, and print its id as the last line."""
+    from rpo_pipeline.registry.tracking import JOINED_RUN
+
+    run = _tracked_run(env, None)
+    run.set_tags({"mlflow.runName": "refresh"})
+    click.echo(f"{JOINED_RUN} of those who join it:")
+    click.echo(run.run_id)
+
+
+@commands.command("close-run")
+@click.argument("run_id")
+@click.option("--env", default="local", show_default=True)
+def close_run(run_id: str, env: str) -> None:
+    """Close a run that `open-run` opened, as finished."""
+    _tracked_run(env, run_id).finish("FINISHED")
+
+
+def _tracked_run(env: str, run_id: str | None) -> "TrackedRun":
+    from rpo_pipeline.environments import read_environment
+    from rpo_pipeline.errors import RpoError
+    from rpo_pipeline.registry.tracking import TrackedRun
+
+    project = Path.cwd()
+    try:
+        return TrackedRun(read_environment(project, env).tracking, project, run_id)
+    except RpoError as err:
+        raise click.ClickException(str(err)) from err
 
 
 def main() -> None:

@@ -34,10 +34,11 @@ def read_environments(project: Path) -> list[Environment]:
         ``base`` and the others, by name.
     """
     names = [path.name for path in sorted((project / "conf").iterdir()) if path.is_dir()]
-    return [_read(project, name) for name in names]
+    return [read_environment(project, name) for name in names]
 
 
-def _read(project: Path, name: str) -> Environment:
+def read_environment(project: Path, name: str) -> Environment:
+    """Read the configuration of one environment."""
     arguments: dict[str, Any] = {**settings.CONFIG_LOADER_ARGS, "default_run_env": name}
     loader = OmegaConfigLoader(conf_source=str(project / "conf"), **arguments)
     places = loader["globals"]

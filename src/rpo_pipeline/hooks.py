@@ -1,4 +1,4 @@
-"""One MLflow run per ``kedro run``, and parameters checked before anything else happens."""
+"""One MLflow run per ``kedro run`` or DAG, and parameters checked before anything else happens."""
 
 import atexit
 import hashlib
@@ -73,21 +73,26 @@ class TrackingHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Start the MLflow run, and tell nodes which it is."""
-        from rpo_pipeline.registry.tracking import TrackedRun
+        """Start the MLflow run, or join the scheduler's, and tell nodes which it is."""
+        from rpo_pipeline.registry.tracking import JOINED_RUN, TrackedRun
 
         context, self._started_at = self._context, time.time()
-        self._run = TrackedRun(self._tracking, context.project_path)
+        self._run = TrackedRun(
+            self._tracking, context.project_path, os.environ.get(JOINED_RUN) or None
+        )
         # A run that is still open when the process ends was interrupted.
         atexit.register(self._run.finish, "KILLED")
         versions = {**_git_tags(context.project_path), **_constraints_tag(context.project_path)}
         catalog["mlflow_run"] = MemoryDataset({**self._run.describe(), **versions})
         self._run.log_params({name: block.model_dump() for name, block in self._blocks.items()})
+        names = {
+            "mlflow.runName": " ".join(run_params["pipeline_names"] or ["refresh"]),
+            "kedro.nodes": str(len(pipeline.nodes)),
+        }
         self._run.set_tags(
             {
-                "mlflow.runName": " ".join(run_params["pipeline_names"] or ["refresh"]),
+                **({} if self._run.joined else names),
                 "kedro.env": str(run_params["env"]),
-                "kedro.nodes": str(len(pipeline.nodes)),
                 **versions,
             }
         )
@@ -138,7 +143,7 @@ class TrackingHooks:
             report = _file(catalog, "report")
             logger.info("report: %s", os.path.relpath(report, self._context.project_path))
         self._prune_cache(pipeline, catalog)
-        self._run.finish("FINISHED")
+        self._run.complete()
 
     @hook_impl
     def on_pipeline_error(self) -> None:

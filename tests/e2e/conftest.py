@@ -25,7 +25,7 @@ def kedro(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
         env={**inherited, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.utils.time import get_current_time_millis
 
 from rpo_pipeline.errors import RegistryError
@@ -21,25 +22,42 @@ logger = logging.getLogger(__name__)
 MAX_PARAM_CHARACTERS = 6000
 MAX_PARAMS, MAX_METRICS = 100, 1000  # of one request
 POLL_SECONDS = 1.0
+JOINED_RUN = "RPO_MLFLOW_RUN_ID"
+"""Environment variable with the run that a scheduler opened for several ``kedro run``."""
 
 
 class TrackedRun:
-    """One MLflow run, addressed by its id."""
+    """One MLflow run, addressed by its id.
 
-    def __init__(self, tracking: TrackingParams, project_path: Path) -> None:
+    Args:
+        tracking: Server and experiment.
+        project_path: Where a relative database starts.
+        run_id: An open run to join; None starts one.
+
+    Raises:
+        RegistryError: If the server does not answer, refuses the account or lacks the run.
+    """
+
+    def __init__(
+        self, tracking: TrackingParams, project_path: Path, run_id: str | None = None
+    ) -> None:
         self.tracking_uri = resolve_tracking_uri(tracking.tracking_uri, project_path)
+        self.joined = run_id is not None
         self._finished = False
         try:
             self._client = MlflowClient(self.tracking_uri)
-            self.experiment_id = self._experiment(tracking.experiment, project_path)
-            self.run_id = self._client.create_run(self.experiment_id).info.run_id
+            if run_id is None:
+                self.experiment_id = self._experiment(tracking.experiment, project_path)
+                self.run_id: str = self._client.create_run(self.experiment_id).info.run_id
+            else:
+                self.experiment_id = self._client.get_run(run_id).info.experiment_id
+                self.run_id = run_id
+                # An attempt that failed closed it; this one goes on.
+                self._client.update_run(run_id, "RUNNING")
         except (
             Exception
         ) as err:  # whatever the store raises: an HTTP, SQL or operating system error
-            raise RegistryError(
-                f"the tracking server at {self.tracking_uri} does not answer: {err} "
-                "(conf/base/mlflow.yml, or the environment variable MLFLOW_TRACKING_URI)"
-            ) from err
+            raise RegistryError(_explain(self.tracking_uri, err)) from err
 
     def describe(self) -> dict[str, str]:
         """What nodes need to write to this run."""
@@ -57,8 +75,15 @@ class TrackedRun:
                 "parameter %s is logged cut at %d characters", name, MAX_PARAM_CHARACTERS
             )
         entries = [Param(name, value[:MAX_PARAM_CHARACTERS]) for name, value in flat.items()]
-        for start in range(0, len(entries), MAX_PARAMS):
-            self._client.log_batch(self.run_id, params=entries[start : start + MAX_PARAMS])
+        try:
+            for start in range(0, len(entries), MAX_PARAMS):
+                self._client.log_batch(self.run_id, params=entries[start : start + MAX_PARAMS])
+        except MlflowException as err:
+            if err.error_code != "INVALID_PARAMETER_VALUE" or not self.joined:
+                raise
+            raise RegistryError(
+                f"run {self.run_id} was begun with other parameters, start a new one: {err}"
+            ) from err
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
@@ -115,6 +140,13 @@ class TrackedRun:
     def log_artifact(self, file: Path) -> None:
         """Keep a copy of a file with the run."""
         self._client.log_artifact(self.run_id, str(file))
+
+    def complete(self) -> None:
+        """Close a run that went well; one that was joined is left to those who join it next."""
+        if self.joined:
+            self._finished = True
+        else:
+            self.finish("FINISHED")
 
     def finish(self, status: str) -> None:
         """Close the run as ``FINISHED``, ``FAILED`` or ``KILLED``; the first status stays."""
@@ -186,3 +218,18 @@ def resolve_tracking_uri(tracking_uri: str, project_path: Path) -> str:
     if not tracking_uri.startswith(scheme):
         return tracking_uri
     return f"{scheme}{project_path / tracking_uri.removeprefix(scheme)}"
+
+
+def _explain(tracking_uri: str, error: Exception) -> str:
+    code = error.error_code if isinstance(error, MlflowException) else None
+    if code in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
+        return (
+            f"the tracking server at {tracking_uri} refuses this account: {error} (environment "
+            "variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"
+        )
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return f"there is nothing to join: {error} (environment variable {JOINED_RUN})"
+    return (
+        f"the tracking server at {tracking_uri} does not answer: {error} "
+        "(conf/base/mlflow.yml, or the environment variable MLFLOW_TRACKING_URI)"
+    )

@@ -1,0 +1,106 @@
+"""The DAG that `kedro airflow create` makes, and a run of it to the end."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+from mlflow import MlflowClient
+
+from rpo_pipeline import settings
+from rpo_pipeline.data.sample_data import write_sample_data
+from rpo_pipeline.environments import read_environment
+from rpo_pipeline.pipeline_registry import register_pipelines
+from tests.conftest import ROOT
+from tests.e2e.conftest import kedro
+
+AIRFLOW = ROOT / ".venv-airflow" / "bin" / "airflow"
+
+
+@pytest.fixture
+def create(project):
+    """Make the DAG file of a pipeline."""
+
+    def create(pipeline: str = "__default__") -> Path:
+        completed = kedro(
+            project,
+            *("airflow", "create", "--env", "smoke", "--pipelines", pipeline),
+            *("--jinja-file", str(ROOT / "deploy/airflow/dag.py.j2"), "--target-dir", "dags"),
+            *("--params", f"project={project},python={sys.executable},retries=0"),
+        )
+        assert completed.returncode == 0, completed.stderr
+        (file,) = (project / "dags").iterdir()
+        return file
+
+    return create
+
+
+def untranscoded(names: set[str]) -> set[str]:
+    return {name.partition("@")[0] for name in names}
+
+
+def stages(file: Path) -> list[str]:
+    """Tasks between the first and the last."""
+    (value,) = (
+        node.value
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "STAGES"
+    )
+    return ast.literal_eval(value)
+
+
+def test_the_tasks_together_are_the_refresh_in_an_order_that_works(create):
+    pipelines = register_pipelines()
+    refresh, tasks = pipelines["refresh"], [pipelines[name] for name in stages(create())]
+    assert sum(tasks, start=Pipeline([])).nodes == refresh.nodes
+    made = set()
+    for task in tasks:
+        made |= task.all_outputs()
+        assert not untranscoded(task.inputs() & refresh.all_outputs()) - untranscoded(made)
+
+
+def test_any_other_pipeline_is_one_task_of_a_dag_of_its_own(create):
+    file = create("comparison")
+    assert stages(file) == ["comparison"]
+    assert 'dag_id="rpo_pipeline_smoke_comparison"' in file.read_text()
+
+
+def test_every_dataset_that_crosses_a_task_boundary_is_persisted():
+    """Between nodes of one task too: a task that is tried again starts in another process."""
+    loader = OmegaConfigLoader(conf_source=str(ROOT / "conf"), **settings.CONFIG_LOADER_ARGS)
+    catalog = DataCatalog.from_config(loader["catalog"])
+    refresh = register_pipelines()["refresh"]
+    shared = refresh.datasets() - {"parameters", "mlflow_run"}  # every task has these anew
+    shared -= {name for name in shared if name.startswith("params:")}
+    assert len(shared) > 30
+    for name in shared:
+        assert catalog[name]._describe()["filepath"], name
+
+
+@pytest.mark.integration
+def test_the_dag_runs_to_the_end_as_one_mlflow_run_with_a_version(create, project, tmp_path):
+    write_sample_data(project / "data/01_raw/feedback.jsonl", None, seed=0)
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(create().parent),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(project / "src"),
+    }
+    for arguments in (["db", "migrate"], ["dags", "test", "rpo_pipeline_smoke"]):
+        completed = subprocess.run(
+            [AIRFLOW, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("rpo_pipeline")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "refresh")
+    assert {"time/read_sources", "train/loss", "gate/passed"} <= set(run.data.metrics)
+    model = read_environment(project, "smoke").model_name
+    assert client.get_model_version(model, "1").run_id == run.info.run_id
