@@ -39,6 +39,12 @@ from rpo_pipeline.params.labelers import (
 from rpo_pipeline.params.labeling import LabelingParams
 from rpo_pipeline.params.operations import CachesParams, TrackingParams
 from rpo_pipeline.params.policy import FromConfigParams, LoraParams, PolicyParams, PrefixSharing
+from rpo_pipeline.params.refresh import (
+    Event,
+    LiveRatingsParams,
+    NotificationParams,
+    RefreshParams,
+)
 from rpo_pipeline.params.training import (
     DroParams,
     KtoParams,
@@ -60,6 +66,7 @@ __all__ = [
     "EndpointParams",
     "EnsembleParams",
     "EvaluationParams",
+    "Event",
     "FittedRewardModelParams",
     "FromConfigParams",
     "GateParams",
@@ -69,9 +76,11 @@ __all__ = [
     "LabelerParams",
     "LabelerSettings",
     "LabelingParams",
+    "LiveRatingsParams",
     "LoraParams",
     "MethodParams",
     "NearDuplicateParams",
+    "NotificationParams",
     "ObjectiveParams",
     "Params",
     "PolicyParams",
@@ -80,6 +89,7 @@ __all__ = [
     "QrpoParams",
     "RatingParams",
     "RedactionParams",
+    "RefreshParams",
     "RewardModelParams",
     "RpoParams",
     "RulesParams",
