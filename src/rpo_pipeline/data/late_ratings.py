@@ -28,15 +28,14 @@ def rated_rows(ratings: Path, logs: Sequence[Path]) -> Iterator[pa.RecordBatch]:
         ratings: Part of a ratings file (``RATING_SCHEMA``).
         logs: Parts of the logs that it may refer to (``PART_SCHEMA``).
 
-    Returns:
+    Yields:
         Batches of ``PART_SCHEMA``, in the order of the ratings file: rating, time and origin are
         the rating's, all else is the log's.
     """
     given = ibis.read_parquet(ratings)
     rows = given.join(_named(given, logs), "response_id").order_by(_line(_.origin), _.origin)
-    reader = rows.select(*PART_SCHEMA.names).to_pyarrow_batches(chunk_size=BATCH_ROWS)
-    for batch in reader:
-        yield batch.cast(PART_SCHEMA)
+    table = rows.select(*PART_SCHEMA.names).to_pyarrow().cast(PART_SCHEMA)
+    yield from table.to_batches(BATCH_ROWS)
 
 
 def unknown_ratings(ratings: Path, logs: Sequence[Path]) -> pa.Table:

@@ -13,9 +13,9 @@ class Situation:
 
     unfinished: str | None
     """Why the last run did not come to its end; None if it did."""
-    new_rows: int
-    """Records that it had not read."""
-    new_ratings: int
+    new_rows: int | None = None
+    """Records that it had not read; None: not counted, because they do not matter."""
+    new_ratings: int | None = None
     """Ratings that it had not read."""
     drift: float | None = None
     """Largest drift among the labelers, in standard deviations of their labels; None: not asked
