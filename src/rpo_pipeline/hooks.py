@@ -41,7 +41,10 @@ ARTIFACTS = (
     "training_summary",
     "summary",
     "report",
+    "model_card",
+    "candidate",
     "promotion_result",
+    "rollback_result",
     "comparison",
     "comparison_page",
 )

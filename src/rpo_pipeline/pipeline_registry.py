@@ -9,6 +9,7 @@ from rpo_pipeline.pipelines import (
     partition_estimation,
     promotion,
     reward_labeling,
+    rollback,
     rpo_training,
 )
 
@@ -33,4 +34,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "refresh": refresh,
         "__default__": refresh,
         "comparison": scored + comparison.create_pipeline(),
+        "rollback": rollback.create_pipeline(),
     }

@@ -103,7 +103,7 @@ def test_the_first_version_became_champion_and_says_why(client):
     version = client.get_model_version_by_alias(MODEL, "champion")
     assert str(version.version) == "1"
     assert version.tags["gate"] == "passed"
-    assert "95 % interval" in version.tags["gate_checks"]
+    assert "95 % interval" in version.tags["gate_decision"]
 
 
 def test_a_challenger_that_learned_nothing_fails_the_gate_and_leaves_the_champion(data, client):

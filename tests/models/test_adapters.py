@@ -1,10 +1,13 @@
 """Adapters change nothing until they are trained, and nothing but the adapters is trained."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from peft import PeftModel
 
 from rpo_pipeline.errors import ConfigError
-from rpo_pipeline.models.adapters import add_adapters, merged_weights
+from rpo_pipeline.models.adapters import FOLDER, add_adapters, merged_weights
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.row_scoring import score_table
 from rpo_pipeline.params import LoraParams
@@ -68,3 +71,18 @@ def test_layers_that_a_model_does_not_have_are_refused_by_name():
     lora = LoraParams(r=2, alpha=3, target_modules=["no_such_layer"])
     with pytest.raises(ConfigError, match="no_such_layer"):
         add_adapters(build_small("llama").model, lora)
+
+
+def test_adapters_are_kept_beside_the_merged_weights_and_peft_puts_them_on_the_base(
+    language_model, rows, tmp_path
+):
+    language_model.save(tmp_path / "base")
+    assert not (tmp_path / "base" / FOLDER).exists()
+    add_adapters(language_model.model, LORA)
+    train_adapters(language_model)
+    language_model.save(tmp_path / "merged")
+    base = load_language_model(tmp_path / "base")
+    adapted = PeftModel.from_pretrained(base.model, tmp_path / "merged" / FOLDER)
+    merged = scores(load_language_model(tmp_path / "merged"), rows)
+    with_adapters = scores(replace(base, model=adapted.get_base_model()), rows)
+    torch.testing.assert_close(with_adapters, merged, rtol=1e-5, atol=1e-4)

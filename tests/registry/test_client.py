@@ -1,82 +1,22 @@
-"""Versions and aliases in a real MLflow registry on SQLite."""
+"""Versions in a real MLflow registry on SQLite, and runs."""
 
 import json
 from pathlib import Path
 
 import mlflow
-import pytest
 from mlflow import MlflowClient
 
-from rpo_pipeline.params import GateParams, PromotionParams, TrackingParams
+from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.registry import client as registry
 from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun, flatten
-from tests.conftest import build_small
-
-GATE = GateParams(
-    metric="reward_mean", against="champion", direction="above", threshold=0, bound="low"
-)
-SUMMARY = {"challenger": {}}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("registry")
-
-
-@pytest.fixture(scope="module")
-def tracked(folder):
-    tracking = TrackingParams(tracking_uri="sqlite:///mlflow.db", experiment="test")
-    return TrackedRun(tracking, folder)
-
-
-@pytest.fixture
-def client(tracked):
-    return MlflowClient(tracked.tracking_uri)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(folder):
-    build_small("llama").save(folder / "policy")
-    return folder / "policy"
-
-
-@pytest.fixture
-def model_name(request):
-    return request.node.name
-
-
-def register(tracked, model_name, checkpoint):
-    return registry.register_version(
-        tracked.describe(),
-        model_name,
-        checkpoint,
-        documents={"normaliser": {"kind": "none"}},
-        metrics={"eval/reward_mean": 0.5},
-    )["version"]
-
-
-def decision(passed=True, champion=None):
-    check = {"metric": "reward_mean", "passed": passed, "reason": "because of the numbers"}
-    return {"passed": passed, "champion_version": champion, "checks": [check]}
-
-
-def apply(tracked, model_name, version, gate, folder, mode="auto"):
-    promotion = PromotionParams(model_name=model_name, mode=mode, min_test_prompts=1, gates=[GATE])
-    return registry.apply_decision(
-        tracked.describe(), version, gate, promotion, lock_file=folder / "lock"
-    )
-
-
-def aliases(client, model_name):
-    found = client.get_registered_model(model_name).aliases
-    return {alias: str(version) for alias, version in found.items()}
+from tests.registry.conftest import apply, decision, holders, register
 
 
 def test_a_registered_version_is_challenger_and_carries_its_documents_and_metrics(
     tracked, client, model_name, checkpoint
 ):
     version = register(tracked, model_name, checkpoint)
-    assert aliases(client, model_name) == {"challenger": version}
+    assert holders(client, model_name) == {"challenger": version}
     folder = mlflow.artifacts.download_artifacts(
         f"models:/{model_name}/{version}/artifacts", tracking_uri=tracked.tracking_uri
     )
@@ -85,53 +25,6 @@ def test_a_registered_version_is_challenger_and_carries_its_documents_and_metric
     logged = client.get_logged_model(model_id)
     assert {m.key: m.value for m in logged.metrics} == {"eval/reward_mean": 0.5}
     assert logged.experiment_id == tracked.experiment_id
-
-
-def test_the_first_version_that_passes_becomes_champion_and_the_next_keeps_it_as_previous(
-    tracked, client, model_name, checkpoint, folder
-):
-    first = register(tracked, model_name, checkpoint)
-    assert apply(tracked, model_name, first, decision(), folder)["promoted"]
-    assert aliases(client, model_name) == {"champion": first}
-    second = register(tracked, model_name, checkpoint)
-    assert apply(tracked, model_name, second, decision(champion=first), folder)["promoted"]
-    assert aliases(client, model_name) == {"champion": second, "previous": first}
-
-
-def test_a_version_that_fails_stays_challenger_and_is_tagged_with_the_reasons(
-    tracked, client, model_name, checkpoint, folder
-):
-    first = register(tracked, model_name, checkpoint)
-    apply(tracked, model_name, first, decision(), folder)
-    second = register(tracked, model_name, checkpoint)
-    result = apply(tracked, model_name, second, decision(passed=False, champion=first), folder)
-    assert not result["promoted"]
-    assert aliases(client, model_name) == {"champion": first, "challenger": second}
-    tags = client.get_model_version(model_name, second).tags
-    assert tags["gate"] == "failed"
-    assert "because of the numbers" in tags["gate_checks"]
-    assert "because of the numbers" in tags["promotion"]
-
-
-def test_in_manual_mode_a_passing_version_stays_challenger(
-    tracked, client, model_name, checkpoint, folder
-):
-    version = register(tracked, model_name, checkpoint)
-    result = apply(tracked, model_name, version, decision(), folder, mode="manual")
-    assert not result["promoted"]
-    assert aliases(client, model_name) == {"challenger": version}
-
-
-def test_a_decision_about_another_champion_than_todays_is_not_applied(
-    tracked, client, model_name, checkpoint, folder
-):
-    first = register(tracked, model_name, checkpoint)
-    apply(tracked, model_name, first, decision(), folder)
-    second = register(tracked, model_name, checkpoint)
-    result = apply(tracked, model_name, second, decision(champion=None), folder)
-    assert not result["promoted"]
-    assert "evaluate again" in result["reason"]
-    assert aliases(client, model_name)["champion"] == first
 
 
 def test_the_champions_checkpoint_is_fetched_once_and_there_is_none_at_first(
@@ -149,24 +42,6 @@ def test_the_champions_checkpoint_is_fetched_once_and_there_is_none_at_first(
     (tmp_path / version / "marker").touch()
     registry.fetch_champion(tracked.describe(), model_name, tmp_path)
     assert (tmp_path / version / "marker").exists()
-
-
-@pytest.mark.parametrize("model_type", ["llama", "t5"])
-def test_a_registered_model_answers_prompts_with_parameters(
-    tracked, model_name, tmp_path, model_type
-):
-    build_small(model_type).save(tmp_path / "policy")
-    version = register(tracked, model_name.split("[")[0] + model_type, tmp_path / "policy")
-    mlflow.set_tracking_uri(tracked.tracking_uri)
-    model = mlflow.pyfunc.load_model(f"models:/{model_name.split('[')[0]}{model_type}/{version}")
-    greedy = model.predict(["Help!", "Hello, my kettle leaks."], params={"max_new_tokens": 5})
-    assert len(greedy) == 2
-    assert model.predict(["Help!"], params={"max_new_tokens": 5}) == greedy[:1]
-    drawn = {
-        model.predict(["Help!"], params={"sampling_temperature": 1.0, "seed": seed})[0]
-        for seed in range(4)
-    }
-    assert len(drawn) > 1
 
 
 def test_metrics_are_streamed_while_the_file_grows(tracked, client, tmp_path):
@@ -205,20 +80,9 @@ def test_the_first_status_of_a_run_stays(folder):
 
 def test_a_version_is_known_until_it_is_deleted(tracked, client, model_name, checkpoint):
     made = registry.register_version(
-        tracked.describe(), model_name, checkpoint, documents={}, metrics={}
+        tracked.describe(), model_name, checkpoint, documents={}, metrics={}, tags={}
     )
     assert registry.has_version(tracked.describe(), model_name, made)
     assert not registry.has_version(tracked.describe(), model_name, {**made, "model_id": "m-0"})
     client.delete_model_version(model_name, made["version"])
     assert not registry.has_version(tracked.describe(), model_name, made)
-
-
-def test_applying_a_decision_again_changes_nothing(
-    tracked, client, model_name, checkpoint, tmp_path
-):
-    version = register(tracked, model_name, checkpoint)
-    arguments = (tracked, model_name, version, decision(), tmp_path)
-    assert apply(*arguments)["promoted"]
-    again = apply(*arguments)
-    assert (again["promoted"], again["champion_after"]) == (False, version)
-    assert client.get_model_version(model_name, version).tags["promotion"].startswith("promoted")

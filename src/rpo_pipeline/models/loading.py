@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from rpo_pipeline.data.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError
-from rpo_pipeline.models.adapters import merged_weights
+from rpo_pipeline.models.adapters import FOLDER, merged_weights, save_adapters
 from rpo_pipeline.params import PolicyParams, PrefixSharing
 
 logger = logging.getLogger(__name__)
@@ -82,9 +82,10 @@ class LanguageModel:
             directory: Where to.
             weights: Whole state dict, where the model itself holds a part of it; null: its own.
         """
-        merged = merged_weights(self.model, weights or self.model.state_dict())
-        self.model.save_pretrained(directory, state_dict=merged)
+        weights = weights or self.model.state_dict()
+        self.model.save_pretrained(directory, state_dict=merged_weights(self.model, weights))
         self.tokenizer.save_pretrained(directory)
+        save_adapters(self.model, weights, directory / FOLDER)
 
 
 def load_language_model(

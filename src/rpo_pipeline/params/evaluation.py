@@ -85,7 +85,8 @@ class GateParams(Params):
     threshold: float
     """In units of the metric; for a difference, the margin over the baseline."""
     bound: Literal["value", "low", "high"]
-    """Which number must pass: the estimate, or an end of its 95 % interval."""
+    """Which number must pass: the estimate, or an end of its interval, which widens with every
+    challenger of the same champion (``confidence``)."""
 
 
 class PromotionParams(Params):
@@ -95,7 +96,15 @@ class PromotionParams(Params):
     """Registered model in MLflow."""
     mode: Literal["auto", "manual"]
     """``auto``: a challenger that passes becomes champion; ``manual``: it stays challenger."""
+    version: int | None = Field(default=None, ge=1)
+    """A registered version to gate and promote instead of this run's policy: a person's wish, so it
+    goes past ``mode: manual`` and past an earlier rollback; null: this run's policy."""
     min_test_prompts: int = Field(ge=0)
     """Fewer prompts in the evaluation fail the gate."""
+    confidence: float = Field(gt=0.5, lt=1)
+    """At least this probable: of all challengers of one champion that are no better, none passes a
+    gate on an end of an interval. Nearer to 1, fewer false and fewer true promotions."""
+    required_artifacts: list[str]
+    """What a version must carry to be promoted, by its name among the version's artifacts."""
     gates: list[GateParams] = Field(min_length=1)
     """All must pass."""

@@ -24,12 +24,15 @@ def fetch_champion(
 ) -> dict[str, Any]:
     """Get today's champion; once the policy itself is that, what it was compared with remains."""
     from rpo_pipeline.models.loading import model_fingerprint
-    from rpo_pipeline.registry import client
+    from rpo_pipeline.registry import aliases, client
 
     champion = client.fetch_champion(mlflow_run, promotion.model_name, workspace)
-    if previous and registration and registration["policy"] == model_fingerprint(policy):
-        return previous if champion["version"] == registration["version"] else champion
-    return champion
+    known = registration and registration["policy"] == model_fingerprint(policy)
+    version = registration["version"] if registration and known else None
+    if previous and version and version == champion["version"]:
+        return previous
+    names = (promotion.model_name, champion["version"], version)
+    return {**champion, "look": aliases.count_look(mlflow_run, *names)}
 
 
 def generate_responses(
@@ -126,7 +129,8 @@ def summarise(
     """Put the gate's decision beside the numbers that it was made from."""
     from rpo_pipeline.registry.gate import decide
 
-    numbers = {**evaluation_metrics, "champion_version": champion["version"]}
+    against = {"champion_version": champion["version"], "look": champion["look"]}
+    numbers = {**evaluation_metrics, **against}
     return {**numbers, "gate": decide(numbers, promotion)}
 
 

@@ -3,26 +3,69 @@
 from pathlib import Path
 from typing import Any
 
-from rpo_pipeline.params import PromotionParams
+import pandas as pd
+
+from rpo_pipeline.params import (
+    EvaluationParams,
+    PolicyParams,
+    PromotionParams,
+    RpoParams,
+    TrainingParams,
+)
+
+LOCK = "promotion.lock"
+
+
+def trace_provenance(
+    feedback: pd.DataFrame, reference: Path, policy: PolicyParams
+) -> dict[str, Any]:
+    """Write down what the policy was made from."""
+    from rpo_pipeline.registry import provenance
+
+    return provenance.trace(feedback, reference, policy)
+
+
+def write_model_card(
+    summary: dict[str, Any],
+    row_account: dict[str, int],
+    data_statistics: dict[str, Any],
+    training_summary: dict[str, Any],
+    provenance: dict[str, Any],
+    parameters: dict[str, Any],
+) -> str:
+    """Describe the policy for whoever meets it in the registry."""
+    from rpo_pipeline.registry import model_card
+
+    return model_card.render(
+        summary=summary,
+        row_account=row_account,
+        statistics=data_statistics,
+        training_summary=training_summary,
+        provenance=provenance,
+        parameters=parameters,
+    )
 
 
 def register_version(
     policy: Path,
     summary: dict[str, Any],
     normaliser: dict[str, Any],
+    provenance: dict[str, Any],
+    report: str,
+    model_card: str,
+    parameters: dict[str, Any],
     previous: dict[str, str] | None,
     promotion: PromotionParams,
     mlflow_run: dict[str, str],
 ) -> dict[str, str]:
-    """Log the policy and register it as the challenger, unless it is a version already."""
+    """Register the policy as the challenger, unless it is a version already or another is named."""
     from rpo_pipeline.models.loading import model_fingerprint
     from rpo_pipeline.registry import client
 
-    fingerprint = model_fingerprint(policy)
-    if (
-        previous
-        and previous["policy"] == fingerprint
-        and client.has_version(mlflow_run, promotion.model_name, previous)
+    previous, fingerprint = previous or {}, model_fingerprint(policy)
+    known = previous.get("policy") == fingerprint
+    if promotion.version or (
+        known and client.has_version(mlflow_run, promotion.model_name, previous)
     ):
         return previous
     metrics = {f"eval/{k}": m["value"] for k, m in summary["challenger"].items()}
@@ -30,33 +73,90 @@ def register_version(
         mlflow_run,
         promotion.model_name,
         policy,
-        documents={"summary": summary, "normaliser": normaliser},
+        documents={
+            "summary.json": summary,
+            "normaliser.json": normaliser,
+            "provenance.json": provenance,
+            "parameters.json": {k: v for k, v in parameters.items() if not k.startswith("_")},
+            "report.html": report,
+            "model_card.md": model_card,
+        },
         metrics={name: value for name, value in metrics.items() if value is not None},
+        tags={name: str(value) for name, value in provenance.items() if value is not None},
     )
     return {**version, "policy": fingerprint}
 
 
-def promote(
+def name_candidate(
     registered_version: dict[str, str],
     summary: dict[str, Any],
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference: Path,
+    reference_logps: pd.DataFrame,
+    policy: PolicyParams,
+    rpo: RpoParams,
+    training: TrainingParams,
+    evaluation: EvaluationParams,
+    label_cache: Path,
     workspace: Path,
     promotion: PromotionParams,
     mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
-    """Make the challenger champion if the gate passed."""
-    from rpo_pipeline.registry import client
+    """Name the version to promote, with numbers against today's champion.
 
-    return client.apply_decision(
+    A version that a person names comes with the summary that it was registered with; compared with
+    another champion than today's, it is evaluated again.
+    """
+    from rpo_pipeline.pipelines.evaluation import nodes as again
+    from rpo_pipeline.registry import aliases, client
+    from rpo_pipeline.registry.gate import decide
+
+    if promotion.version is None:
+        return {"version": registered_version["version"], "summary": summary}
+    version, name = str(promotion.version), promotion.model_name
+    stored = client.fetch_document(mlflow_run, name, version, "summary.json")
+    champion = client.fetch_champion(mlflow_run, name, workspace)
+    if champion["version"] in (version, stored["champion_version"]):
+        return {"version": version, "summary": {**stored, "gate": decide(stored, promotion)}}
+    champion["look"] = aliases.count_look(mlflow_run, name, champion["version"], version)
+    checkpoint = client.fetch_checkpoint(mlflow_run, name, version, workspace)
+    generations = again.generate_responses(
+        feedback, reference, checkpoint, champion, policy, evaluation, training
+    )
+    labelled = again.label_generations(generations, feedback, rewards, evaluation, label_cache)
+    heldout = again.score_heldout(
+        feedback, rewards, reference_logps, checkpoint, policy, rpo, training, evaluation
+    )
+    metrics = again.compare_models(labelled, heldout, evaluation, training)
+    return {"version": version, "summary": again.summarise(metrics, champion, promotion)}
+
+
+def promote(
+    candidate: dict[str, Any],
+    workspace: Path,
+    promotion: PromotionParams,
+    mlflow_run: dict[str, str],
+) -> dict[str, Any]:
+    """Make the candidate champion if the gate passed."""
+    from rpo_pipeline.registry import aliases
+
+    return aliases.apply_decision(
         mlflow_run,
-        registered_version["version"],
-        summary["gate"],
+        candidate["version"],
+        candidate["summary"]["gate"],
         promotion,
-        lock_file=workspace / "promotion.lock",
+        lock_file=workspace / LOCK,
     )
 
 
 def note_consumed(
-    source_parts: list[dict[str, Any]], promotion_result: dict[str, Any]
+    source_parts: list[dict[str, Any]],
+    promotion_result: dict[str, Any],
+    previous: dict[str, Any] | None,
+    promotion: PromotionParams,
 ) -> dict[str, Any]:
     """Note which files a run has used up; the last node, so that a failed run uses up nothing."""
+    if promotion.version:  # it came from an earlier run
+        return previous or {"version": None, "parts": []}
     return {"version": promotion_result["version"], "parts": source_parts}

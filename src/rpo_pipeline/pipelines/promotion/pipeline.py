@@ -2,7 +2,16 @@ from kedro.pipeline import Node, Pipeline
 
 from rpo_pipeline.runner import ALWAYS
 
-from .nodes import note_consumed, promote, register_version
+from .nodes import (
+    name_candidate,
+    note_consumed,
+    promote,
+    register_version,
+    trace_provenance,
+    write_model_card,
+)
+
+FEEDBACK, PROMOTION = "feedback@pandas", "params:promotion"
 
 
 def create_pipeline() -> Pipeline:
@@ -10,13 +19,36 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
+                trace_provenance,
+                [FEEDBACK, "reference", "params:policy"],
+                "provenance",
+                name="trace_provenance",
+            ),
+            Node(
+                write_model_card,
+                [
+                    "summary",
+                    "row_account",
+                    "data_statistics",
+                    "training_summary",
+                    "provenance",
+                    "parameters",
+                ],
+                "model_card",
+                name="write_model_card",
+            ),
+            Node(
                 register_version,
                 [
                     "policy",
                     "summary",
                     "normaliser",
+                    "provenance",
+                    "report",
+                    "model_card",
+                    "parameters",
                     "previous_registration",
-                    "params:promotion",
+                    PROMOTION,
                     "mlflow_run",
                 ],
                 "registered_version",
@@ -24,21 +56,37 @@ def create_pipeline() -> Pipeline:
                 tags=ALWAYS,
             ),
             Node(
-                promote,
+                name_candidate,
                 [
                     "registered_version",
                     "summary",
+                    FEEDBACK,
+                    "rewards",
+                    "reference",
+                    "reference_logps",
+                    "params:policy",
+                    "params:rpo",
+                    "params:training",
+                    "params:evaluation",
+                    "label_cache",
                     "champion_workspace",
-                    "params:promotion",
+                    PROMOTION,
                     "mlflow_run",
                 ],
+                "candidate",
+                name="name_candidate",
+                tags=ALWAYS,
+            ),
+            Node(
+                promote,
+                ["candidate", "champion_workspace", PROMOTION, "mlflow_run"],
                 "promotion_result",
                 name="promote",
                 tags=ALWAYS,
             ),
             Node(
                 note_consumed,
-                ["source_parts", "promotion_result"],
+                ["source_parts", "promotion_result", "previous_consumed", PROMOTION],
                 "consumed",
                 name="note_consumed",
             ),

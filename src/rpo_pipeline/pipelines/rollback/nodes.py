@@ -1,0 +1,18 @@
+"""The node of a rollback."""
+
+from pathlib import Path
+from typing import Any
+
+from rpo_pipeline.params import PromotionParams
+
+
+def roll_back(
+    workspace: Path, promotion: PromotionParams, mlflow_run: dict[str, str]
+) -> dict[str, Any]:
+    """Make the previous champion champion again."""
+    from rpo_pipeline.pipelines.promotion.nodes import LOCK
+    from rpo_pipeline.registry import aliases
+
+    return aliases.roll_back(
+        mlflow_run, promotion.model_name, workspace / LOCK, cause="asked for by hand"
+    )

@@ -1,0 +1,216 @@
+"""Who is champion: promotion and rollback, and how often a champion was challenged.
+
+MLflow moves an alias without comparing it first. On one host promotions queue at a lock file.
+Another host is noticed by reading the alias again, once its write would have arrived.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from rpo_pipeline.params import PromotionParams
+from rpo_pipeline.registry.gate import require_artifacts
+
+logger = logging.getLogger(__name__)
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+NOBODY = "none"
+"""Where a tag names a champion and there was none."""
+SETTLE_SECONDS = 2.0
+"""Longer than a host takes from reading the champion to replacing it."""
+ANOTHER = "kedro run --pipelines promotion --params promotion.version="
+
+
+def find_version(client: MlflowClient, model_name: str, alias: str) -> str | None:
+    """The version that holds an alias; None before there is one."""
+    try:
+        # A number or a text, depending on the store.
+        return str(client.get_model_version_by_alias(model_name, alias).version)
+    except MlflowException as err:
+        # A missing alias and a missing model, in MLflow's words.
+        if err.error_code in {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}:
+            return None
+        raise
+
+
+def count_look(
+    run: Mapping[str, str], model_name: str, champion: str | None, version: str | None
+) -> int:
+    """Which challenger of a champion a version is, from 1.
+
+    Args:
+        run: Tracking server.
+        model_name: Registered model.
+        champion: Version that is challenged; None: the reference, before there is a champion.
+        version: The challenger, if it is registered: it keeps the number that it was judged by.
+
+    Returns:
+        One more than the largest number so far, which outlives versions that are deleted.
+    """
+    looks = {}
+    client = MlflowClient(run["tracking_uri"])
+    for found in client.search_model_versions(f"name = '{model_name}'"):
+        if found.tags.get("gate_champion") == (champion or NOBODY):
+            looks[str(found.version)] = int(found.tags["gate_look"])
+    return looks.get(version or "", 1 + max(looks.values(), default=0))
+
+
+def apply_decision(
+    run: Mapping[str, str],
+    version: str,
+    gate: Mapping[str, Any],
+    promotion: PromotionParams,
+    lock_file: Path,
+) -> dict[str, Any]:
+    """Move the aliases as the gate decided, and write the decision on the version.
+
+    Args:
+        run: Tracking server.
+        version: The challenger.
+        gate: Decision of ``gate.decide``; what the version must carry is checked here.
+        promotion: Registered model, mode, and whether a person named the version.
+        lock_file: Held while aliases move, so that promotions on one host queue.
+
+    Returns:
+        version, promoted, champion_before, champion_after, reason and gate.
+    """
+    client, name = MlflowClient(run["tracking_uri"]), promotion.model_name
+    gate = require_artifacts(gate, promotion.required_artifacts, _artifacts(client, name, version))
+    with FileLock(lock_file):
+        before = after = find_version(client, name, CHAMPION)
+        if before == version:
+            reason = "it is champion already"
+        else:
+            _tag(client, name, version, _gate_tags(gate))
+            reason = _refusal(gate, before, promotion, client.get_model_version(name, version).tags)
+            if not reason:
+                after = _promote(client, name, version, before)
+                reason = (
+                    f"promoted over {before or 'no champion'}"
+                    if after == version
+                    else f"not promoted: another host made version {after} champion at the same "
+                    f"moment; to measure it against that one: {ANOTHER}{version}"
+                )
+            _tag(client, name, version, {"promotion": reason})
+    logger.info("version %s of %s: %s", version, name, reason)
+    return {
+        "version": version,
+        "promoted": before != after == version,
+        "champion_before": before,
+        "champion_after": after,
+        "reason": reason,
+        "gate": gate,
+    }
+
+
+def roll_back(
+    run: Mapping[str, str], model_name: str, lock_file: Path, *, cause: str
+) -> dict[str, Any]:
+    """Make the previous champion champion again, one step and no further.
+
+    The version that leaves is tagged, and no later run promotes it unless a person names it. There
+    is no ``previous`` after that, so a second call changes nothing: it neither undoes the first nor
+    goes a step further back.
+
+    Args:
+        run: Tracking server.
+        model_name: Registered model.
+        lock_file: As for ``apply_decision``.
+        cause: Why, for people.
+
+    Returns:
+        rolled_back, champion_before, champion_after and reason.
+    """
+    client = MlflowClient(run["tracking_uri"])
+    with FileLock(lock_file):
+        before = after = find_version(client, model_name, CHAMPION)
+        target = find_version(client, model_name, PREVIOUS)
+        if before is None or target in (None, before):
+            reason = (
+                f"nothing was changed: {model_name} has "
+                f"{f'champion {before}' if before else 'no champion'}, and no version that was "
+                f"champion before it is on record; to promote any version: {ANOTHER}N"
+            )
+        else:
+            _tag(client, model_name, before, {"rolled_back": f"to version {target}: {cause}"})
+            after = _make_champion(client, model_name, str(target))
+            reason = f"champion is {after}, no longer {before}: {cause}"
+        if target is not None:
+            client.delete_registered_model_alias(model_name, PREVIOUS)
+    logger.warning("rollback of %s: %s", model_name, reason)
+    return {
+        "rolled_back": before != after,
+        "champion_before": before,
+        "champion_after": after,
+        "reason": reason,
+    }
+
+
+def _refusal(
+    gate: Mapping[str, Any],
+    champion: str | None,
+    promotion: PromotionParams,
+    tags: Mapping[str, str],
+) -> str:
+    if not gate["passed"]:
+        failed = "; ".join(check["reason"] for check in gate["checks"] if not check["passed"])
+        return f"not promoted: {failed}"
+    if champion != gate["champion_version"]:
+        return (
+            f"not promoted: the evaluation compared with champion {gate['champion_version']}, but "
+            f"today's is {champion}; evaluate again"
+        )
+    if promotion.version is not None:
+        return ""
+    if promotion.mode == "manual":
+        return "not promoted: promotion.mode is manual, so it stays challenger"
+    if "rolled_back" in tags:
+        return f"not promoted: it was rolled back ({tags['rolled_back']})"
+    return ""
+
+
+def _promote(client: MlflowClient, name: str, version: str, before: str | None) -> str | None:
+    """Move the aliases; who is champion after that."""
+    if before is not None:
+        client.set_registered_model_alias(name, PREVIOUS, before)
+    after = _make_champion(client, name, version)
+    if after == version:
+        client.delete_model_version_tag(name, version, "rolled_back")
+        if find_version(client, name, CHALLENGER) == version:
+            client.delete_registered_model_alias(name, CHALLENGER)
+    return after
+
+
+def _make_champion(client: MlflowClient, name: str, version: str) -> str | None:
+    """Set the alias, and read it again once other hosts have had time to set it as well."""
+    client.set_registered_model_alias(name, CHAMPION, version)
+    if not client.tracking_uri.startswith("sqlite:"):  # a database file has one host
+        time.sleep(SETTLE_SECONDS)
+    return find_version(client, name, CHAMPION)
+
+
+def _artifacts(client: MlflowClient, name: str, version: str) -> list[str]:
+    model_id = str(client.get_model_version(name, version).source).removeprefix("models:/")
+    found = client.list_logged_model_artifacts(model_id, "artifacts")
+    return [Path(file.path).name for file in found]
+
+
+def _gate_tags(gate: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "gate": "passed" if gate["passed"] else "failed",
+        "gate_champion": gate["champion_version"] or NOBODY,
+        "gate_look": str(gate["look"]),
+        "gate_decision": json.dumps(gate),
+    }
+
+
+def _tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
