@@ -13,7 +13,7 @@ SELECTIONS = (
     "tags node_names to_nodes from_nodes from_inputs to_outputs namespaces only_missing_outputs"
 ).split()
 """Options that leave out some of a pipeline."""
-WHOLE = ({"refresh"}, {"__default__"}, set())
+WHOLE: tuple[set[str], ...] = ({"refresh"}, {"__default__"}, set())
 
 
 @click.group(name="rpo_pipeline")
@@ -44,16 +44,16 @@ class FriendlyRun(click.Command):
         from rpo_pipeline.refresh.lock import BusyError, only_run
 
         chosen = ctx.params
-        with KedroSession.create(
+        session = KedroSession.create(
             env=chosen["env"], conf_source=chosen["conf_source"], runtime_params=chosen["params"]
-        ) as session:
-            context = session.load_context()
+        )
+        refresh = scheduled.Refresh(session.load_context())
         if not _is_whole(chosen):
-            with only_run(scheduled.lock_file(context)):
+            with only_run(refresh.lock):
                 super().invoke(ctx)
             return
         try:
-            scheduled.refresh(context, lambda: super(FriendlyRun, self).invoke(ctx))
+            refresh.run(lambda: super(FriendlyRun, self).invoke(ctx))
         except BusyError as err:  # which does what this run was to do
             click.echo(f"nothing to do: {err}", err=True)
 

@@ -43,74 +43,72 @@ FINISHED = ("promoted", "not_promoted")
 SECONDS_PER_DAY = 86_400
 
 
-def lock_file(context: KedroContext) -> Path:
-    """What a run on the environment's data folder holds."""
-    folder: Path = context.catalog.load("refresh_workspace")
-    return folder / LOCK
-
-
-def refresh(context: KedroContext, run: Callable[[], None]) -> None:
-    """Run all pipelines if there is work for them, alone, and tell how it went.
+class Refresh:
+    """A refresh of one environment.
 
     Args:
         context: Of the environment.
-        run: Does the work.
-
-    Raises:
-        BusyError: If another run is at work on the same data folder.
     """
-    with only_run(lock_file(context)):
-        scheduled = _Refresh(context)
-        try:
-            if scheduled.has_work():
-                scheduled.note({"event": STARTED, "reason": "it has not come to its end"})
-                run()
-                scheduled.finish()
-        except Exception as err:
-            # Only our own errors are written for people, and known to hold no secret.
-            reason = str(err) if isinstance(err, RpoError) else type(err).__name__
-            scheduled.note({"event": "failed", "reason": reason})
-            scheduled.tell("failed", f"the refresh failed: {reason}")
-            raise
-
-
-class _Refresh:
-    """One refresh of one environment."""
 
     def __init__(self, context: KedroContext) -> None:
         parameters = context.config_loader["parameters"]
         self._context = context
         self._catalog = context.catalog
+        self._folder: Path = self._catalog.load("refresh_workspace")
         self._refresh = RefreshParams.model_validate(parameters["refresh"])
         self._ingestion = IngestionParams.model_validate(parameters["ingestion"])
         self._labeling = LabelingParams.model_validate(parameters["labeling"])
         self._promotion = PromotionParams.model_validate(parameters["promotion"])
+        self.lock = self._folder / LOCK
+        """What every run on the environment's data folder holds."""
 
-    def has_work(self) -> bool:
+    def run(self, run: Callable[[], None]) -> None:
+        """Run all pipelines if there is work for them, alone, and tell how it went.
+
+        Args:
+            run: Does the work.
+
+        Raises:
+            BusyError: If another run is at work on the same data folder.
+        """
+        with only_run(self.lock):
+            try:
+                if self._has_work():
+                    self._note({"event": STARTED, "reason": "it has not come to its end"})
+                    run()
+                    self._finish()
+            except Exception as err:
+                # Only our own errors are written for people, and known to hold no secret.
+                reason = str(err) if isinstance(err, RpoError) else type(err).__name__
+                self._note({"event": "failed", "reason": reason})
+                self._tell("failed", f"the refresh failed: {reason}")
+                raise
+
+    def _has_work(self) -> bool:
         """Decide, and say why."""
         decision = self._decide()
         self._catalog.save("refresh_decision", {"at": _now(), **decision})
         reasons = "; ".join(decision["reasons"])
         if not decision["work"]:
             logger.info("nothing to do: %s", reasons)
-            self.tell("nothing_to_do", f"nothing to do: {reasons}", reasons=decision["reasons"])
+            self._tell("nothing_to_do", f"nothing to do: {reasons}", reasons=decision["reasons"])
         elif self._refresh.when == "needed":
             logger.info("there is work: %s", reasons)
         return bool(decision["work"])
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Note and tell whether the new version is champion."""
         result = self._catalog.load("promotion_result")
         event: Event = "promoted" if result["promoted"] else "not_promoted"
-        self.note({"event": event, "reason": result["reason"], "version": result["version"]})
+        self._note({"event": event, "reason": result["reason"], "version": result["version"]})
         text = f"version {result['version']} of {self._promotion.model_name}: {result['reason']}"
-        self.tell(event, text, version=result["version"])
+        self._tell(event, text, version=result["version"])
 
-    def note(self, outcome: dict[str, Any]) -> None:
+    def _note(self, outcome: dict[str, Any]) -> None:
         """Keep how far the refresh came, for the next one."""
         self._catalog.save("refresh_outcome", {"at": _now(), **outcome})
 
-    def tell(self, event: Event, text: str, **details: Any) -> None:  # noqa: ANN401 (JSON)
+    def _tell(self, event: Event, text: str, **details: Any) -> None:  # noqa: ANN401 (JSON)
         """Notify those who want to hear of it."""
         notify(
             {
@@ -123,7 +121,7 @@ class _Refresh:
             },
             self._refresh.notifications,
             webhook=_webhook(self._context.project_path),
-            file=self._catalog.load("refresh_workspace") / NOTIFICATIONS,
+            file=self._folder / NOTIFICATIONS,
         )
 
     def _decide(self) -> dict[str, Any]:
@@ -193,7 +191,7 @@ class _Refresh:
         logger.log(logging.WARNING if result["alarm"] else logging.INFO, result["reason"])
         if result["alarm"]:
             done = result["rollback"]["reason"] if result["rollback"] else "nothing was changed"
-            self.tell("alarm", f"{result['reason']}; {done}", live_ratings=result)
+            self._tell("alarm", f"{result['reason']}; {done}", live_ratings=result)
 
     def _roll_back(self, cause: str) -> dict[str, Any]:
         from rpo_pipeline.pipelines.promotion.nodes import LOCK as PROMOTION_LOCK
