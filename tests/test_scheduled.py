@@ -10,7 +10,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from mlflow import MlflowClient
 
-from rpo_pipeline.errors import TrainingError
+from rpo_pipeline.errors import ConfigError, TrainingError
 from rpo_pipeline.refresh.lock import BusyError, only_run
 from rpo_pipeline.scheduled import Refresh
 
@@ -193,3 +193,10 @@ def test_the_address_of_the_webhook_comes_from_conf_local(settled, project):
     refresh.run(must_not_run)
     assert told(catalog)[-1]["delivered"] is False
     assert "a-token" not in json.dumps(told(catalog))
+
+
+def test_credentials_that_cannot_be_read_are_refused_without_quoting_them(settled, project):
+    (project / "conf/local/credentials.yml").write_text("notifications: a-token")
+    with pytest.raises(ConfigError, match=r"conf/local/credentials\.yml") as error:
+        settled()
+    assert "a-token" not in str(error.value)

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import yaml
 from kedro.framework.context import KedroContext
 from pydantic import SecretStr
 
-from rpo_pipeline.errors import RpoError
+from rpo_pipeline.errors import ConfigError, RpoError
 from rpo_pipeline.params import (
     Event,
     IngestionParams,
@@ -59,6 +60,7 @@ class Refresh:
         self._ingestion = IngestionParams.model_validate(parameters["ingestion"])
         self._labeling = LabelingParams.model_validate(parameters["labeling"])
         self._promotion = PromotionParams.model_validate(parameters["promotion"])
+        self._webhook = _webhook(context.project_path)
         self.lock = self._folder / LOCK
         """What every run on the environment's data folder holds."""
 
@@ -80,8 +82,8 @@ class Refresh:
             except Exception as err:
                 # Only our own errors are written for people, and known to hold no secret.
                 reason = str(err) if isinstance(err, RpoError) else type(err).__name__
-                self._note({"event": "failed", "reason": reason})
                 self._tell("failed", f"the refresh failed: {reason}")
+                self._note({"event": "failed", "reason": reason})
                 raise
 
     def _has_work(self) -> bool:
@@ -120,26 +122,26 @@ class Refresh:
                 **details,
             },
             self._refresh.notifications,
-            webhook=_webhook(self._context.project_path),
+            webhook=self._webhook,
             file=self._folder / NOTIFICATIONS,
         )
 
     def _decide(self) -> dict[str, Any]:
         outcome = self._catalog.load("refresh_outcome")
         situation = Situation(_unfinished(outcome))
-        if self._refresh.when == "always" or situation.unfinished:
+        if self._refresh.when == "always" or outcome is None:
             return decide(situation, self._refresh)
-        parts = self._read_sources()
-        champion = self._find_champion()
+        parts, champion = self._read_sources(), self._find_champion()
         self._compare_live_ratings(parts, champion)
         new_rows, new_ratings = count_new(parts, self._catalog.load("consumed"))
-        ages = [_days_since(outcome["at"])] + ([champion.age_days] if champion else [])
-        situation = Situation(None, new_rows, new_ratings, age_days=min(ages))
+        ages = [_days_since(outcome["at"]), *([champion.age_days] if champion else [])]
+        situation = replace(
+            situation, new_rows=new_rows, new_ratings=new_ratings, age_days=min(ages)
+        )
         decision = decide(situation, self._refresh)
         if decision["work"] or self._refresh.max_drift is None:
             return decision
-        situation = Situation(None, new_rows, new_ratings, self._measure_drift(), min(ages))
-        return decide(situation, self._refresh)
+        return decide(replace(situation, drift=self._measure_drift()), self._refresh)
 
     def _read_sources(self) -> list[dict[str, Any]]:
         """As ingestion does, which finds all that is read here already there."""
@@ -218,9 +220,14 @@ def _webhook(project_path: Path) -> SecretStr | None:
     address = os.environ.get(WEBHOOK_VARIABLE)
     file = project_path / CREDENTIALS
     if not address and file.is_file():
-        address = ((yaml.safe_load(file.read_text()) or {}).get("notifications") or {}).get(
-            "webhook"
-        )
+        try:
+            address = (yaml.safe_load(file.read_text()) or {})["notifications"]["webhook"]
+        except (yaml.YAMLError, TypeError):  # whose messages quote the file
+            raise ConfigError(
+                f"{CREDENTIALS} is no YAML, or not of the form `notifications: {{webhook: URL}}`"
+            ) from None
+        except KeyError:
+            return None
     return SecretStr(address) if address else None
 
 

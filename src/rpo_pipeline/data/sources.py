@@ -80,14 +80,12 @@ def read_sources(
 
 
 def _describe(file: SourceFile, part: Path) -> Part:
-    rows = pq.read_metadata(part / ROWS)
-    column = rows.schema.names.index("raw_reward")
-    groups = [rows.row_group(group).column(column) for group in range(rows.num_row_groups)]
+    rewards = pq.read_table(part / ROWS, columns=["raw_reward"])["raw_reward"]
     return {
         "path": escape(file.name),
         "key": part.name,
-        "rows": rows.num_rows,
-        "rated": rows.num_rows - sum(group.statistics.null_count for group in groups),
+        "rows": len(rewards),
+        "rated": len(rewards) - rewards.null_count,
         "rejected": pq.read_metadata(part / QUARANTINE).num_rows,
     }
 
