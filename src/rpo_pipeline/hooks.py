@@ -42,7 +42,7 @@ ARTIFACTS = (
     "summary",
     "report",
     "model_card",
-    "candidate",
+    "candidate_summary",
     "promotion_result",
     "rollback_result",
     "comparison",

@@ -25,6 +25,7 @@ def server(finished):
     ]
     log = (finished["folder"] / "server.log").open("w+")
     environment = {**os.environ, "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+    environment["RPO_SERVING_LOG"] = str(finished["folder"] / "served.jsonl")
     environment["PATH"] = f"{os.path.dirname(sys.executable)}:{environment['PATH']}"  # noqa: PTH120
     process = subprocess.Popen(
         command,
@@ -58,12 +59,23 @@ def ask(url, prompts, **params):
 def test_the_champion_answers_every_prompt(server):
     answers = ask(server, ["Hello, my kettle leaks.", "Help!"], max_new_tokens=8)
     assert len(answers) == 2
-    assert all(isinstance(answer, str) for answer in answers)
+    assert all(set(a) == {"response_id", "response", "model_version"} for a in answers)
+    assert {answer["model_version"] for answer in answers} == {"1"}
+
+
+def test_what_was_served_is_logged_under_the_ids_that_ratings_will_name(server, finished):
+    chat = [{"role": "user", "content": "Help!"}]
+    answers = ask(server, [chat, "Help!"], temperature=0.5, max_new_tokens=8)
+    lines = (finished["folder"] / "served.jsonl").read_text().splitlines()
+    rows = {row["response_id"]: row for row in map(json.loads, lines)}
+    assert [rows[answer["response_id"]]["prompt"] for answer in answers] == [chat, "Help!"]
+    assert [rows[a["response_id"]]["response"] for a in answers] == [a["response"] for a in answers]
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(server):
     alone = ask(server, ["Help!"], max_new_tokens=8)
-    assert ask(server, ["Hello, my kettle leaks.", "Help!"], max_new_tokens=8)[1:] == alone
+    among = ask(server, ["Hello, my kettle leaks.", "Help!"], max_new_tokens=8)
+    assert among[1]["response"] == alone[0]["response"]
 
 
 def test_parameters_reach_the_model(server):
@@ -71,4 +83,4 @@ def test_parameters_reach_the_model(server):
         ask(server, ["Help!"], max_new_tokens=8, sampling_temperature=1.0, seed=seed)
         for seed in range(3)
     ]
-    assert len({tuple(answers) for answers in drawn}) > 1
+    assert len({answers[0]["response"] for answers in drawn}) > 1

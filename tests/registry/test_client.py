@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import mlflow
+import pytest
 from mlflow import MlflowClient
 
+from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.registry import client as registry
 from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun, flatten
@@ -86,3 +88,13 @@ def test_a_version_is_known_until_it_is_deleted(tracked, client, model_name, che
     assert not registry.has_version(tracked.describe(), model_name, {**made, "model_id": "m-0"})
     client.delete_model_version(model_name, made["version"])
     assert not registry.has_version(tracked.describe(), model_name, made)
+
+
+def test_a_document_that_a_version_carries_is_read_and_a_missing_version_is_named(
+    tracked, model_name, checkpoint
+):
+    version = register(tracked, model_name, checkpoint, **{"summary.json": {"num_prompts": 3}})
+    where = (tracked.describe(), model_name)
+    assert registry.fetch_document(*where, version, "summary.json") == {"num_prompts": 3}
+    with pytest.raises(RegistryError, match=r"version 99 of .* cannot be downloaded"):
+        registry.fetch_document(*where, "99", "summary.json")

@@ -6,6 +6,7 @@ Another host is noticed by reading the alias again, once its write would have ar
 
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from rpo_pipeline.registry.gate import require_artifacts
 logger = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+ARTIFACTS, DECISION = "artifacts", "gate.json"
 NOBODY = "none"
 """Where a tag names a champion and there was none."""
 SETTLE_SECONDS = 2.0
@@ -88,7 +90,7 @@ def apply_decision(
         if before == version:
             reason = "it is champion already"
         else:
-            _tag(client, name, version, _gate_tags(gate))
+            _record(client, name, version, gate)
             reason = _refusal(gate, before, promotion, client.get_model_version(name, version).tags)
             if not reason:
                 after = _promote(client, name, version, before)
@@ -196,19 +198,28 @@ def _make_champion(client: MlflowClient, name: str, version: str) -> str | None:
     return find_version(client, name, CHAMPION)
 
 
+def _model_id(client: MlflowClient, name: str, version: str) -> str:
+    return str(client.get_model_version(name, version).source).removeprefix("models:/")
+
+
 def _artifacts(client: MlflowClient, name: str, version: str) -> list[str]:
-    model_id = str(client.get_model_version(name, version).source).removeprefix("models:/")
-    found = client.list_logged_model_artifacts(model_id, "artifacts")
+    found = client.list_logged_model_artifacts(_model_id(client, name, version), ARTIFACTS)
     return [Path(file.path).name for file in found]
 
 
-def _gate_tags(gate: Mapping[str, Any]) -> dict[str, str]:
-    return {
+def _record(client: MlflowClient, name: str, version: str, gate: Mapping[str, Any]) -> None:
+    """Write a decision on a version, before it has consequences."""
+    tags = {
         "gate": "passed" if gate["passed"] else "failed",
         "gate_champion": gate["champion_version"] or NOBODY,
         "gate_look": str(gate["look"]),
         "gate_decision": json.dumps(gate),
     }
+    _tag(client, name, version, tags)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / DECISION
+        file.write_text(json.dumps(gate, indent=2))
+        client.log_model_artifact(_model_id(client, name, version), str(file), ARTIFACTS)
 
 
 def _tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:

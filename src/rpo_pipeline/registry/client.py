@@ -178,6 +178,7 @@ def _download(
         )
     except (MlflowException, OSError) as err:
         raise RegistryError(
-            f"{artifact} of version {version} of {model_name} cannot be downloaded: {err}"
+            f"{artifact} of version {version} of {model_name} cannot be downloaded: {err} "
+            "(promotion.model_name, promotion.version)"
         ) from err
     return path

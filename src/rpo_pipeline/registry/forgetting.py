@@ -4,19 +4,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from rpo_pipeline.params import TrackingParams
+from rpo_pipeline.registry.aliases import ARTIFACTS
 from rpo_pipeline.registry.tracking import resolve_tracking_uri
 
 
 def erase_reports(
     tracking: TrackingParams, project: Path, quotes: Callable[[str], bool]
 ) -> list[str]:
-    """Delete reports of runs that quote a prompt.
+    """Delete reports of runs and registered versions that quote a prompt.
 
     Args:
         tracking: Server and experiment.
@@ -24,7 +24,7 @@ def erase_reports(
         quotes: Whether a text does.
 
     Returns:
-        What was deleted: run and artifact, for people.
+        What was deleted: its owner and artifact, for people.
     """
     client = _client(tracking, project)
     if client is None:
@@ -33,22 +33,17 @@ def erase_reports(
     if experiment is None:
         return []
     deleted = []
-    for run_id, artifact_uri in _runs(client, experiment.experiment_id):
-        for artifact in client.list_artifacts(run_id):
+    for owner, uri, folder in _places(client, experiment.experiment_id):
+        repository = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+        for artifact in repository.list_artifacts(folder):
             if artifact.is_dir or not artifact.path.endswith(".html"):
                 continue
-            with tempfile.TemporaryDirectory() as folder:
-                copy = mlflow.artifacts.download_artifacts(
-                    run_id=run_id,
-                    artifact_path=artifact.path,
-                    dst_path=folder,
-                    tracking_uri=client.tracking_uri,
-                )
+            with tempfile.TemporaryDirectory() as copies:
+                copy = repository.download_artifacts(artifact.path, copies)
                 text = Path(copy).read_text(errors="replace")
             if quotes(text):
-                repository = get_artifact_repository(artifact_uri, tracking_uri=client.tracking_uri)
                 repository.delete_artifacts(artifact.path)
-                deleted.append(f"MLflow run {run_id}: {artifact.path}")
+                deleted.append(f"{owner}: {artifact.path}")
     return deleted
 
 
@@ -74,12 +69,20 @@ def _client(tracking: TrackingParams, project: Path) -> MlflowClient | None:
     return MlflowClient(uri)
 
 
-def _runs(client: MlflowClient, experiment_id: str) -> Iterator[tuple[str, str]]:
+def _places(client: MlflowClient, experiment_id: str) -> Iterator[tuple[str, str, str | None]]:
+    """Where reports are kept: who owns them, the address of the artifacts, a folder of it."""
     token = None
     while True:
-        page = client.search_runs([experiment_id], run_view_type=ViewType.ALL, page_token=token)
-        for run in page:
-            yield run.info.run_id, str(run.info.artifact_uri)
-        token = page.token
+        runs = client.search_runs([experiment_id], run_view_type=ViewType.ALL, page_token=token)
+        for run in runs:
+            yield f"MLflow run {run.info.run_id}", str(run.info.artifact_uri), None
+        token = runs.token
+        if not token:
+            break
+    while True:
+        models = client.search_logged_models([experiment_id], page_token=token)
+        for model in models:
+            yield f"MLflow model {model.model_id}", model.artifact_location, ARTIFACTS
+        token = models.token
         if not token:
             return

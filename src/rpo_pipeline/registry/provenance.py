@@ -1,6 +1,7 @@
 """What a version was made from: data by content, the reference, the base model, its licence."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from rpo_pipeline.models.licence import base_licence
 from rpo_pipeline.models.loading import model_fingerprint
-from rpo_pipeline.params import PolicyParams
+from rpo_pipeline.params import Params, PolicyParams
 
 
 def trace(feedback: pd.DataFrame, reference: Path, policy: PolicyParams) -> dict[str, Any]:
@@ -38,3 +39,12 @@ def data_digest(feedback: pd.DataFrame) -> str:
     for row_id, split, reward in rows.itertuples(index=False):
         digest.update(f"{row_id} {split} {reward}\n".encode())
     return digest.hexdigest()[:32]
+
+
+def resolved_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Blocks of a run as values for JSON, typed or not; without the helpers of the YAML."""
+    return {
+        name: block.model_dump(mode="json") if isinstance(block, Params) else block
+        for name, block in parameters.items()
+        if not name.startswith("_")
+    }

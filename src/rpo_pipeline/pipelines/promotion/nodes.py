@@ -35,6 +35,7 @@ def write_model_card(
 ) -> str:
     """Describe the policy for whoever meets it in the registry."""
     from rpo_pipeline.registry import model_card
+    from rpo_pipeline.registry.provenance import resolved_parameters
 
     return model_card.render(
         summary=summary,
@@ -42,7 +43,7 @@ def write_model_card(
         statistics=data_statistics,
         training_summary=training_summary,
         provenance=provenance,
-        parameters=parameters,
+        parameters=resolved_parameters(parameters),
     )
 
 
@@ -61,6 +62,7 @@ def register_version(
     """Register the policy as the challenger, unless it is a version already or another is named."""
     from rpo_pipeline.models.loading import model_fingerprint
     from rpo_pipeline.registry import client
+    from rpo_pipeline.registry.provenance import resolved_parameters
 
     previous, fingerprint = previous or {}, model_fingerprint(policy)
     known = previous.get("policy") == fingerprint
@@ -77,7 +79,7 @@ def register_version(
             "summary.json": summary,
             "normaliser.json": normaliser,
             "provenance.json": provenance,
-            "parameters.json": {k: v for k, v in parameters.items() if not k.startswith("_")},
+            "parameters.json": resolved_parameters(parameters),
             "report.html": report,
             "model_card.md": model_card,
         },
@@ -90,6 +92,28 @@ def register_version(
 def name_candidate(
     registered_version: dict[str, str],
     summary: dict[str, Any],
+    workspace: Path,
+    promotion: PromotionParams,
+    mlflow_run: dict[str, str],
+) -> dict[str, Any]:
+    """Name the version to promote, with its summary if that is about today's champion."""
+    from rpo_pipeline.registry import aliases, client
+
+    if promotion.version is None:
+        return {"version": registered_version["version"], "summary": summary}
+    run, name, version = mlflow_run, promotion.model_name, str(promotion.version)
+    stored = client.fetch_document(run, name, version, "summary.json")
+    champion = client.fetch_champion(run, name, workspace)
+    if champion["version"] in (version, stored["champion_version"]):
+        return {"version": version, "summary": stored}
+    look = aliases.count_look(run, name, champion["version"], version)
+    path = str(client.fetch_checkpoint(run, name, version, workspace))
+    champion = {**champion, "look": look}
+    return {"version": version, "summary": None, "path": path, "champion": champion}
+
+
+def measure_candidate(
+    candidate: dict[str, Any],
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference: Path,
@@ -98,42 +122,30 @@ def name_candidate(
     rpo: RpoParams,
     training: TrainingParams,
     evaluation: EvaluationParams,
-    label_cache: Path,
-    workspace: Path,
     promotion: PromotionParams,
-    mlflow_run: dict[str, str],
+    label_cache: Path,
 ) -> dict[str, Any]:
-    """Name the version to promote, with numbers against today's champion.
-
-    A version that a person names comes with the summary that it was registered with; compared with
-    another champion than today's, it is evaluated again.
-    """
-    from rpo_pipeline.pipelines.evaluation import nodes as again
-    from rpo_pipeline.registry import aliases, client
+    """Evaluate a candidate again if its summary is about another champion, and gate it."""
+    from rpo_pipeline.pipelines.evaluation import nodes
     from rpo_pipeline.registry.gate import decide
 
-    if promotion.version is None:
-        return {"version": registered_version["version"], "summary": summary}
-    version, name = str(promotion.version), promotion.model_name
-    stored = client.fetch_document(mlflow_run, name, version, "summary.json")
-    champion = client.fetch_champion(mlflow_run, name, workspace)
-    if champion["version"] in (version, stored["champion_version"]):
-        return {"version": version, "summary": {**stored, "gate": decide(stored, promotion)}}
-    champion["look"] = aliases.count_look(mlflow_run, name, champion["version"], version)
-    checkpoint = client.fetch_checkpoint(mlflow_run, name, version, workspace)
-    generations = again.generate_responses(
-        feedback, reference, checkpoint, champion, policy, evaluation, training
+    if candidate["summary"]:
+        return {**candidate["summary"], "gate": decide(candidate["summary"], promotion)}
+    path, champion = Path(candidate["path"]), candidate["champion"]
+    generations = nodes.generate_responses(
+        feedback, reference, path, champion, policy, evaluation, training
     )
-    labelled = again.label_generations(generations, feedback, rewards, evaluation, label_cache)
-    heldout = again.score_heldout(
-        feedback, rewards, reference_logps, checkpoint, policy, rpo, training, evaluation
+    labelled = nodes.label_generations(generations, feedback, rewards, evaluation, label_cache)
+    heldout = nodes.score_heldout(
+        feedback, rewards, reference_logps, path, policy, rpo, training, evaluation
     )
-    metrics = again.compare_models(labelled, heldout, evaluation, training)
-    return {"version": version, "summary": again.summarise(metrics, champion, promotion)}
+    metrics = nodes.compare_models(labelled, heldout, evaluation, training)
+    return nodes.summarise(metrics, champion, promotion)
 
 
 def promote(
     candidate: dict[str, Any],
+    candidate_summary: dict[str, Any],
     workspace: Path,
     promotion: PromotionParams,
     mlflow_run: dict[str, str],
@@ -144,7 +156,7 @@ def promote(
     return aliases.apply_decision(
         mlflow_run,
         candidate["version"],
-        candidate["summary"]["gate"],
+        candidate_summary["gate"],
         promotion,
         lock_file=workspace / LOCK,
     )

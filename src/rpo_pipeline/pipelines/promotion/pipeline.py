@@ -3,6 +3,7 @@ from kedro.pipeline import Node, Pipeline
 from rpo_pipeline.runner import ALWAYS
 
 from .nodes import (
+    measure_candidate,
     name_candidate,
     note_consumed,
     promote,
@@ -57,9 +58,15 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 name_candidate,
+                ["registered_version", "summary", "champion_workspace", PROMOTION, "mlflow_run"],
+                "candidate",
+                name="name_candidate",
+                tags=ALWAYS,
+            ),
+            Node(
+                measure_candidate,
                 [
-                    "registered_version",
-                    "summary",
+                    "candidate",
                     FEEDBACK,
                     "rewards",
                     "reference",
@@ -68,18 +75,21 @@ def create_pipeline() -> Pipeline:
                     "params:rpo",
                     "params:training",
                     "params:evaluation",
+                    PROMOTION,
                     "label_cache",
+                ],
+                "candidate_summary",
+                name="measure_candidate",
+            ),
+            Node(
+                promote,
+                [
+                    "candidate",
+                    "candidate_summary",
                     "champion_workspace",
                     PROMOTION,
                     "mlflow_run",
                 ],
-                "candidate",
-                name="name_candidate",
-                tags=ALWAYS,
-            ),
-            Node(
-                promote,
-                ["candidate", "champion_workspace", PROMOTION, "mlflow_run"],
                 "promotion_result",
                 name="promote",
                 tags=ALWAYS,
