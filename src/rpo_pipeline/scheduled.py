@@ -133,7 +133,7 @@ class Refresh:
             return decide(situation, self._refresh)
         parts, champion = self._read_sources(), self._find_champion()
         self._compare_live_ratings(parts, champion)
-        new_rows, new_ratings = count_new(parts, self._catalog.load("consumed"))
+        new_rows, new_ratings = count_new(parts, self._catalog.load("previous_consumed"))
         ages = [_days_since(outcome["at"]), *([champion.age_days] if champion else [])]
         situation = replace(
             situation, new_rows=new_rows, new_ratings=new_ratings, age_days=min(ages)
