@@ -196,13 +196,12 @@ class Refresh:
             self._tell("alarm", f"{result['reason']}; {done}", live_ratings=result)
 
     def _roll_back(self, cause: str) -> dict[str, Any]:
-        from rpo_pipeline.pipelines.promotion.nodes import LOCK as PROMOTION_LOCK
         from rpo_pipeline.registry import aliases
 
         return aliases.roll_back(
             {"tracking_uri": self._tracking_uri()},
             self._promotion.model_name,
-            self._catalog.load("champion_workspace") / PROMOTION_LOCK,
+            self._catalog.load("champion_workspace") / aliases.LOCK,
             cause=cause,
         )
 
