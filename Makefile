@@ -9,7 +9,7 @@ AIRFLOW := .venv-airflow
 AIRFLOW_STAMP := $(AIRFLOW)/installed-$(shell cksum < deploy/airflow/requirements.txt | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench bench-full test integration check format clean clean-cache
+.PHONY: help setup run refresh bench bench-full test integration check format clean clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ $(STAMP):
 
 run: setup ## Turn the feedback log into a promoted model
 	$(BIN)/kedro run
+
+refresh: setup ## Do what a schedule does: run if there is work, in conf/production (docs/operations.md)
+	$(BIN)/kedro run --env production
 
 bench: setup ## Time the engine against its peers, side by side (about 15 minutes)
 	$(BIN)/python -m benchmarks

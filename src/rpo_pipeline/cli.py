@@ -1,12 +1,19 @@
 """The project's own ``kedro run``: the same options, and errors for people."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
 
 from rpo_pipeline.errors import RpoError
+
+SELECTIONS = (
+    "tags node_names to_nodes from_nodes from_inputs to_outputs namespaces only_missing_outputs"
+).split()
+"""Options that leave out some of a pipeline."""
+WHOLE: tuple[set[str], ...] = ({"refresh"}, {"__default__"}, set())
 
 
 @click.group(name="rpo_pipeline")
@@ -15,17 +22,46 @@ def cli() -> None:
 
 
 class FriendlyRun(click.Command):
-    """Runs a pipeline; an error that a user can mend is one message, not a traceback."""
+    """Runs a pipeline, alone in its data folder, and all of them only if there is work.
+
+    An error that a user can mend is one message, not a traceback.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
         """Run, and turn our errors into click's."""
         try:
-            return super().invoke(ctx)
+            self._invoke(ctx)
         except Exception as err:
             message = explain(err)
             if message is None:
                 raise
             raise click.ClickException(message) from err
+
+    def _invoke(self, ctx: click.Context) -> None:
+        from kedro.framework.session import KedroSession
+
+        from rpo_pipeline import scheduled
+        from rpo_pipeline.refresh.lock import BusyError, only_run
+
+        chosen = ctx.params
+        session = KedroSession.create(
+            env=chosen["env"], conf_source=chosen["conf_source"], runtime_params=chosen["params"]
+        )
+        refresh = scheduled.Refresh(session.load_context())
+        if not _is_whole(chosen):
+            with only_run(refresh.lock):
+                super().invoke(ctx)
+            return
+        try:
+            refresh.run(lambda: super(FriendlyRun, self).invoke(ctx))
+        except BusyError as err:  # which does what this run was to do
+            click.echo(f"nothing to do: {err}", err=True)
+
+
+def _is_whole(chosen: Mapping[str, Any]) -> bool:
+    """Whether a run is of all pipelines."""
+    names = {*chosen["pipelines"], *([chosen["pipeline"]] if chosen["pipeline"] else [])}
+    return names in WHOLE and not any(chosen[option] for option in SELECTIONS)
 
 
 def explain(error: BaseException | None) -> str | None:

@@ -115,6 +115,7 @@ def test_adapters_learn_too_and_are_merged_into_the_policy(joined, reference, tm
     learn(joined, reference, tmp_path, "rpo", lora=LORA, **settings)
     gain = gains(joined, reference, tmp_path)
     assert gain["r2"] > gain["r0"] > gain["r1"]
+    assert (tmp_path / "best" / "adapters" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("lora", [None, LORA])

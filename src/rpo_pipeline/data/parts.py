@@ -21,7 +21,13 @@ from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, RejectedErro
 from rpo_pipeline.data.readers import read_records
 from rpo_pipeline.data.records import WHERE, Record, escape
 from rpo_pipeline.data.redaction import Privacy, redact_raw
-from rpo_pipeline.data.rows import NOTHING_PRIVATE, ROW_SCHEMA, parse_record
+from rpo_pipeline.data.rows import (
+    NOTHING_PRIVATE,
+    RATING_SCHEMA,
+    ROW_SCHEMA,
+    parse_rating,
+    parse_record,
+)
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.params import RedactionParams, SourceParams
@@ -41,7 +47,9 @@ CODE = (
 
 
 ROWS, QUARANTINE = "rows.parquet", "quarantine.parquet"
-PART_SCHEMA = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("position"))
+PART_SCHEMA = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("position")).append(
+    RATING_SCHEMA.field("response_id")
+)
 
 
 class SourceFile(NamedTuple):
@@ -50,6 +58,8 @@ class SourceFile(NamedTuple):
     path: Path
     name: str
     """For people, and for the origin of rows."""
+    holds_ratings: bool = False
+    """Of responses that another file logs."""
 
 
 def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams | None) -> str:
@@ -62,7 +72,8 @@ def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams 
     settings = source.model_dump_json(exclude={"path", "revision"})
     digest = hashlib.blake2b(digest_size=16)
     private = redaction.model_dump_json() if redaction else ""
-    for text in (content, escape(file.name), settings, private):
+    kind = "ratings" if file.holds_ratings else "log"
+    for text in (content, escape(file.name), kind, settings, private):
         digest.update(f"{len(text)} {text}".encode())
     for module in CODE:
         digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
@@ -134,15 +145,19 @@ class _Writer(AbstractContextManager["_Writer"]):
 def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy) -> None:
     records = read_records(file.path, source.encoding)
     first = list(islice(records, DETECTION_RECORDS))
-    if source.format == "auto":
+    if source.format == "auto" and not file.holds_ratings:
         source = _with_format(first, file, source)
     origin = escape(file.name)
     with (
-        _Writer(folder / ROWS, PART_SCHEMA) as rows,
+        _Writer(folder / ROWS, RATING_SCHEMA if file.holds_ratings else PART_SCHEMA) as rows,
         _Writer(folder / QUARANTINE, QUARANTINE_SCHEMA) as quarantine,
     ):
         for record in chain(first, records):
-            for row in rows_of_record(record, source, privacy):
+            for row in (
+                ratings_of_record(record, source)
+                if file.holds_ratings
+                else rows_of_record(record, source, privacy)
+            ):
                 if isinstance(row, Reason):
                     is_forgotten = row is Reason.FORGOTTEN
                     raw = "" if is_forgotten else redact_raw(record.raw, privacy.redact)
@@ -150,7 +165,7 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
                     quarantine.add(line, len(raw))
                 else:
                     row["origin"] = f"{origin}:{record.line}"
-                    rows.add(row, len(row["prompt"]) + len(row["response"]))
+                    rows.add(row, len(row.get("prompt", "")) + len(row.get("response", "")))
     if not first:
         raise DataError(f"{file.name} holds no record ({WHERE})")
     logger.info(
@@ -158,7 +173,7 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
         file.name,
         rows.num_rows,
         quarantine.num_rows,
-        source.format,
+        "ratings" if file.holds_ratings else source.format,
     )
 
 
@@ -184,3 +199,15 @@ def rows_of_record(
             yield parse_record(flat, source, privacy)
         except RejectedError as rejected:
             yield rejected.reason
+
+
+def ratings_of_record(record: Record, source: SourceParams) -> Iterator[dict[str, Any] | Reason]:
+    """The rating that a record of a ratings file holds, or the reason why it cannot be used."""
+    try:
+        yield (
+            record.fields
+            if isinstance(record.fields, Reason)
+            else parse_rating(record.fields, source)
+        )
+    except RejectedError as rejected:
+        yield rejected.reason

@@ -36,6 +36,16 @@ ROW_SCHEMA = pa.schema(
     ]
 )
 
+RATING_SCHEMA = pa.schema(
+    [
+        ("response_id", pa.string()),
+        ("raw_reward", pa.float64()),
+        ("reward_source", pa.string()),
+        ("timestamp", pa.timestamp("us", tz="UTC")),
+        ("origin", pa.string()),
+    ]
+)
+
 
 def prompt_key(prompt: str) -> str:
     """Content hash of a prompt: 32 hexadecimal digits, the same on every machine."""
@@ -67,7 +77,8 @@ def parse_record(
         privacy: What is redacted before anything is hashed, and which prompts are forgotten.
 
     Returns:
-        The columns of ``ROW_SCHEMA``, without origin and position.
+        The columns of ``ROW_SCHEMA``, without origin and position, and ``response_id`` (null
+        without ``source.key``).
 
     Raises:
         RejectedError: If the record cannot be used; whatever else is wrong with it, as
@@ -90,7 +101,41 @@ def parse_record(
         "model_version": _model_version(record.get("model_version")),
         "behaviour_logps": _behaviour_logps(record.get("behaviour_logps")),
         "split_point": int(prompt_id[:13], 16) / 16**13,
+        "response_id": _response_id(record, source),
     }
+
+
+def parse_rating(record: Mapping[str, Any], source: SourceParams) -> dict[str, Any]:
+    """Check a record of a ratings file.
+
+    Args:
+        record: By the source's names.
+        source: Its key, columns and ratings.
+
+    Returns:
+        The columns of ``RATING_SCHEMA``, without origin.
+
+    Raises:
+        RejectedError: If it names no response or holds no rating, or one that cannot be used.
+    """
+    response_id = _response_id(record, source)
+    if response_id is None:
+        raise RejectedError(Reason.UNKNOWN_RESPONSE)
+    raw_reward, reward_source = _rating(record, source.rating_columns)
+    if raw_reward is None:
+        raise RejectedError(Reason.MISSING_RATING)
+    return {
+        "response_id": response_id,
+        "raw_reward": raw_reward,
+        "reward_source": reward_source,
+        "timestamp": _timestamp(look_up(record, source.columns.get("timestamp", "timestamp"))),
+    }
+
+
+def _response_id(record: Mapping[str, Any], source: SourceParams) -> str | None:
+    value = look_up(record, source.key) if source.key else None
+    text = "" if value is None else str(value).strip()
+    return _text(text, Reason.INVALID_TEXT) if text else None
 
 
 def look_up(record: Mapping[str, Any], name: str) -> object:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import snapshot_download
 
+from rpo_pipeline.data.late_ratings import rated_rows, unknown_ratings
 from rpo_pipeline.data.parts import (
     QUARANTINE,
     ROWS,
@@ -30,7 +31,8 @@ logger = logging.getLogger(__name__)
 HUB = "hf://"
 BATCH_ROWS = 1000
 Part = dict[str, Any]
-"""What was made of one file: its ``path``, ``key`` (the part's folder), ``rows``, ``rejected``."""
+"""What was made of one file: its ``path``, ``key`` (the part's folder), ``rows``, ``rated`` ones,
+``rejected``; of a ratings file also ``ratings_of``, the keys of the logs that it may refer to."""
 METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files beside the data of a Hugging Face dataset."""
 
@@ -53,25 +55,39 @@ def read_sources(
         DataError: If a path names no file, leaves the project, has an unknown ending, cannot be
             read as its type, or holds no record at all.
     """
-    files: dict[Path, tuple[SourceFile, SourceParams]] = {}
-    for source in sources:
-        for file in find_files(source):
+    files: dict[Path, tuple[SourceFile, int]] = {}
+    for number, source in enumerate(sources):
+        for file in [*find_files(source), *find_ratings(source)]:
             if file.path in files:
                 logger.warning("%s is in more than one source: the first counts", file.name)
-            files.setdefault(file.path, (file, source))
-    found = [ensure_part(folder, file, source, privacy) for file, source in files.values()]
-    num_read = sum(is_new for _, is_new in found)
+            files.setdefault(file.path, (file, number))
+    found = {
+        path: ensure_part(folder, file, sources[number], privacy)
+        for path, (file, number) in files.items()
+    }
+    num_read = sum(is_new for _, is_new in found.values())
     logger.info("sources: %d files unchanged, %d read", len(found) - num_read, num_read)
-    remove_other_parts(folder, [part for part, _ in found])
+    remove_other_parts(folder, [part for part, _ in found.values()])
+    logs: dict[int, list[str]] = {}
+    for path, (file, number) in files.items():
+        if not file.holds_ratings:
+            logs.setdefault(number, []).append(found[path][0].name)
     return [
-        {
-            "path": escape(file.name),
-            "key": part.name,
-            "rows": pq.read_metadata(part / ROWS).num_rows,
-            "rejected": pq.read_metadata(part / QUARANTINE).num_rows,
-        }
-        for (file, _), (part, _) in zip(files.values(), found, strict=True)
+        _describe(file, found[path][0])
+        | ({"ratings_of": logs[number]} if file.holds_ratings else {})
+        for path, (file, number) in files.items()
     ]
+
+
+def _describe(file: SourceFile, part: Path) -> Part:
+    rewards = pq.read_table(part / ROWS, columns=["raw_reward"])["raw_reward"]
+    return {
+        "path": escape(file.name),
+        "key": part.name,
+        "rows": len(rewards),
+        "rated": len(rewards) - rewards.null_count,
+        "rejected": pq.read_metadata(part / QUARANTINE).num_rows,
+    }
 
 
 def read_rows(parts: Sequence[Part], folder: Path) -> pa.RecordBatchReader:
@@ -80,17 +96,34 @@ def read_rows(parts: Sequence[Part], folder: Path) -> pa.RecordBatchReader:
     def batches() -> Iterator[pa.RecordBatch]:
         start = 0
         for part in parts:
-            for batch in pq.ParquetFile(folder / part["key"] / ROWS).iter_batches(BATCH_ROWS):
+            for batch in _batches(part, folder):
                 positions = pa.array(range(start, start + len(batch)), pa.int64())
                 start += len(batch)
-                yield batch.append_column("position", positions)
+                yield batch.drop_columns("response_id").append_column("position", positions)
 
     return pa.RecordBatchReader.from_batches(ROW_SCHEMA, batches())
+
+
+def _batches(part: Part, folder: Path) -> Iterator[pa.RecordBatch]:
+    file = folder / part["key"] / ROWS
+    if "ratings_of" in part:
+        return rated_rows(file, _logs(part, folder))
+    batches: Iterator[pa.RecordBatch] = pq.ParquetFile(file).iter_batches(BATCH_ROWS)
+    return batches
+
+
+def _logs(part: Part, folder: Path) -> list[Path]:
+    return [folder / key / ROWS for key in part["ratings_of"]]
 
 
 def read_rejected(parts: Sequence[Part], folder: Path) -> pd.DataFrame:
     """What could not be used: origin, line, reason, raw."""
     tables = [pq.read_table(folder / part["key"] / QUARANTINE) for part in parts]
+    tables += [
+        unknown_ratings(folder / part["key"] / ROWS, _logs(part, folder))
+        for part in parts
+        if "ratings_of" in part
+    ]
     return quarantine_table(pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables]))
 
 
@@ -109,21 +142,36 @@ def find_files(source: SourceParams) -> list[SourceFile]:
     """
     if source.path.startswith(HUB):
         return _hub_files(source)
-    pattern = Path(source.path)
+    files = _local_files(source.path)
+    if not files:
+        raise DataError(
+            f"no file matches {source.path!r} in {Path.cwd()} ({WHERE}; "
+            "`python -m rpo_pipeline sample-data` writes the sample log)"
+        )
+    return [SourceFile(file, str(file)) for file in files]
+
+
+def find_ratings(source: SourceParams) -> list[SourceFile]:
+    """Files of later ratings, in order of their names; there may be none yet."""
+    if source.ratings_path is None:
+        return []
+    files = _local_files(source.ratings_path)
+    if not files:
+        logger.warning("no file of ratings matches %r yet", source.ratings_path)
+    return [SourceFile(file, str(file), holds_ratings=True) for file in files]
+
+
+def _local_files(path: str) -> list[Path]:
+    pattern = Path(path)
     if not pattern.is_absolute() and ".." in pattern.parts:
-        raise _leaves_project(source.path)
+        raise _leaves_project(path)
     base = Path(pattern.anchor)
     files = _matching(base, str(pattern.relative_to(base)))
     project = Path.cwd()
     for file in files:
         if not pattern.is_absolute() and not file.resolve().is_relative_to(project.resolve()):
             raise _leaves_project(f"{file} -> {file.resolve()}")
-    if not files:
-        raise DataError(
-            f"no file matches {source.path!r} in {project} ({WHERE}; "
-            "`python -m rpo_pipeline sample-data` writes the sample log)"
-        )
-    return [SourceFile(file, str(file)) for file in files]
+    return files
 
 
 def _matching(base: Path, pattern: str) -> list[Path]:

@@ -43,6 +43,12 @@ from rpo_pipeline.params.labelers import (
 from rpo_pipeline.params.labeling import LabelingParams
 from rpo_pipeline.params.operations import CachesParams, TrackingParams
 from rpo_pipeline.params.policy import FromConfigParams, LoraParams, PolicyParams, PrefixSharing
+from rpo_pipeline.params.refresh import (
+    Event,
+    LiveRatingsParams,
+    NotificationParams,
+    RefreshParams,
+)
 from rpo_pipeline.params.training import (
     DroParams,
     KtoParams,
@@ -65,6 +71,7 @@ __all__ = [
     "EndpointParams",
     "EnsembleParams",
     "EvaluationParams",
+    "Event",
     "FittedRewardModelParams",
     "FromConfigParams",
     "GateParams",
@@ -74,10 +81,12 @@ __all__ = [
     "LabelerParams",
     "LabelerSettings",
     "LabelingParams",
+    "LiveRatingsParams",
     "LmEvalParams",
     "LoraParams",
     "MethodParams",
     "NearDuplicateParams",
+    "NotificationParams",
     "ObjectiveParams",
     "PairwiseJudgeParams",
     "Params",
@@ -87,6 +96,7 @@ __all__ = [
     "QrpoParams",
     "RatingParams",
     "RedactionParams",
+    "RefreshParams",
     "RewardModelParams",
     "RpoParams",
     "RulesParams",

@@ -15,6 +15,7 @@ from rpo_pipeline.params.labelers import LABELERS
 from rpo_pipeline.params.labeling import LabelingParams
 from rpo_pipeline.params.operations import CachesParams, TrackingParams
 from rpo_pipeline.params.policy import PolicyParams
+from rpo_pipeline.params.refresh import RefreshParams
 from rpo_pipeline.params.training import (
     DroParams,
     KtoParams,
@@ -38,6 +39,7 @@ BLOCKS: dict[str, type[Params]] = {
     "promotion": PromotionParams,
     "comparison": ComparisonParams,
     "caches": CachesParams,
+    "refresh": RefreshParams,
 }
 
 

@@ -88,6 +88,11 @@ class SourceParams(Params):
     ratings: list[RatingParams] | None = Field(default=None, min_length=1)
     """Rating columns, the first that holds a value counts; none of them: the row is unrated.
     Null: those of the format."""
+    ratings_path: str | None = None
+    """Files of ratings that refer to responses of this source and may come later: a path like
+    ``path``, not of the hub; there need be none yet. Null: the log holds its own ratings."""
+    key: str | None = None
+    """Field, in the log and in those files, that names a response: ``response_id``."""
 
     @property
     def rating_columns(self) -> Sequence[RatingParams]:
@@ -112,6 +117,16 @@ class SourceParams(Params):
             raise ValueError(
                 f"source {self.path!r}: the revision must be a commit of 40 hexadecimal digits, "
                 f"which nobody can move, got {self.revision!r}"
+            )
+        if (self.ratings_path is None) != (self.key is None):
+            raise ValueError(
+                f"source {self.path!r}: ratings_path and key go together, got "
+                f"{self.ratings_path!r} and {self.key!r}"
+            )
+        if self.ratings_path and self.ratings_path.startswith("hf://"):
+            raise ValueError(
+                f"source {self.path!r}: ratings_path must be a file, a folder or a glob, got "
+                f"{self.ratings_path!r}"
             )
         try:
             "".encode(self.encoding)

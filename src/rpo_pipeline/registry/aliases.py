@@ -22,6 +22,8 @@ from rpo_pipeline.registry.gate import require_artifacts
 logger = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+LOCK = "promotion.lock"
+"""In the folder of the champion's checkpoints."""
 ARTIFACTS, DECISION = "artifacts", "gate.json"
 NOBODY = "none"
 """Where a tag names a champion and there was none."""

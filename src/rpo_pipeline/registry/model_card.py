@@ -37,6 +37,7 @@ def render(
     """
     environment = Environment(
         loader=PackageLoader("rpo_pipeline.registry", "templates"),
+        autoescape=True,  # hubs show Markdown as HTML
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -15,8 +15,6 @@ from rpo_pipeline.params import (
     TrainingParams,
 )
 
-LOCK = "promotion.lock"
-
 
 def trace_provenance(
     feedback: pd.DataFrame, reference: Path, policy: PolicyParams
@@ -167,7 +165,7 @@ def promote(
         candidate["version"],
         candidate_summary["gate"],
         promotion,
-        lock_file=workspace / LOCK,
+        lock_file=workspace / aliases.LOCK,
     )
 
 

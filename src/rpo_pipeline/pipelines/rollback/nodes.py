@@ -10,9 +10,7 @@ def roll_back(
     workspace: Path, promotion: PromotionParams, mlflow_run: dict[str, str]
 ) -> dict[str, Any]:
     """Make the previous champion champion again."""
-    from rpo_pipeline.pipelines.promotion.nodes import LOCK
     from rpo_pipeline.registry import aliases
 
-    return aliases.roll_back(
-        mlflow_run, promotion.model_name, workspace / LOCK, cause="asked for by hand"
-    )
+    lock_file = workspace / aliases.LOCK
+    return aliases.roll_back(mlflow_run, promotion.model_name, lock_file, cause="asked for by hand")

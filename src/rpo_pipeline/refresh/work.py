@@ -1,0 +1,88 @@
+"""Whether there is work: a pure function from numbers to a decision with reasons."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rpo_pipeline.params import RefreshParams
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a decision is made from."""
+
+    unfinished: str | None
+    """Why the last run did not come to its end; None if it did."""
+    new_rows: int | None = None
+    """Records that it had not read; None: not counted, because they do not matter."""
+    new_ratings: int | None = None
+    """Ratings that it had not read."""
+    drift: float | None = None
+    """Largest drift among the labelers, in standard deviations of their labels; None: not asked
+    for, or no labeler has one."""
+    age_days: float | None = None
+    """Days since the champion was registered or the last run finished, whichever is less; None: not
+    asked for."""
+
+
+def count_new(
+    parts: Sequence[Mapping[str, Any]], consumed: Mapping[str, Any] | None
+) -> tuple[int, int]:
+    """Count what source files hold now and did not hold when they were last used up.
+
+    A file that grew counts with what it grew by, another name as a new file.
+
+    Args:
+        parts: Of the source files: ``path``, ``rows``, ``rated``.
+        consumed: ``parts`` of the last run that came to its end; None if there was none.
+
+    Returns:
+        Rows, and ratings.
+    """
+    before = {part["path"]: part for part in (consumed or {}).get("parts", [])}
+    rows, ratings = (
+        sum(max(0, part[name] - before.get(part["path"], {}).get(name, 0)) for part in parts)
+        for name in ("rows", "rated")
+    )
+    return rows, ratings
+
+
+def decide(situation: Situation, refresh: RefreshParams) -> dict[str, Any]:
+    """Decide whether a run has anything to do.
+
+    Args:
+        situation: The numbers.
+        refresh: The triggers.
+
+    Returns:
+        ``work``, ``reasons`` (those for it, or else those against it) and ``numbers``.
+    """
+    if refresh.when == "always":
+        return _decision(True, ["refresh.when is `always`"], situation)
+    if situation.unfinished is not None:
+        return _decision(True, [situation.unfinished], situation)
+    checks = list(_checks(situation, refresh))
+    work = any(is_met for is_met, _ in checks)
+    return _decision(work, [reason for is_met, reason in checks if is_met == work], situation)
+
+
+def _decision(work: bool, reasons: list[str], situation: Situation) -> dict[str, Any]:
+    return {"work": work, "reasons": reasons, "numbers": asdict(situation)}
+
+
+def _checks(situation: Situation, refresh: RefreshParams) -> Iterator[tuple[bool, str]]:
+    for trigger, observed, what in (
+        ("min_new_rows", situation.new_rows, "new rows"),
+        ("min_new_ratings", situation.new_ratings, "new ratings"),
+        ("max_drift", situation.drift, "standard deviations of drift in the labels"),
+        ("max_age_days", situation.age_days, "days since the champion or the last run"),
+    ):
+        limit = getattr(refresh, trigger)
+        if limit is None:
+            continue
+        if observed is None:
+            yield False, f"{what} were not measured (refresh.{trigger}: {limit:g})"
+        elif trigger.startswith("min"):
+            yield observed >= limit, f"{observed:g} {what} (refresh.{trigger}: {limit:g})"
+        else:
+            yield observed > limit, f"{observed:.3g} {what} (refresh.{trigger}: {limit:g})"
