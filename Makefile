@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench bench-full test integration check format clean clean-cache
+.PHONY: help setup run bench bench-full faults doctor audit test integration check format clean clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,6 +26,16 @@ bench: setup ## Time the engine against its peers, side by side (about 15 minute
 
 bench-full: setup ## The same with more groups, shapes and a 135M model
 	$(BIN)/python -m benchmarks --full
+
+faults: setup ## Break runs on purpose and see whether they recover (hours; disk and clock need root)
+	$(BIN)/python -m faults
+
+doctor: setup ## Check what a run needs, one line each
+	$(BIN)/python -m rpo_pipeline doctor
+
+audit: setup ## Known vulnerabilities of the installed packages; needs a network
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 test: setup ## Run the whole suite
 	$(BIN)/pytest
@@ -49,5 +59,5 @@ clean-cache: setup ## Remove cached log-probabilities, samples and labels
 	$(BIN)/python -m rpo_pipeline clean-cache
 
 clean: ## Remove what runs wrote to data; sources, forgotten prompts, environment and registry stay
-	find $(filter-out data/01_raw,$(wildcard data/*)) -type f ! -name .gitkeep ! -name forgotten.parquet -delete
+	find $(filter-out data/01_raw,$(wildcard data/*)) -type f ! -name .gitkeep ! -name forgotten.parquet ! -path '*/mlflow_outbox/*' -delete
 	find data -mindepth 2 -type d -empty -delete

@@ -16,6 +16,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from rpo_pipeline.io import WorkspaceDataset
+from rpo_pipeline.io.durable import clear_abandoned
 from rpo_pipeline.params import (
     CachesParams,
     Params,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun
 
 CACHE, LEDGER = "reference_cache", "run_ledger"
+OUTBOXES = "mlflow_outbox"
 # Catalog entries whose content is an input of training, by what they are used for.
 LINEAGE = {"raw_rows@ibis": "ingestion", "feedback@pandas": "training", "quarantine": "quarantine"}
 ARTIFACTS = (
@@ -74,7 +76,11 @@ class TrackingHooks:
         from rpo_pipeline.registry.tracking import TrackedRun
 
         context, self._started_at = self._context, time.time()
-        self._run = TrackedRun(self._tracking, context.project_path)
+        places = context.config_loader["globals"]
+        data = context.project_path / places["data"]
+        self._run = TrackedRun(self._tracking, context.project_path, data / OUTBOXES)
+        for folder in {data, context.project_path / places["cache"]}:
+            clear_abandoned(folder)
         # A run that is still open when the process ends was interrupted.
         atexit.register(self._run.finish, "KILLED")
         catalog["mlflow_run"] = MemoryDataset(self._run.describe())

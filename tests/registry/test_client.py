@@ -7,10 +7,11 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from rpo_pipeline.params import GateParams, PromotionParams, TrackingParams
+from rpo_pipeline.params import GateParams, PromotionParams
 from rpo_pipeline.registry import client as registry
-from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun, flatten
+from rpo_pipeline.registry.tracking import MetricsFollower, flatten
 from tests.conftest import build_small
+from tests.registry.conftest import tracked_run
 
 GATE = GateParams(
     metric="reward_mean", against="champion", direction="above", threshold=0, bound="low"
@@ -25,8 +26,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tracked(folder):
-    tracking = TrackingParams(tracking_uri="sqlite:///mlflow.db", experiment="test")
-    return TrackedRun(tracking, folder)
+    return tracked_run(folder)
 
 
 @pytest.fixture
@@ -196,8 +196,7 @@ def test_nested_parameters_get_dotted_names_and_lists_are_json():
 
 
 def test_the_first_status_of_a_run_stays(folder):
-    tracking = TrackingParams(tracking_uri="sqlite:///mlflow.db", experiment="test")
-    run = TrackedRun(tracking, folder)
+    run = tracked_run(folder)
     run.finish("FINISHED")
     run.finish("KILLED")
     assert MlflowClient(run.tracking_uri).get_run(run.run_id).info.status == "FINISHED"
@@ -222,3 +221,15 @@ def test_applying_a_decision_again_changes_nothing(
     again = apply(*arguments)
     assert (again["promoted"], again["champion_after"]) == (False, version)
     assert client.get_model_version(model_name, version).tags["promotion"].startswith("promoted")
+
+
+def test_a_version_that_a_killed_run_registered_is_taken_up_and_not_made_twice(
+    tracked, client, model_name, checkpoint, folder
+):
+    killed = register(tracked, model_name, checkpoint)
+    client.delete_registered_model_alias(model_name, "challenger")  # it did not come so far
+    again = register(tracked, model_name, checkpoint)
+    assert again == killed
+    assert aliases(client, model_name) == {"challenger": killed}
+    apply(tracked, model_name, again, decision(), folder)
+    assert register(tracked, model_name, checkpoint) != killed  # that one had its decision

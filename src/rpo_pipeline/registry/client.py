@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -21,7 +20,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.io.durable import temporary_folder
+from rpo_pipeline.models.loading import model_fingerprint
 from rpo_pipeline.params import PromotionParams
+from rpo_pipeline.registry.outage import needs_registry
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ CHECKPOINT = "checkpoint"
 SERVING_MODEL = Path(__file__).with_name("serving_model.py")
 SERVED_WITH = ("mlflow", "torch", "transformers")
 MAX_TAG_CHARACTERS = 5000
+POLICY_TAG, DECISION_TAG = "policy", "promotion"
 
 
 def find_version(client: MlflowClient, model_name: str, alias: str) -> str | None:
@@ -46,6 +49,7 @@ def find_version(client: MlflowClient, model_name: str, alias: str) -> str | Non
         raise
 
 
+@needs_registry
 def has_version(run: Mapping[str, str], model_name: str, version: Mapping[str, str]) -> bool:
     """Whether the registry still holds a version, as ``register_version`` returned it."""
     try:
@@ -57,6 +61,7 @@ def has_version(run: Mapping[str, str], model_name: str, version: Mapping[str, s
     return bool(found.source == f"models:/{version['model_id']}")
 
 
+@needs_registry
 def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> dict[str, Any]:
     """Download the champion's checkpoint, once per version.
 
@@ -77,11 +82,11 @@ def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> 
         return {"version": None, "path": None}
     target = directory / version
     if not target.is_dir():
-        with tempfile.TemporaryDirectory(dir=directory) as folder:
+        with temporary_folder(directory) as folder:
             try:
                 path = mlflow.artifacts.download_artifacts(
                     f"models:/{model_name}/{version}/artifacts/{CHECKPOINT}",
-                    dst_path=folder,
+                    dst_path=str(folder),
                     tracking_uri=run["tracking_uri"],
                 )
             except (MlflowException, OSError) as err:
@@ -93,6 +98,7 @@ def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> 
     return {"version": version, "path": str(target)}
 
 
+@needs_registry
 def register_version(
     run: Mapping[str, str],
     model_name: str,
@@ -101,6 +107,9 @@ def register_version(
     metrics: Mapping[str, float],
 ) -> dict[str, str]:
     """Log the policy to a run and register it as the challenger.
+
+    A version of the same policy that still waits for its decision was made by a run that was
+    killed before it could note so: it is the challenger then, and no second one is made.
 
     Args:
         run: ``tracking_uri``, ``experiment_id`` and ``run_id``.
@@ -115,12 +124,17 @@ def register_version(
     mlflow.set_tracking_uri(run["tracking_uri"])
     mlflow.set_experiment(experiment_id=run["experiment_id"])
     client = MlflowClient(run["tracking_uri"])
-    with tempfile.TemporaryDirectory(dir=checkpoint.parent) as folder:
+    fingerprint = model_fingerprint(checkpoint)
+    found = _undecided(client, model_name, fingerprint)
+    if found is not None:
+        client.set_registered_model_alias(model_name, CHALLENGER, found["version"])
+        return found
+    with temporary_folder(checkpoint.parent) as folder:
         # MLflow stores a folder under its own name. Links: the weights are not copied for that.
-        staged = shutil.copytree(checkpoint, Path(folder) / CHECKPOINT, copy_function=os.link)
+        staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=os.link)
         artifacts = {CHECKPOINT: str(staged)}
         for name, document in documents.items():
-            file = Path(folder) / f"{name}.json"
+            file = folder / f"{name}.json"
             file.write_text(json.dumps(document, indent=2))
             artifacts[name] = str(file)
         info = Model.log(
@@ -141,12 +155,29 @@ def register_version(
     if not client.search_registered_models(f"name = '{model_name}'"):
         client.create_registered_model(model_name)
     created = client.create_model_version(
-        model_name, f"models:/{info.model_id}", run["run_id"], model_id=info.model_id
+        model_name,
+        f"models:/{info.model_id}",
+        run["run_id"],
+        tags={POLICY_TAG: fingerprint},
+        model_id=info.model_id,
     )
     client.set_registered_model_alias(model_name, CHALLENGER, created.version)
     return {"version": str(created.version), "model_id": info.model_id}
 
 
+def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> dict[str, str] | None:
+    found = client.search_model_versions(
+        f"name = '{model_name}' and tags.{POLICY_TAG} = '{fingerprint}'"
+    )
+    for version in found:
+        if DECISION_TAG not in version.tags:
+            logger.info("version %s of %s is this policy already", version.version, model_name)
+            model_id = version.source.removeprefix("models:/")
+            return {"version": str(version.version), "model_id": model_id}
+    return None
+
+
+@needs_registry
 def apply_decision(
     run: Mapping[str, str],
     version: str,
@@ -182,12 +213,12 @@ def apply_decision(
     tags = {
         "gate": "passed" if gate["passed"] else "failed",
         "gate_checks": checks[:MAX_TAG_CHARACTERS],
-        "promotion": reason or f"promoted over {before or 'no champion'}",
+        DECISION_TAG: reason or f"promoted over {before or 'no champion'}",
     }
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
-    logger.info("version %s of %s: %s", version, name, tags["promotion"])
-    return _result(version, before, after, tags["promotion"])
+    logger.info("version %s of %s: %s", version, name, tags[DECISION_TAG])
+    return _result(version, before, after, tags[DECISION_TAG])
 
 
 def _result(version: str, before: str | None, after: str | None, reason: str) -> dict[str, Any]:
