@@ -96,6 +96,19 @@ def clean_cache() -> None:
         click.echo(f"{cache}: {pruned.num_shards} files, {pruned.num_bytes / 1e6:.1f} MB removed")
 
 
+@commands.command("doctor")
+@click.option("--env", default="local", show_default=True, help="Environment of conf/.")
+def doctor(env: str) -> None:
+    """Check what a run needs, one line each; exit code 1 if something failed."""
+    from rpo_pipeline.doctor import examine
+
+    failed = False
+    for finding in examine(Path.cwd(), env):
+        click.echo(finding)
+        failed |= finding.state == "failed"
+    sys.exit(failed)
+
+
 def main() -> None:
     """Dispatch."""
     if len(sys.argv) > 1 and sys.argv[1] in commands.commands:

@@ -7,6 +7,10 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 
 from rpo_pipeline.errors import RpoError
+from rpo_pipeline.secrets import hide
+
+# Of the operating system, of SQLite, and of a limit on files or users.
+NO_SPACE = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 
 @click.group(name="rpo_pipeline")
@@ -25,7 +29,7 @@ class FriendlyRun(click.Command):
             message = explain(err)
             if message is None:
                 raise
-            raise click.ClickException(message) from err
+            raise click.ClickException(hide(message)) from err
 
 
 def explain(error: BaseException | None) -> str | None:
@@ -33,6 +37,11 @@ def explain(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, RpoError):
             return str(error)
+        if any(words in str(error) for words in NO_SPACE):
+            return (
+                f"there is no space left: {error}. Nothing that was complete is lost; make room, "
+                "and the same `kedro run` goes on from there"
+            )
         error = error.__cause__ or error.__context__
     return None
 

@@ -1,6 +1,9 @@
 """Versions and aliases in a real MLflow registry on SQLite."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -233,3 +236,21 @@ def test_a_version_that_a_killed_run_registered_is_taken_up_and_not_made_twice(
     assert aliases(client, model_name) == {"challenger": killed}
     apply(tracked, model_name, again, decision(), folder)
     assert register(tracked, model_name, checkpoint) != killed  # that one had its decision
+
+
+HALF_MADE = """
+import os, signal, sys
+from mlflow.store.db import utils
+from rpo_pipeline.registry import tracking
+kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+utils._upgrade_db = kill  # in the middle: tables are there, and their version is not
+tracking._make_database(f"sqlite:///{sys.argv[1]}/mlflow.db")
+"""
+
+
+def test_a_kill_while_the_database_is_made_leaves_none_and_the_next_run_makes_it(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", HALF_MADE, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "mlflow.db").exists()
+    tracked_run(tmp_path).finish("FINISHED")
+    assert [path.name for path in tmp_path.glob("*.db")] == ["mlflow.db"]

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from rpo_pipeline.data.chats import render_prompt
 from rpo_pipeline.evaluation import figures
+from rpo_pipeline.secrets import hide_in
 
 SAMPLES_EACH = 6
 
@@ -88,10 +89,10 @@ def render(findings: Findings) -> str:
         health=findings.partition_health,
         parameters={
             name: _plain(block)
-            for name, block in findings.parameters.items()
+            for name, block in hide_in(findings.parameters).items()
             if not name.startswith("_")  # helpers of the YAML
         },
-        run=findings.mlflow_run,
+        run=hide_in(findings.mlflow_run),
     )
 
 

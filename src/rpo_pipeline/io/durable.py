@@ -63,15 +63,16 @@ def put_in_place(prepared: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def clear_abandoned(folder: Path) -> None:
+def clear_abandoned(folder: Path, pattern: str = "**/.*") -> None:
     """Undo what killed processes left half done, and say so.
 
     A folder that was moved aside, and never replaced, goes back; other temporary names go.
 
     Args:
-        folder: Searched at every depth.
+        folder: Where to look.
+        pattern: For what; at every depth, unless it says otherwise.
     """
-    for path in sorted(folder.rglob(".*")):
+    for path in sorted(folder.glob(pattern)):
         name = TEMPORARY.fullmatch(path.name)
         if name is None or not path.exists() or _is_at_work(int(name["pid"]), path):
             continue

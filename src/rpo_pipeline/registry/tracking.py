@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,17 +14,19 @@ from mlflow import MlflowClient
 from mlflow.utils.time import get_current_time_millis
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.io.durable import clear_abandoned, temporary_sibling
 from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.registry.delivery import Delivery
 from rpo_pipeline.registry.outage import require_answer
 from rpo_pipeline.registry.outbox import Outbox
-from rpo_pipeline.secrets import without_password
+from rpo_pipeline.secrets import hide, without_password
 
 logger = logging.getLogger(__name__)
 
 MAX_PARAM_CHARACTERS = 6000
 MAX_PARAMS, MAX_METRICS = 100, 1000  # of one request
 POLL_SECONDS = 1.0
+SQLITE = "sqlite:///"
 
 
 class TrackedRun:
@@ -48,6 +51,7 @@ class TrackedRun:
         self._finished = False
         try:
             require_answer(self.tracking_uri)
+            _make_database(self.tracking_uri)
             self._client = MlflowClient(self.tracking_uri)
             self.experiment_id = self._experiment(tracking.experiment, project_path)
             self.run_id = self._client.create_run(self.experiment_id).info.run_id
@@ -75,7 +79,7 @@ class TrackedRun:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters under dotted names; a value over MLflow's limit is cut, with a warning."""
-        flat = dict(flatten(params))
+        flat = {name: hide(value) for name, value in flatten(params)}
         for name in [name for name, value in flat.items() if len(value) > MAX_PARAM_CHARACTERS]:
             logger.warning(
                 "parameter %s is logged cut at %d characters", name, MAX_PARAM_CHARACTERS
@@ -206,9 +210,26 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
+def _make_database(tracking_uri: str) -> None:
+    """Make a new SQLite database whole or not at all: MLflow cannot go on from a half made one."""
+    if not tracking_uri.startswith(SQLITE):
+        return
+    database = Path(tracking_uri.removeprefix(SQLITE))
+    if database.exists():
+        return
+    clear_abandoned(database.parent, ".*")
+    prepared = temporary_sibling(database)
+    try:
+        MlflowClient(f"{SQLITE}{prepared}").search_experiments(max_results=1)
+        os.link(prepared, database)
+    except FileExistsError:  # another run was faster
+        pass
+    finally:
+        prepared.unlink(missing_ok=True)
+
+
 def resolve_tracking_uri(tracking_uri: str, project_path: Path) -> str:
     """URI of a tracking server; a relative sqlite path starts at the project folder."""
-    scheme = "sqlite:///"
-    if not tracking_uri.startswith(scheme):
+    if not tracking_uri.startswith(SQLITE):
         return tracking_uri
-    return f"{scheme}{project_path / tracking_uri.removeprefix(scheme)}"
+    return f"{SQLITE}{project_path / tracking_uri.removeprefix(SQLITE)}"
