@@ -44,12 +44,13 @@ integration: setup ## Run the tests of heavy parts: Spark (installs it; needs Ja
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark]"
 	$(BIN)/pytest -m integration
 
-check: setup ## Formatting, lint, types, import contracts, docstrings
+check: setup ## Formatting, lint, types, import contracts, docstrings, security
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pydoclint --quiet src
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff check --fix-only .
