@@ -57,6 +57,7 @@ def _fill(project: Project, node: str) -> list[str]:
     ended = Ended(ended.code, log + ended.log)
     print(f"full at {node}: {ended.message or ended.log[-500:]}", flush=True)
     if not ended.is_clear:
+        print(ended.log[-4000:], flush=True)
         return [f"{node}: exit code {ended.code}, {ended.message or 'no message'}"]
     return [] if "space" in ended.message else [f"{node}: {ended.message}"]
 

@@ -2,15 +2,9 @@
 
 import functools
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Concatenate, ParamSpec, TypeVar
-
-# MLflow's own seven retries would hold up a run for minutes, and more than once.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-# It would print the server's address as it is, with a password that is in it.
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking._tracking_service.utils import get_default_host_creds
