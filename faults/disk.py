@@ -11,12 +11,12 @@ SIZE = "400m"
 # One node for each kind of output, in the order in which they run.
 NODES = {
     "read_sources": "parts and quarantine of the sources",
-    "label_rows": "a table",
     "prepare_reference": "a model directory",
     "score_reference": "shards of the cache",
+    "label_rows": "a table",
     "train_policy": "a checkpoint",
-    "render_report": "the report",
     "register_version": "the registry",
+    "render_report": "the report",
 }
 
 

@@ -115,7 +115,7 @@ class Ended:
     @property
     def message(self) -> str:
         """What it said last: an error for people, if it is one."""
-        return self.log[self.log.rindex("Error: ") :].strip() if "Error: " in self.log else ""
+        return self.log.rpartition("\nError: ")[2].strip() if "\nError: " in self.log else ""
 
     @property
     def is_clear(self) -> bool:

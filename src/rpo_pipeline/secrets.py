@@ -48,5 +48,6 @@ def hide_in(value: Any) -> Any:  # noqa: ANN401 (whatever YAML can say)
 
 
 def _secrets() -> list[str]:
-    named = {v for k, v in os.environ.items() if SECRET_NAME.search(k)}
+    # One name at a time: other threads, such as MLflow's, take theirs away meanwhile.
+    named = {os.environ.get(name, "") for name in os.environ if SECRET_NAME.search(name)}
     return sorted((v for v in named | _kept if len(v) >= MIN_CHARACTERS), key=len, reverse=True)

@@ -94,4 +94,4 @@ def _is_at_work(pid: int, path: Path) -> bool:
         started = psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return False
-    return path.stat().st_ctime + CLOCK_SECONDS >= started
+    return bool(path.stat().st_ctime + CLOCK_SECONDS >= started)
