@@ -22,11 +22,13 @@ RUN_SECONDS = 900
 LENIENT = {"metric": "reward_mean", "against": "champion", "direction": "above", "bound": "low"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Project:
     """A copy of the project in a folder of its own."""
 
     folder: Path
+    tracking_uri: str = ""
+    """Of MLflow; empty: a database in the folder."""
 
     @classmethod
     def make(cls, folder: Path) -> "Project":
@@ -56,6 +58,8 @@ class Project:
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start ``kedro run --env smoke``, as a process group of its own."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
+        if self.tracking_uri:
+            inherited["MLFLOW_TRACKING_URI"] = self.tracking_uri
         return subprocess.Popen(
             [sys.executable, "-m", "kedro", "run", "--env", "smoke", *arguments],
             cwd=self.folder,
@@ -85,7 +89,7 @@ class Project:
         found = []
         if policy and self.policy() != policy:
             found.append("other weights")
-        client = MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        client = MlflowClient(self.tracking_uri or f"sqlite:///{self.folder / 'mlflow.db'}")
         held = client.search_model_versions(f"name = '{MODEL}'")
         aliases = {str(k): str(v) for k, v in client.get_registered_model(MODEL).aliases.items()}
         if len(held) != versions:

@@ -172,7 +172,7 @@ def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> dict[
     for version in found:
         if DECISION_TAG not in version.tags:
             logger.info("version %s of %s is this policy already", version.version, model_name)
-            model_id = version.source.removeprefix("models:/")
+            model_id = str(version.source).removeprefix("models:/")
             return {"version": str(version.version), "model_id": model_id}
     return None
 

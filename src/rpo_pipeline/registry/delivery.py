@@ -42,6 +42,9 @@ class Delivery:
     def deliver(self, entry: Entry) -> None:
         """Deliver a call, or keep it for when the server is back.
 
+        Args:
+            entry: The call, with the ``run_id`` it belongs to.
+
         Raises:
             RegistryError: If the server stopped answering and that is to end the run.
             MlflowException: If it refuses the call.
@@ -131,8 +134,8 @@ class Delivery:
                 client.log_artifact(run_id, entry["file"])
             case "nested":
                 parent = client.get_run(run_id)
-                tags = {"mlflow.parentRunId": run_id, "mlflow.runName": entry["name"]}
-                nested = client.create_run(parent.info.experiment_id, tags=tags).info.run_id
+                of_parent = {"mlflow.parentRunId": run_id, "mlflow.runName": entry["name"]}
+                nested = client.create_run(parent.info.experiment_id, tags=of_parent).info.run_id
                 self._log_batch(nested, entry)
                 client.set_terminated(nested)
             case "finish":

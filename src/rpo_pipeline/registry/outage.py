@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Concatenate, ParamSpec, TypeVar
 
 from mlflow.exceptions import MlflowException
-from mlflow.tracking._tracking_service.utils import get_default_host_creds
+from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from requests.exceptions import RequestException
 
@@ -29,11 +29,7 @@ Run = Mapping[str, str]
 
 
 def answers(tracking_uri: str) -> bool:
-    """Whether somebody is there, in seconds; what is no HTTP server is taken to be.
-
-    Args:
-        tracking_uri: Of the server or database.
-    """
+    """Whether a server is there, asked for seconds; a database is taken to be."""
     if not tracking_uri.startswith(("http://", "https://")):
         return True
     try:
@@ -74,7 +70,7 @@ def needs_registry(
     """
 
     @functools.wraps(function)
-    def reaching(run: Run, *args: P.args, **kwargs: P.kwargs) -> R:
+    def reaching(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> R:
         _wait(run["tracking_uri"], float(run["registry_wait_seconds"]))
         try:
             return function(run, *args, **kwargs)
