@@ -9,7 +9,7 @@ AIRFLOW := .venv-airflow
 AIRFLOW_STAMP := $(AIRFLOW)/installed-$(shell cksum < deploy/airflow/requirements.txt | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run refresh bench bench-full test integration check format clean clean-cache
+.PHONY: help setup run refresh bench bench-full faults doctor audit test integration check format clean clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,6 +34,16 @@ bench: setup ## Time the engine against its peers, side by side (about 15 minute
 bench-full: setup ## The same with more groups, shapes and a 135M model
 	$(BIN)/python -m benchmarks --full
 
+faults: setup ## Break runs on purpose and see whether they recover (hours; disk and clock need root)
+	$(BIN)/python -m faults
+
+doctor: setup ## Check what a run needs, one line each
+	$(BIN)/python -m rpo_pipeline doctor
+
+audit: setup ## Known vulnerabilities of the installed packages; needs a network
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --skip-editable
+
 test: setup ## Run the whole suite
 	$(BIN)/pytest
 
@@ -49,12 +59,13 @@ $(AIRFLOW_STAMP): deploy/airflow/requirements.txt
 	rm -f $(AIRFLOW)/installed-*
 	touch $@
 
-check: setup ## Formatting, lint, types, import contracts, docstrings
+check: setup ## Formatting, lint, types, import contracts, docstrings, security
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pydoclint --quiet src
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff check --fix-only .
@@ -64,5 +75,5 @@ clean-cache: setup ## Remove cached log-probabilities, samples and labels
 	$(BIN)/python -m rpo_pipeline clean-cache
 
 clean: ## Remove what runs wrote to data; sources, forgotten prompts, environment and registry stay
-	find $(filter-out data/01_raw,$(wildcard data/*)) -type f ! -name .gitkeep ! -name forgotten.parquet -delete
+	find $(filter-out data/01_raw,$(wildcard data/*)) -type f ! -name .gitkeep ! -name forgotten.parquet ! -path '*/mlflow_outbox/*' -delete
 	find data -mindepth 2 -type d -empty -delete

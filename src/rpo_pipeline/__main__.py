@@ -97,6 +97,19 @@ def clean_cache() -> None:
         click.echo(f"{cache}: {pruned.num_shards} files, {pruned.num_bytes / 1e6:.1f} MB removed")
 
 
+@commands.command("doctor")
+@click.option("--env", default="local", show_default=True, help="Environment of conf/.")
+def doctor(env: str) -> None:
+    """Check what a run needs, one line each; exit code 1 if something failed."""
+    from rpo_pipeline.doctor import examine
+
+    failed = False
+    for finding in examine(Path.cwd(), env):
+        click.echo(finding)
+        failed |= finding.state == "failed"
+    sys.exit(failed)
+
+
 @commands.command("open-run")
 @click.option("--env", default="local", show_default=True)
 def open_run(env: str) -> None:
@@ -120,11 +133,12 @@ def close_run(run_id: str, env: str) -> None:
 def _tracked_run(env: str, run_id: str | None) -> "TrackedRun":
     from rpo_pipeline.environments import read_environment
     from rpo_pipeline.errors import RpoError
-    from rpo_pipeline.registry.tracking import TrackedRun
+    from rpo_pipeline.registry.tracking import OUTBOXES, TrackedRun
 
     project = Path.cwd()
     try:
-        return TrackedRun(read_environment(project, env).tracking, project, run_id)
+        own = read_environment(project, env)
+        return TrackedRun(own.tracking, project, own.data / OUTBOXES, run_id)
     except RpoError as err:
         raise click.ClickException(str(err)) from err
 

@@ -8,6 +8,10 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 
 from rpo_pipeline.errors import RpoError
+from rpo_pipeline.secrets import hide
+
+# Of the operating system, of SQLite, and of a limit on files or users.
+NO_SPACE = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 SELECTIONS = (
     "tags node_names to_nodes from_nodes from_inputs to_outputs namespaces only_missing_outputs"
@@ -35,7 +39,7 @@ class FriendlyRun(click.Command):
             message = explain(err)
             if message is None:
                 raise
-            raise click.ClickException(message) from err
+            raise click.ClickException(hide(message)) from err
 
     def _invoke(self, ctx: click.Context) -> None:
         from kedro.framework.session import KedroSession
@@ -69,6 +73,11 @@ def explain(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, RpoError):
             return str(error)
+        if any(words in str(error) for words in NO_SPACE):
+            return (
+                f"there is no space left: {error}. Nothing that was complete is lost; make room, "
+                "and the same `kedro run` goes on from there"
+            )
         error = error.__cause__ or error.__context__
     return None
 

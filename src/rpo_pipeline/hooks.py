@@ -6,16 +6,21 @@ import logging
 import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from rpo_pipeline import logs
 from rpo_pipeline.io import WorkspaceDataset
+from rpo_pipeline.io.durable import clear_abandoned
+from rpo_pipeline.io.memory import peak_mebibytes, reset_peak
 from rpo_pipeline.params import (
     CachesParams,
     Params,
@@ -23,6 +28,7 @@ from rpo_pipeline.params import (
     validate_blocks,
     validate_tracking,
 )
+from rpo_pipeline.secrets import keep_secret
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +66,16 @@ class TrackingHooks:
         self._tracking: TrackingParams
         self._blocks: dict[str, Params] = {}
         self._started: dict[str, float] = {}
+        self._measures_memory = False
         self._followers: dict[str, list[MetricsFollower]] = {}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse parameters that cannot work, in words, before any dataset is touched."""
         self._context = context
+        logs.take_over()
+        with suppress(MissingConfigException):  # most projects have no credentials
+            keep_secret(context.config_loader["credentials"])
         self._blocks = validate_blocks(context.config_loader["parameters"])
         self._tracking = validate_tracking(context.config_loader["mlflow"])
 
@@ -74,12 +84,16 @@ class TrackingHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Start the MLflow run, or join the scheduler's, and tell nodes which it is."""
-        from rpo_pipeline.registry.tracking import JOINED_RUN, TrackedRun
+        from rpo_pipeline.registry.tracking import JOINED_RUN, OUTBOXES, TrackedRun
 
         context, self._started_at = self._context, time.time()
-        self._run = TrackedRun(
-            self._tracking, context.project_path, os.environ.get(JOINED_RUN) or None
-        )
+        places = context.config_loader["globals"]
+        data = context.project_path / places["data"]
+        joined = os.environ.get(JOINED_RUN) or None
+        self._run = TrackedRun(self._tracking, context.project_path, data / OUTBOXES, joined)
+        for folder in {data, context.project_path / places["cache"]}:
+            clear_abandoned(folder)
+        logs.bind(run_id=self._run.run_id)
         # A run that is still open when the process ends was interrupted.
         atexit.register(self._run.finish, "KILLED")
         versions = {**_git_tags(context.project_path), **_constraints_tag(context.project_path)}
@@ -103,6 +117,7 @@ class TrackingHooks:
         from rpo_pipeline.registry.tracking import MetricsFollower
 
         self._started[node.name] = time.monotonic()
+        self._measures_memory = reset_peak()
         workspaces = [catalog[name] for name in node.inputs if name in catalog]
         self._followers[node.name] = [
             MetricsFollower(self._run, workspace.path / "metrics.jsonl")
@@ -112,7 +127,7 @@ class TrackingHooks:
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
-        """Log how long the node took."""
+        """Log how long the node took, and how much memory."""
         self._end_node(node)
 
     @hook_impl
@@ -174,7 +189,10 @@ class TrackingHooks:
         for follower in self._followers.pop(node.name, []):
             follower.stop()
         seconds = time.monotonic() - self._started.pop(node.name)
-        self._run.log_metrics({f"time/{node.name}": seconds})
+        numbers = {f"time/{node.name}": seconds}
+        if self._measures_memory:
+            numbers[f"memory/{node.name}"] = peak_mebibytes()
+        self._run.log_metrics(numbers)
 
 
 def _cell(cell: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float | None]]:

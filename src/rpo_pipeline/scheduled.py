@@ -199,7 +199,7 @@ class Refresh:
         from rpo_pipeline.registry import aliases
 
         return aliases.roll_back(
-            {"tracking_uri": self._tracking_uri()},
+            {"tracking_uri": self._tracking_uri(), "registry_wait_seconds": "0"},
             self._promotion.model_name,
             self._catalog.load("champion_workspace") / aliases.LOCK,
             cause=cause,

@@ -1,7 +1,12 @@
-"""A real MLflow registry on SQLite."""
+"""A real MLflow registry on SQLite, and a tracking server that can be stopped and started again."""
+
+import socket
+import threading
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from werkzeug.serving import make_server
 
 from rpo_pipeline.params import GateParams, PromotionParams, TrackingParams
 from rpo_pipeline.registry import aliases
@@ -14,6 +19,15 @@ GATE = GateParams(
 )
 
 
+def tracked_run(
+    folder: Path, uri: str = "sqlite:///mlflow.db", run_id: str | None = None, **changes
+) -> TrackedRun:
+    """A run in an experiment of its own, its outbox in the folder."""
+    settings = {"on_outage": "continue", "registry_wait_seconds": 1} | changes
+    tracking = TrackingParams(tracking_uri=uri, experiment="test", **settings)
+    return TrackedRun(tracking, folder, folder / "outboxes", run_id)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("registry")
@@ -21,8 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tracked(folder):
-    tracking = TrackingParams(tracking_uri="sqlite:///mlflow.db", experiment="test")
-    return TrackedRun(tracking, folder)
+    return tracked_run(folder)
 
 
 @pytest.fixture
@@ -102,3 +115,41 @@ def holders(client, model_name):
     """Version of each alias."""
     found = client.get_registered_model(model_name).aliases
     return {alias: str(version) for alias, version in found.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
+
+
+class Server:
+    """MLflow's own server, always at the same address; a thread, because it starts in no time."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        from mlflow.server import app  # noqa: PLC0415 (it reads the environment)
+
+        self._server = make_server("127.0.0.1", self.port, app, threaded=True)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    server = Server()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{folder}/server.db")
+        patch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
+        patch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(folder / "artifacts"))
+        patch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+        server.start()
+        yield server
+        server.stop()

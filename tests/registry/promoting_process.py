@@ -14,7 +14,6 @@ if __name__ == "__main__":
     Path(folder, f"ready-{version}").touch()
     while not Path(folder, "go").exists():
         time.sleep(0.005)
-    result = aliases.apply_decision(
-        {"tracking_uri": uri}, version, json.loads(gate), settings, Path(folder, "lock")
-    )
+    run = {"tracking_uri": uri, "registry_wait_seconds": "0"}
+    result = aliases.apply_decision(run, version, json.loads(gate), settings, Path(folder, "lock"))
     sys.stdout.write(json.dumps(result))

@@ -1,6 +1,9 @@
 """Versions in a real MLflow registry on SQLite, and runs."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -8,10 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from rpo_pipeline.errors import RegistryError
-from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.registry import client as registry
-from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun, flatten
-from tests.registry.conftest import apply, decision, holders, register
+from rpo_pipeline.registry.tracking import MetricsFollower, flatten
+from tests.registry.conftest import apply, decision, holders, register, tracked_run
 
 
 def test_a_registered_version_is_challenger_and_carries_its_documents_and_metrics(
@@ -73,8 +75,7 @@ def test_nested_parameters_get_dotted_names_and_lists_are_json():
 
 
 def test_the_first_status_of_a_run_stays(folder):
-    tracking = TrackingParams(tracking_uri="sqlite:///mlflow.db", experiment="test")
-    run = TrackedRun(tracking, folder)
+    run = tracked_run(folder)
     run.finish("FINISHED")
     run.finish("KILLED")
     assert MlflowClient(run.tracking_uri).get_run(run.run_id).info.status == "FINISHED"
@@ -98,3 +99,33 @@ def test_a_document_that_a_version_carries_is_read_and_a_missing_version_is_name
     assert registry.fetch_document(*where, version, "summary.json") == {"num_prompts": 3}
     with pytest.raises(RegistryError, match=r"version 99 of .* cannot be downloaded"):
         registry.fetch_document(*where, "99", "summary.json")
+
+
+def test_a_version_that_a_killed_run_registered_is_taken_up_and_not_made_twice(
+    tracked, client, model_name, checkpoint, folder
+):
+    killed = register(tracked, model_name, checkpoint)
+    client.delete_registered_model_alias(model_name, "challenger")  # it did not come so far
+    again = register(tracked, model_name, checkpoint)
+    assert again == killed
+    assert holders(client, model_name) == {"challenger": killed}
+    apply(tracked, model_name, again, decision(), folder)
+    assert register(tracked, model_name, checkpoint) != killed  # that one had its decision
+
+
+HALF_MADE = """
+import os, signal, sys
+from mlflow.store.db import utils
+from rpo_pipeline.registry import tracking
+kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+utils._upgrade_db = kill  # in the middle: tables are there, and their version is not
+tracking._make_database(f"sqlite:///{sys.argv[1]}/mlflow.db")
+"""
+
+
+def test_a_kill_while_the_database_is_made_leaves_none_and_the_next_run_makes_it(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", HALF_MADE, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "mlflow.db").exists()
+    tracked_run(tmp_path).finish("FINISHED")
+    assert [path.name for path in tmp_path.glob("*.db")] == ["mlflow.db"]

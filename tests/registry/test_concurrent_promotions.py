@@ -79,7 +79,11 @@ def test_a_promotion_that_another_host_overtakes_notices_and_says_so(
     host = threading.Thread(target=overtake)
     host.start()
     result = aliases.apply_decision(
-        {"tracking_uri": http}, version, decision(), promotion(model_name), tmp_path / "lock"
+        {"tracking_uri": http, "registry_wait_seconds": "0"},
+        version,
+        decision(),
+        promotion(model_name),
+        tmp_path / "lock",
     )
     host.join()
     assert (result["promoted"], result["champion_after"]) == (False, other)

@@ -6,7 +6,12 @@ from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.registry.forgetting import erase_reports
 from tests.registry.conftest import register
 
-TRACKING = TrackingParams(tracking_uri="sqlite:///mlflow.db", experiment="test")
+TRACKING = TrackingParams(
+    tracking_uri="sqlite:///mlflow.db",
+    experiment="test",
+    on_outage="continue",
+    registry_wait_seconds=0,
+)
 
 
 def test_reports_that_quote_a_prompt_are_erased_wherever_they_are_kept(

@@ -14,6 +14,7 @@ from rpo_pipeline.evaluation.page import pictures, render_page, show_number, whi
 from rpo_pipeline.evaluation.samples import choose_samples
 from rpo_pipeline.io.digests import value_digest
 from rpo_pipeline.models.loading import model_fingerprint
+from rpo_pipeline.secrets import hide_in
 
 # Name, what it means, and which way is better (0: neither).
 METRICS = {
@@ -87,7 +88,7 @@ def render(findings: Findings) -> str:
     summary, gate = findings.summary, findings.summary["gate"]
     parameters = {
         name: block.model_dump() if isinstance(block, BaseModel) else block
-        for name, block in findings.parameters.items()
+        for name, block in hide_in(findings.parameters).items()
         if not name.startswith("_")  # helpers of the YAML
     }
     return render_page(
@@ -117,7 +118,7 @@ def render(findings: Findings) -> str:
         data_reports=findings.data_reports,
         health=findings.partition_health,
         parameters=parameters,
-        lineage=findings.lineage,
+        lineage=hide_in(findings.lineage),
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 PARENT = "RPO_PARENT_PID"
 ERROR_FILE = "error.txt"
 TRACEBACK_LINES = 40
+KILLED = re.compile(r"exitcode: -(?P<signal>\d+)\) local_rank: (?P<rank>\d+)")  # of the launcher
 SECONDS_TO_END = 10
 CHECK_SECONDS = 1.0
 # Of a launch around this process, which would make its own processes believe they are part of it.
@@ -47,8 +49,20 @@ def run_workers(
     launcher = _launcher(num_processes, accelerate_config)
     code, output = _follow([*launcher, "-m", module, str(job_file)])
     if code:
-        said = reason.read_text() if reason.is_file() else output
+        said = reason.read_text() if reason.is_file() else _killed(output) or output
         raise error(f"{module} ended with exit code {code}: {said}")
+
+
+def _killed(output: str) -> str | None:
+    """What is said when a signal ended a process that could not say so itself."""
+    found = KILLED.search(output)
+    if found is None:
+        return None
+    name = signal.Signals(int(found["signal"])).name
+    return (
+        f"{name} ended process {found['rank']}, as the system does when memory runs out. What was "
+        "stored until then is kept, and the same run goes on from there"
+    )
 
 
 @contextmanager

@@ -14,8 +14,10 @@ from uuid import uuid4
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from tqdm import tqdm
 
+from rpo_pipeline.errors import DataError
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 
 logger = logging.getLogger(__name__)
@@ -93,9 +95,18 @@ def _missing(stored: pd.DataFrame, keys: Sequence[str]) -> list[int]:
 
 def _load(folder: Path) -> pd.DataFrame:
     files = sorted(folder.glob(SHARDS))
-    shards = [pd.read_parquet(file).assign(shard=file.name) for file in files]
+    shards = [_read(file).assign(shard=file.name) for file in files]
     rows = pd.concat(shards) if shards else pd.DataFrame(columns=["key", "prompt_id", "shard"])
     return rows.drop_duplicates("key").set_index("key")
+
+
+def _read(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file)
+    except (pa.ArrowInvalid, OSError) as err:
+        raise DataError(
+            f"{file} cannot be read as Parquet: {err}. Remove it; what was in it is computed again"
+        ) from err
 
 
 def _save(folder: Path, rows: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import nn
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -36,12 +37,16 @@ class SentenceEncoder:
     def __init__(self, name_or_path: str, revision: str | None) -> None:
         try:
             self._model: PreTrainedModel = AutoModel.from_pretrained(
-                name_or_path, revision=revision, dtype=torch.float32, use_safetensors=True
+                name_or_path,
+                revision=revision,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
             )
             self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                name_or_path, revision=revision
+                name_or_path, revision=revision, trust_remote_code=False
             )
-        except (OSError, ValueError) as err:
+        except (OSError, ValueError, SafetensorError) as err:
             reason = str(err).strip().splitlines()[0]
             raise ModelError(
                 f"cannot load a sentence encoder from {name_or_path!r}: {reason} (name_or_path of "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import (
@@ -110,8 +111,16 @@ def load_language_model(
         ModelError: If there is no such model, or it has no safetensors weights, or its
             tokenizer lacks an end-of-sequence token.
     """
+    if revision is None and not Path(name_or_path).is_dir():
+        logger.warning(
+            "%s is taken from the hub as it is today, which may change: pin its commit "
+            "(policy.revision)",
+            name_or_path,
+        )
     try:
-        config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+        config = AutoConfig.from_pretrained(
+            name_or_path, revision=revision, trust_remote_code=False
+        )
         auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = auto_class.from_pretrained(
             name_or_path,
@@ -119,9 +128,12 @@ def load_language_model(
             revision=revision,
             dtype=torch.float32,
             use_safetensors=True,
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
-    except (OSError, ValueError) as err:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name_or_path, revision=revision, trust_remote_code=False
+        )
+    except (OSError, ValueError, SafetensorError) as err:
         reason = str(err).strip().splitlines()[0]
         raise ModelError(
             f"cannot load a model from {str(name_or_path)!r}: {reason} "

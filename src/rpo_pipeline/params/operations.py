@@ -1,5 +1,7 @@
 """What a run needs beside its work: limits of the cache, a tracking server."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from rpo_pipeline.params.base import Params
@@ -21,3 +23,8 @@ class TrackingParams(Params):
     """Of the MLflow server or database; a relative sqlite path starts at the project folder."""
     experiment: str
     """Name of the MLflow experiment."""
+    on_outage: Literal["continue", "fail"]
+    """When the server leaves in the middle of a run: go on and send what was logged once it is
+    back, or stop. At the start it must answer."""
+    registry_wait_seconds: float = Field(ge=0)
+    """How long the nodes that need the model registry wait for one that is away."""

@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from rpo_pipeline.params import PromotionParams
 from rpo_pipeline.registry.gate import require_artifacts
+from rpo_pipeline.registry.outage import needs_registry
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 LOCK = "promotion.lock"
 """In the folder of the champion's checkpoints."""
 ARTIFACTS, DECISION = "artifacts", "gate.json"
+PROMOTION_TAG = "promotion"
+"""Of a version: what became of it, in words."""
 NOBODY = "none"
 """Where a tag names a champion and there was none."""
 SETTLE_SECONDS = 2.0
@@ -44,6 +47,7 @@ def find_version(client: MlflowClient, model_name: str, alias: str) -> str | Non
         raise
 
 
+@needs_registry
 def count_look(
     run: Mapping[str, str], model_name: str, champion: str | None, version: str | None
 ) -> int:
@@ -66,6 +70,7 @@ def count_look(
     return looks.get(version or "", 1 + max(looks.values(), default=0))
 
 
+@needs_registry
 def apply_decision(
     run: Mapping[str, str],
     version: str,
@@ -102,7 +107,7 @@ def apply_decision(
                     else f"not promoted: another host made version {after} champion at the same "
                     f"moment; to measure it against that one: {ANOTHER}{version}"
                 )
-            _tag(client, name, version, {"promotion": reason})
+            _tag(client, name, version, {PROMOTION_TAG: reason})
     logger.info("version %s of %s: %s", version, name, reason)
     return {
         "version": version,
@@ -114,6 +119,7 @@ def apply_decision(
     }
 
 
+@needs_registry
 def roll_back(
     run: Mapping[str, str], model_name: str, lock_file: Path, *, cause: str
 ) -> dict[str, Any]:

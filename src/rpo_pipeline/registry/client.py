@@ -8,10 +8,10 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -20,7 +20,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from rpo_pipeline.errors import RegistryError
-from rpo_pipeline.registry.aliases import CHALLENGER, CHAMPION, find_version
+from rpo_pipeline.io.durable import temporary_folder
+from rpo_pipeline.models.loading import model_fingerprint
+from rpo_pipeline.registry.aliases import CHALLENGER, CHAMPION, PROMOTION_TAG, find_version
+from rpo_pipeline.registry.outage import needs_registry
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +32,10 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 CHECKPOINT = "checkpoint"
 SERVING_MODEL = Path(__file__).with_name("serving_model.py")
 SERVED_WITH = ("mlflow", "torch", "transformers")
+POLICY_TAG = "policy"
 
 
+@needs_registry
 def has_version(run: Mapping[str, str], model_name: str, version: Mapping[str, str]) -> bool:
     """Whether the registry still holds a version, as ``register_version`` returned it."""
     try:
@@ -42,6 +47,7 @@ def has_version(run: Mapping[str, str], model_name: str, version: Mapping[str, s
     return bool(found.source == f"models:/{version['model_id']}")
 
 
+@needs_registry
 def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> dict[str, Any]:
     """Download the champion's checkpoint, once per version.
 
@@ -63,6 +69,7 @@ def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> 
     return {"version": version, "path": str(fetch_checkpoint(run, model_name, version, directory))}
 
 
+@needs_registry
 def fetch_checkpoint(
     run: Mapping[str, str], model_name: str, version: str, directory: Path
 ) -> Path:
@@ -82,11 +89,12 @@ def fetch_checkpoint(
     """
     target = directory / version
     if not target.is_dir():
-        with tempfile.TemporaryDirectory(dir=directory) as folder:
+        with temporary_folder(directory) as folder:
             shutil.move(_download(run, model_name, version, CHECKPOINT, folder), target)
     return target
 
 
+@needs_registry
 def fetch_document(run: Mapping[str, str], model_name: str, version: str, name: str) -> Any:  # noqa: ANN401 (JSON)
     """Read a JSON document that travels with a version.
 
@@ -102,10 +110,11 @@ def fetch_document(run: Mapping[str, str], model_name: str, version: str, name: 
     Raises:
         RegistryError: If there is no such version, or it carries no such document.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         return json.loads(Path(_download(run, model_name, version, name, folder)).read_text())
 
 
+@needs_registry
 def register_version(
     run: Mapping[str, str],
     model_name: str,
@@ -115,6 +124,9 @@ def register_version(
     tags: Mapping[str, str],
 ) -> dict[str, str]:
     """Log the policy to a run and register it as the challenger.
+
+    A version of the same policy that still waits for its decision was made by a run that was
+    killed before it could note so: it is the challenger then, and no second one is made.
 
     Args:
         run: ``tracking_uri``, ``experiment_id`` and ``run_id``.
@@ -130,12 +142,17 @@ def register_version(
     mlflow.set_tracking_uri(run["tracking_uri"])
     mlflow.set_experiment(experiment_id=run["experiment_id"])
     client = MlflowClient(run["tracking_uri"])
-    with tempfile.TemporaryDirectory(dir=checkpoint.parent) as folder:
+    fingerprint = model_fingerprint(checkpoint)
+    found = _undecided(client, model_name, fingerprint)
+    if found is not None:
+        client.set_registered_model_alias(model_name, CHALLENGER, found["version"])
+        return found
+    with temporary_folder(checkpoint.parent) as folder:
         # MLflow stores a folder under its own name. Links: the weights are not copied for that.
-        staged = shutil.copytree(checkpoint, Path(folder) / CHECKPOINT, copy_function=os.link)
+        staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=os.link)
         artifacts = {CHECKPOINT: str(staged)}
         for name, document in documents.items():
-            file = Path(folder) / name
+            file = folder / name
             text = document if isinstance(document, str) else json.dumps(document, indent=2)
             file.write_text(text)
             artifacts[name] = str(file)
@@ -160,11 +177,23 @@ def register_version(
         model_name,
         f"models:/{info.model_id}",
         run["run_id"],
-        tags=dict(tags),
+        tags={**tags, POLICY_TAG: fingerprint},
         model_id=info.model_id,
     )
     client.set_registered_model_alias(model_name, CHALLENGER, created.version)
     return {"version": str(created.version), "model_id": info.model_id}
+
+
+def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> dict[str, str] | None:
+    found = client.search_model_versions(
+        f"name = '{model_name}' and tags.{POLICY_TAG} = '{fingerprint}'"
+    )
+    for version in found:
+        if PROMOTION_TAG not in version.tags:
+            logger.info("version %s of %s is this policy already", version.version, model_name)
+            model_id = str(version.source).removeprefix("models:/")
+            return {"version": str(version.version), "model_id": model_id}
+    return None
 
 
 def _download(

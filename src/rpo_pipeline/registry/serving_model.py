@@ -45,11 +45,16 @@ class PolicyModel(PythonModel):
     def load_context(self, context: Any) -> None:  # noqa: ANN401 (MLflow's own type is private)
         """Load the checkpoint that was logged with this version."""
         checkpoint = Path(context.artifacts["checkpoint"])
-        self.is_encoder_decoder = AutoConfig.from_pretrained(checkpoint).is_encoder_decoder
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+        self.is_encoder_decoder = config.is_encoder_decoder
         auto_class = AutoModelForSeq2SeqLM if self.is_encoder_decoder else AutoModelForCausalLM
-        self.model = auto_class.from_pretrained(checkpoint, use_safetensors=True).eval()
+        self.model = auto_class.from_pretrained(
+            checkpoint, use_safetensors=True, trust_remote_code=False
+        ).eval()
         side = "right" if self.is_encoder_decoder else "left"
-        self.tokenizer = AutoTokenizer.from_pretrained(checkpoint, padding_side=side)
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint, padding_side=side, trust_remote_code=False
+        )
         meta = checkpoint.parents[1] / META
         known = yaml.safe_load(meta.read_text()) if meta.is_file() else {}
         self.version = str(known.get("model_version", UNREGISTERED))

@@ -4,18 +4,23 @@ import hashlib
 import json
 import logging
 import math
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.time import get_current_time_millis
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.io.durable import clear_abandoned, temporary_sibling
 from rpo_pipeline.params import TrackingParams
+from rpo_pipeline.registry.delivery import Delivery
+from rpo_pipeline.registry.outage import require_answer
+from rpo_pipeline.registry.outbox import Outbox
+from rpo_pipeline.secrets import hide, without_password
 
 logger = logging.getLogger(__name__)
 
@@ -24,27 +29,43 @@ MAX_PARAMS, MAX_METRICS = 100, 1000  # of one request
 POLL_SECONDS = 1.0
 JOINED_RUN = "RPO_MLFLOW_RUN_ID"
 """Environment variable with the run that a scheduler opened for several ``kedro run``."""
+OUTBOXES = "mlflow_outbox"
+"""In the data folder."""
+SQLITE = "sqlite:///"
 
 
 class TrackedRun:
     """One MLflow run, addressed by its id.
 
+    While the server is away, what is logged waits in an outbox and is sent in order once it is
+    back; what an earlier run could not send is sent first.
+
     Args:
-        tracking: Server and experiment.
-        project_path: Where a relative database starts.
+        tracking: Server, experiment, and what to do when the server leaves in the middle.
+        project_path: A relative sqlite path starts there.
+        outboxes: Folder of the outboxes of all runs.
         run_id: An open run to join; None starts one.
 
     Raises:
-        RegistryError: If the server does not answer, refuses the account or lacks the run.
+        RegistryError: If the server does not answer at the start, refuses the account or lacks the
+            run; with ``on_outage: fail`` any
+            method raises it later as well.
     """
 
     def __init__(
-        self, tracking: TrackingParams, project_path: Path, run_id: str | None = None
+        self,
+        tracking: TrackingParams,
+        project_path: Path,
+        outboxes: Path,
+        run_id: str | None = None,
     ) -> None:
         self.tracking_uri = resolve_tracking_uri(tracking.tracking_uri, project_path)
+        self._wait_seconds = tracking.registry_wait_seconds
         self.joined = run_id is not None
         self._finished = False
         try:
+            require_answer(self.tracking_uri)
+            _make_database(self.tracking_uri)
             self._client = MlflowClient(self.tracking_uri)
             if run_id is None:
                 self.experiment_id = self._experiment(tracking.experiment, project_path)
@@ -58,6 +79,9 @@ class TrackedRun:
             Exception
         ) as err:  # whatever the store raises: an HTTP, SQL or operating system error
             raise RegistryError(_explain(self.tracking_uri, err)) from err
+        outbox = Outbox(outboxes / self.run_id)
+        self._delivery = Delivery(self._client, outbox, on_outage=tracking.on_outage)
+        self._delivery.send_left_behind(outboxes)
 
     def describe(self) -> dict[str, str]:
         """What nodes need to write to this run."""
@@ -65,19 +89,20 @@ class TrackedRun:
             "tracking_uri": self.tracking_uri,
             "experiment_id": self.experiment_id,
             "run_id": self.run_id,
+            "registry_wait_seconds": str(self._wait_seconds),
         }
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters under dotted names; a value over MLflow's limit is cut, with a warning."""
-        flat = dict(flatten(params))
+        flat = {name: hide(value) for name, value in flatten(params)}
         for name in [name for name, value in flat.items() if len(value) > MAX_PARAM_CHARACTERS]:
             logger.warning(
                 "parameter %s is logged cut at %d characters", name, MAX_PARAM_CHARACTERS
             )
-        entries = [Param(name, value[:MAX_PARAM_CHARACTERS]) for name, value in flat.items()]
+        entries = [(name, value[:MAX_PARAM_CHARACTERS]) for name, value in flat.items()]
         try:
             for start in range(0, len(entries), MAX_PARAMS):
-                self._client.log_batch(self.run_id, params=entries[start : start + MAX_PARAMS])
+                self._call("batch", params=entries[start : start + MAX_PARAMS])
         except MlflowException as err:
             if err.error_code != "INVALID_PARAMETER_VALUE" or not self.joined:
                 raise
@@ -87,7 +112,7 @@ class TrackedRun:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
-        self._client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        self._call("batch", tags=list(tags.items()))
 
     def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
         """Log numbers; those that are missing or not finite are left out."""
@@ -96,63 +121,56 @@ class TrackedRun:
     def log_steps(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Log the numbers of several steps, each ``{"step": 7, "train/loss": 0.5}``."""
         now = get_current_time_millis()
-        entries = [
-            Metric(name, float(value), now, line["step"])
-            for line in lines
-            for name, value in line.items()
-            if name != "step" and value is not None and math.isfinite(value)
-        ]
+        entries = [entry for line in lines for entry in _finite(line, now, line["step"])]
         for start in range(0, len(entries), MAX_METRICS):
-            self._client.log_batch(self.run_id, metrics=entries[start : start + MAX_METRICS])
+            self._call("batch", metrics=entries[start : start + MAX_METRICS])
 
     def log_dataset(self, name: str, file: Path, context: str) -> None:
         """Record a file as an input of the run, by its content hash."""
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()[:32]
-        dataset = Dataset(
-            name=name,
-            digest=digest,
-            source_type="local",
-            source=json.dumps({"uri": str(file)}),
-            profile=json.dumps({"num_bytes": file.stat().st_size}),
-        )
-        tags = [InputTag("mlflow.data.context", context)]
-        self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+        dataset = {
+            "name": name,
+            "digest": digest,
+            "source_type": "local",
+            "source": json.dumps({"uri": str(file)}),
+            "profile": json.dumps({"num_bytes": file.stat().st_size}),
+        }
+        self._call("input", dataset=dataset, context=context)
 
     def log_nested(
         self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float | None]
     ) -> None:
         """Log a finished part of the run as a run of its own below it."""
-        tags = {"mlflow.parentRunId": self.run_id, "mlflow.runName": name}
-        run_id = self._client.create_run(self.experiment_id, tags=tags).info.run_id
-        now = get_current_time_millis()
-        self._client.log_batch(
-            run_id,
-            params=[Param(key, str(value)) for key, value in params.items()],
-            metrics=[
-                Metric(key, float(value), now, 0)
-                for key, value in metrics.items()
-                if value is not None and math.isfinite(value)
-            ],
+        self._call(
+            "nested",
+            name=name,
+            params=[(key, str(value)) for key, value in params.items()],
+            metrics=_finite(metrics, get_current_time_millis(), 0),
         )
-        self._client.set_terminated(run_id)
 
     def log_artifact(self, file: Path) -> None:
         """Keep a copy of a file with the run."""
-        self._client.log_artifact(self.run_id, str(file))
+        self._call("artifact", file=str(file))
 
     def complete(self) -> None:
         """Close a run that went well; one that was joined is left to those who join it next."""
         if self.joined:
             self._finished = True
+            self._delivery.close()
         else:
             self.finish("FINISHED")
 
     def finish(self, status: str) -> None:
         """Close the run as ``FINISHED``, ``FAILED`` or ``KILLED``; the first status stays."""
-        if not self._finished:
-            self._client.set_terminated(self.run_id, status)
-            self._finished = True
+        if self._finished:
+            return
+        self._finished = True
+        self._call("finish", status=status, end_time=get_current_time_millis())
+        self._delivery.close()
+
+    def _call(self, call: str, **content: Any) -> None:  # noqa: ANN401 (what JSON can say)
+        self._delivery.deliver({"run_id": self.run_id, "call": call, **content})
 
     def _experiment(self, name: str, project_path: Path) -> str:
         experiment = self._client.get_experiment_by_name(name)
@@ -203,6 +221,16 @@ class MetricsFollower:
         return self._file.stat().st_mtime_ns if self._file.is_file() else None
 
 
+def _finite(
+    numbers: Mapping[str, float | None], now: int, step: int
+) -> list[tuple[str, float, int, int]]:
+    return [
+        (name, float(value), now, step)
+        for name, value in numbers.items()
+        if name != "step" and value is not None and math.isfinite(value)
+    ]
+
+
 def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Dotted names and printed values of nested parameters; lists are JSON."""
     for name, value in params.items():
@@ -212,24 +240,43 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
+def _make_database(tracking_uri: str) -> None:
+    """Make a new SQLite database whole or not at all: MLflow cannot go on from a half made one."""
+    if not tracking_uri.startswith(SQLITE):
+        return
+    database = Path(tracking_uri.removeprefix(SQLITE))
+    if database.exists():
+        return
+    clear_abandoned(database.parent, ".*")
+    prepared = temporary_sibling(database)
+    try:
+        MlflowClient(f"{SQLITE}{prepared}").search_experiments(max_results=1)
+        os.link(prepared, database)
+    except FileExistsError:  # another run was faster
+        pass
+    finally:
+        prepared.unlink(missing_ok=True)
+
+
 def resolve_tracking_uri(tracking_uri: str, project_path: Path) -> str:
     """URI of a tracking server; a relative sqlite path starts at the project folder."""
-    scheme = "sqlite:///"
-    if not tracking_uri.startswith(scheme):
+    if not tracking_uri.startswith(SQLITE):
         return tracking_uri
-    return f"{scheme}{project_path / tracking_uri.removeprefix(scheme)}"
+    return f"{SQLITE}{project_path / tracking_uri.removeprefix(SQLITE)}"
 
 
 def _explain(tracking_uri: str, error: Exception) -> str:
+    shown = without_password(tracking_uri)
+    said = str(error).replace(tracking_uri, shown)
     code = error.error_code if isinstance(error, MlflowException) else None
     if code in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
         return (
-            f"the tracking server at {tracking_uri} refuses this account: {error} (environment "
+            f"the tracking server at {shown} refuses this account: {said} (environment "
             "variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"
         )
     if code == "RESOURCE_DOES_NOT_EXIST":
-        return f"there is nothing to join: {error} (environment variable {JOINED_RUN})"
+        return f"there is nothing to join: {said} (environment variable {JOINED_RUN})"
     return (
-        f"the tracking server at {tracking_uri} does not answer: {error} "
+        f"the tracking server at {shown} does not answer: {said} "
         "(conf/base/mlflow.yml, or the environment variable MLFLOW_TRACKING_URI)"
     )

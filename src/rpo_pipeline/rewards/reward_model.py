@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import (
@@ -204,7 +205,7 @@ def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedToken
         tokenizer = AutoTokenizer.from_pretrained(
             settings.name_or_path, revision=settings.revision, trust_remote_code=False
         )
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, SafetensorError) as err:
         reason = str(err).strip().splitlines()[0]
         raise ModelError(
             f"cannot load the reward model {settings.name_or_path!r}: {reason} (name_or_path of "

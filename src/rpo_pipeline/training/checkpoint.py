@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
@@ -21,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim.lr_scheduler import LRScheduler
 
-from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.errors import ConfigError, TrainingError
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.training.step import Trainee
 
@@ -122,6 +123,7 @@ class Checkpoints:
 
         Raises:
             ConfigError: If the checkpoint belongs to other settings.
+            TrainingError: If it cannot be read.
         """
         complete = self._complete()
         if not complete:
@@ -130,7 +132,14 @@ class Checkpoints:
         if not self._continues(state["identity"], complete[-1]):
             self.clear()
             return Progress()
-        tensors = load_file(complete[-1] / TENSORS)
+        try:
+            tensors = load_file(complete[-1] / TENSORS)
+        except (SafetensorError, OSError) as err:
+            raise TrainingError(
+                f"the checkpoint {complete[-1]} cannot be read as safetensors: {err}. Remove it to "
+                "go on from the one before, or start anew with `kedro run --params "
+                "training.resume=false`"
+            ) from err
         trainee = self._trainee
         weights: Any = _under(tensors, "weights/")
         moments: Any = _nested(_under(tensors, "moments/"))

@@ -1,0 +1,166 @@
+"""What must never be loaded, run or shown."""
+
+import ast
+import io
+import json
+import logging
+import pickle
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rpo_pipeline import logs, secrets
+from rpo_pipeline.errors import DataError, ModelError
+from rpo_pipeline.io.row_store import fetch_rows
+from rpo_pipeline.models.embedding import SentenceEncoder
+from rpo_pipeline.models.loading import load_language_model
+from rpo_pipeline.registry.tracking import flatten
+from tests.conftest import ROOT, build_small
+
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PASSWORD = "correct-horse-battery"
+
+
+class Malicious:
+    """Unpickling it leaves a file."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.fixture
+def trace(tmp_path):
+    path = tmp_path / "it ran"
+    yield path
+    assert not path.exists()
+
+
+@pytest.fixture
+def pickled_model(tmp_path, trace):
+    """A model directory whose weights are a pickle."""
+    build_small("llama").save(tmp_path / "model")
+    (tmp_path / "model/model.safetensors").unlink()
+    (tmp_path / "model/pytorch_model.bin").write_bytes(pickle.dumps(Malicious(trace)))
+    return tmp_path / "model"
+
+
+def test_the_planted_pickle_would_run_if_it_were_loaded(tmp_path):
+    pickle.loads(pickle.dumps(Malicious(tmp_path / "it ran")))
+    assert (tmp_path / "it ran").exists()
+
+
+def test_a_policy_of_pickled_weights_is_refused(pickled_model):
+    with pytest.raises(ModelError, match="safetensors"):
+        load_language_model(pickled_model)
+
+
+def test_a_sentence_encoder_of_pickled_weights_is_refused(pickled_model):
+    with pytest.raises(ModelError, match="safetensors"):
+        SentenceEncoder(str(pickled_model), None)
+
+
+def test_weights_with_a_trusted_name_and_pickled_content_are_refused(pickled_model):
+    (pickled_model / "pytorch_model.bin").rename(pickled_model / "model.safetensors")
+    with pytest.raises(ModelError, match="cannot load a model"):
+        load_language_model(pickled_model)
+
+
+def test_a_pickle_in_a_cache_is_refused(tmp_path, trace):
+    (tmp_path / "shard-0.parquet").write_bytes(pickle.dumps(Malicious(trace)))
+    with pytest.raises(DataError, match=r"shard-0.parquet cannot be read as Parquet"):
+        fetch_rows(tmp_path, ["k"], lambda _: pd.DataFrame(), prompt_ids=["p"], verb="score")
+
+
+def _calls(name):
+    for file in SOURCES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", None) == name:
+                where = f"{file.name}:{node.lineno}"
+                yield where, {k.arg: ast.unparse(k.value) for k in node.keywords}, node.func.value
+
+
+def test_no_code_of_a_model_is_trusted_and_weights_are_safetensors():
+    calls = list(_calls("from_pretrained"))
+    assert len(calls) >= 9
+    for where, keywords, loader in calls:
+        assert keywords.get("trust_remote_code") == "False", where
+        if "model" in ast.unparse(loader).lower() or "auto_class" in ast.unparse(loader):
+            assert keywords.get("use_safetensors") == "True", where
+
+
+def test_nothing_that_unpickles_is_called():
+    forbidden = {"pickle", "joblib", "dill", "cloudpickle", "shelve"}
+    for file in SOURCES:
+        tree = ast.parse(file.read_text())
+        names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        names |= {str(n.module) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        assert not forbidden & {name.partition(".")[0] for name in names}, file
+        assert "torch.load(" not in file.read_text(), file
+        assert "allow_pickle" not in file.read_text(), file
+
+
+def test_a_hub_id_without_a_commit_is_warned_of(caplog):
+    with pytest.raises(ModelError):
+        load_language_model("somebody/some-model")
+    assert "pin its commit (policy.revision)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"http://me:{PASSWORD}@host:5000/x", "http://me:***@host:5000/x"),
+        (f"failed: postgresql://me:{PASSWORD}@db/a?b", "failed: postgresql://me:***@db/a?b"),
+        ("http://host:5000 and a@b.org", "http://host:5000 and a@b.org"),
+        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
+    ],
+)
+def test_passwords_in_addresses_are_hidden(text, shown):
+    assert secrets.hide(text) == shown
+
+
+def test_keys_of_the_environment_and_credentials_are_hidden_in_parameters(monkeypatch):
+    monkeypatch.setenv("JUDGE_API_KEY", PASSWORD)
+    monkeypatch.setattr(secrets, "_kept", set())
+    secrets.keep_secret({"bucket": {"key": "another-secret-value"}})
+    hidden = secrets.hide_in({"a": [f"x {PASSWORD}"], "b": {"c": "another-secret-value", "d": 1}})
+    assert dict(flatten(hidden)) == {"a": '["x ***"]', "b.c": "***", "b.d": "1"}
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """What a handler of the root logger writes once the formatter has taken over."""
+    monkeypatch.setenv("HF_TOKEN", PASSWORD)
+    monkeypatch.setattr(logs, "_bound", {})
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    logs.take_over()
+
+    def write(*arguments, **keywords):
+        logging.getLogger("rpo_pipeline.test").warning(*arguments, **keywords)
+        return stream.getvalue()
+
+    return write
+
+
+def test_no_line_of_the_log_holds_a_secret(logged):
+    assert logged("the token is %s", PASSWORD) == "the token is ***\n"
+
+
+def test_json_lines_name_the_run_and_hold_no_secret(logged, monkeypatch):
+    monkeypatch.setenv("RPO_LOG_FORMAT", "json")
+    logs.bind(run_id="abc")
+    try:
+        raise ValueError(PASSWORD)
+    except ValueError:
+        line = json.loads(logged("the token is %s", PASSWORD, exc_info=True))
+    assert (line["message"], line["run_id"], line["level"]) == (
+        "the token is ***",
+        "abc",
+        "WARNING",
+    )
+    assert "ValueError: ***" in line["exception"]
