@@ -197,12 +197,12 @@ def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> dict[
 
 
 def _download(
-    run: Mapping[str, str], model_name: str, version: str, artifact: str, folder: str
+    run: Mapping[str, str], model_name: str, version: str, artifact: str, folder: Path | str
 ) -> str:
     try:
         path: str = mlflow.artifacts.download_artifacts(
             f"models:/{model_name}/{version}/artifacts/{artifact}",
-            dst_path=folder,
+            dst_path=str(folder),
             tracking_uri=run["tracking_uri"],
         )
     except (MlflowException, OSError) as err:
