@@ -124,7 +124,7 @@ def _tracked_run(env: str, run_id: str | None) -> "TrackedRun":
 
     project = Path.cwd()
     try:
-        return TrackedRun(read_environment(project, env).tracking, project, run_id)
+        return TrackedRun(read_environment(project, env).tracking, project, run_id=run_id)
     except RpoError as err:
         raise click.ClickException(str(err)) from err
 

@@ -75,7 +75,7 @@ class TrackingHooks:
 
         context, self._started_at = self._context, time.time()
         self._run = TrackedRun(
-            self._tracking, context.project_path, os.environ.get(JOINED_RUN) or None
+            self._tracking, context.project_path, run_id=os.environ.get(JOINED_RUN) or None
         )
         # A run that is still open when the process ends was interrupted.
         atexit.register(self._run.finish, "KILLED")

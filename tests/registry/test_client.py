@@ -151,6 +151,16 @@ def test_the_champions_checkpoint_is_fetched_once_and_there_is_none_at_first(
     assert (tmp_path / version / "marker").exists()
 
 
+def test_the_checkpoint_comes_from_the_server_of_the_run_whatever_the_global_one_is(
+    tracked, model_name, checkpoint, folder, tmp_path
+):
+    version = register(tracked, model_name, checkpoint)
+    apply(tracked, model_name, version, decision(), folder)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'another.db'}")  # as in a new process
+    champion = registry.fetch_champion(tracked.describe(), model_name, tmp_path)
+    assert (Path(champion["path"]) / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("model_type", ["llama", "t5"])
 def test_a_registered_model_answers_prompts_with_parameters(
     tracked, model_name, tmp_path, model_type

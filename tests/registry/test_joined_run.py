@@ -27,7 +27,7 @@ def status(folder, opened):
 
 
 def test_a_joined_run_is_the_same_run_and_stays_open_when_a_task_went_well(folder, opened, status):
-    task = TrackedRun(TRACKING, folder, opened.run_id)
+    task = TrackedRun(TRACKING, folder, run_id=opened.run_id)
     assert task.describe() == opened.describe()
     task.complete()
     task.finish("KILLED")  # as the process ends
@@ -37,20 +37,20 @@ def test_a_joined_run_is_the_same_run_and_stays_open_when_a_task_went_well(folde
 def test_a_task_that_fails_closes_the_run_and_its_next_attempt_opens_it_again(
     folder, opened, status
 ):
-    TrackedRun(TRACKING, folder, opened.run_id).finish("FAILED")
+    TrackedRun(TRACKING, folder, run_id=opened.run_id).finish("FAILED")
     assert status() == "FAILED"
-    TrackedRun(TRACKING, folder, opened.run_id).complete()
+    TrackedRun(TRACKING, folder, run_id=opened.run_id).complete()
     assert status() == "RUNNING"
 
 
 def test_the_last_task_closes_it(folder, opened, status):
-    TrackedRun(TRACKING, folder, opened.run_id).finish("FINISHED")
+    TrackedRun(TRACKING, folder, run_id=opened.run_id).finish("FINISHED")
     assert status() == "FINISHED"
 
 
 def test_tasks_log_equal_parameters_into_the_run_and_other_ones_are_refused(folder, opened):
     opened.log_params({"rpo": {"tau": 0.5}})
-    task = TrackedRun(TRACKING, folder, opened.run_id)
+    task = TrackedRun(TRACKING, folder, run_id=opened.run_id)
     task.log_params({"rpo": {"tau": 0.5}})
     with pytest.raises(RegistryError, match=r"begun with other parameters.*rpo\.tau"):
         task.log_params({"rpo": {"tau": 1.0}})
@@ -58,4 +58,4 @@ def test_tasks_log_equal_parameters_into_the_run_and_other_ones_are_refused(fold
 
 def test_a_run_that_is_not_there_is_named(folder):
     with pytest.raises(RegistryError, match=r"nothing to join.*RPO_MLFLOW_RUN_ID"):
-        TrackedRun(TRACKING, folder, "0" * 32)
+        TrackedRun(TRACKING, folder, run_id="0" * 32)

@@ -1,7 +1,8 @@
 """The MLflow model registry: log a version, find the champion, move the aliases.
 
 Every call names its tracking server and its run, so nothing depends on MLflow's global run. The
-one exception is ``Model.log``, which takes neither server nor experiment: both are set for it.
+exceptions are ``Model.log``, which takes neither server nor experiment, and ``models:/`` addresses,
+which are looked up at the global server whatever server is passed: it is set for both.
 """
 
 import json
@@ -77,6 +78,7 @@ def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> 
         return {"version": None, "path": None}
     target = directory / version
     if not target.is_dir():
+        mlflow.set_tracking_uri(run["tracking_uri"])
         with tempfile.TemporaryDirectory(dir=directory) as folder:
             try:
                 path = mlflow.artifacts.download_artifacts(

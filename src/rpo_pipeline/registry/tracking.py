@@ -39,7 +39,7 @@ class TrackedRun:
     """
 
     def __init__(
-        self, tracking: TrackingParams, project_path: Path, run_id: str | None = None
+        self, tracking: TrackingParams, project_path: Path, *, run_id: str | None = None
     ) -> None:
         self.tracking_uri = resolve_tracking_uri(tracking.tracking_uri, project_path)
         self.joined = run_id is not None
