@@ -138,7 +138,7 @@ def _tracked_run(env: str, run_id: str | None) -> "TrackedRun":
     project = Path.cwd()
     try:
         own = read_environment(project, env)
-        return TrackedRun(own.tracking, project, own.data / OUTBOXES, run_id)
+        return TrackedRun(own.tracking, project, own.data / OUTBOXES, run_id=run_id)
     except RpoError as err:
         raise click.ClickException(str(err)) from err
 

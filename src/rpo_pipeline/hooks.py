@@ -89,8 +89,12 @@ class TrackingHooks:
         context, self._started_at = self._context, time.time()
         places = context.config_loader["globals"]
         data = context.project_path / places["data"]
-        joined = os.environ.get(JOINED_RUN) or None
-        self._run = TrackedRun(self._tracking, context.project_path, data / OUTBOXES, joined)
+        self._run = TrackedRun(
+            self._tracking,
+            context.project_path,
+            data / OUTBOXES,
+            run_id=os.environ.get(JOINED_RUN) or None,
+        )
         for folder in {data, context.project_path / places["cache"]}:
             clear_abandoned(folder)
         logs.bind(run_id=self._run.run_id)

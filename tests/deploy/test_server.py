@@ -15,9 +15,10 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from mlflow import MlflowClient, artifacts
+from mlflow import MlflowClient
 
 from rpo_pipeline.data.sample_data import write_sample_data
+from rpo_pipeline.registry.client import fetch_champion
 from tests.conftest import ROOT, make_project
 from tests.deploy.test_compose import REQUIRED, compose
 from tests.e2e.conftest import kedro, override
@@ -170,12 +171,11 @@ def test_a_run_is_promoted_on_the_server_and_says_no_password(finished, account)
 
 def test_the_champion_comes_back_from_the_store_byte_for_byte(finished, account, tmp_path):
     folder, _ = finished
-    model = artifacts.download_artifacts(
-        f"models:/{MODEL}@champion", dst_path=str(tmp_path), tracking_uri=account
-    )
-    (weights,) = Path(model).rglob("model.safetensors")
-    trained = folder / "data/smoke/06_models/policy/model.safetensors"
-    assert weights.read_bytes() == trained.read_bytes()
+    champion = fetch_champion({"tracking_uri": account}, MODEL, tmp_path)
+    weights = "model.safetensors"
+    assert (Path(champion["path"]) / weights).read_bytes() == (
+        folder / "data/smoke/06_models/policy" / weights
+    ).read_bytes()
 
 
 @pytest.mark.usefixtures("finished")

@@ -25,7 +25,7 @@ def tracked_run(
     """A run in an experiment of its own, its outbox in the folder."""
     settings = {"on_outage": "continue", "registry_wait_seconds": 1} | changes
     tracking = TrackingParams(tracking_uri=uri, experiment="test", **settings)
-    return TrackedRun(tracking, folder, folder / "outboxes", run_id)
+    return TrackedRun(tracking, folder, folder / "outboxes", run_id=run_id)
 
 
 @pytest.fixture(scope="module")

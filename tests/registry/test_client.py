@@ -48,6 +48,16 @@ def test_the_champions_checkpoint_is_fetched_once_and_there_is_none_at_first(
     assert (tmp_path / version / "marker").exists()
 
 
+def test_the_checkpoint_comes_from_the_server_of_the_run_whatever_the_global_one_is(
+    tracked, model_name, checkpoint, folder, tmp_path
+):
+    version = register(tracked, model_name, checkpoint)
+    apply(tracked, model_name, version, decision(), folder)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'another.db'}")  # as in a new process
+    champion = registry.fetch_champion(tracked.describe(), model_name, tmp_path)
+    assert (Path(champion["path"]) / "model.safetensors").is_file()
+
+
 def test_metrics_are_streamed_while_the_file_grows(tracked, client, tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_text('{"step": 1, "train/stale": 1.0}\n')

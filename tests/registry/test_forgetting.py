@@ -19,6 +19,7 @@ def test_reports_that_quote_a_prompt_are_erased_wherever_they_are_kept(
 ):
     quoting = "<p>my secret</p>"
     version = register(tracked, model_name, checkpoint, **{"report.html": quoting})
+    client.set_model_version_tag(model_name, version, "promotion", "decided")
     kept = register(tracked, model_name, checkpoint, **{"report.html": "<p>nothing</p>"})
     report = tmp_path / "report.html"
     report.write_text(quoting)

@@ -1,7 +1,8 @@
 """The MLflow model registry: log a version, and fetch what a version carries.
 
 Every call names its tracking server and its run, so nothing depends on MLflow's global run. The
-one exception is ``Model.log``, which takes neither server nor experiment: both are set for it.
+exceptions are ``Model.log``, which takes neither server nor experiment, and ``models:/`` addresses,
+which are looked up at the global server whatever server is passed: it is set for both.
 """
 
 import json
@@ -199,6 +200,7 @@ def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> dict[
 def _download(
     run: Mapping[str, str], model_name: str, version: str, artifact: str, folder: Path | str
 ) -> str:
+    mlflow.set_tracking_uri(run["tracking_uri"])
     try:
         path: str = mlflow.artifacts.download_artifacts(
             f"models:/{model_name}/{version}/artifacts/{artifact}",

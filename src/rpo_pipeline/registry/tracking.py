@@ -57,6 +57,7 @@ class TrackedRun:
         tracking: TrackingParams,
         project_path: Path,
         outboxes: Path,
+        *,
         run_id: str | None = None,
     ) -> None:
         self.tracking_uri = resolve_tracking_uri(tracking.tracking_uri, project_path)
