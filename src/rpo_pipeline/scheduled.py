@@ -175,12 +175,12 @@ class Refresh:
     def _compare_live_ratings(
         self, parts: list[dict[str, Any]], champion: "Champion | None"
     ) -> None:
-        from rpo_pipeline.data.sources import read_rows
-        from rpo_pipeline.refresh.live_ratings import compare_ratings, read_ratings
-
         settings = self._refresh.live_ratings
         if settings is None or champion is None or champion.previous is None:
             return
+        from rpo_pipeline.data.sources import read_rows
+        from rpo_pipeline.refresh.live_ratings import compare_ratings, read_ratings
+
         rows = read_rows(parts, self._catalog.load("parts"))
         ratings = read_ratings(rows, {champion.version, champion.previous})
         result = compare_ratings(

@@ -21,10 +21,8 @@ from rpo_pipeline.params import (
     RulesParams,
 )
 from rpo_pipeline.rewards.ensemble import EnsembleLabeler
-from rpo_pipeline.rewards.fitted_reward_model import FittedRewardModelLabeler
 from rpo_pipeline.rewards.label_cache import CachedLabeler, SharedLabeler
 from rpo_pipeline.rewards.labelers import ColumnLabeler, Labeler, RulesLabeler, join_components
-from rpo_pipeline.rewards.reward_model import RewardModelLabeler
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +72,14 @@ def build_labeler(settings: LabelerParams, cache: Path | None) -> Labeler:
 
             labeler = JudgeLabeler(settings, cache)
         case FittedRewardModelParams():
+            from rpo_pipeline.rewards.fitted_reward_model import (  # noqa: PLC0415 (torch)
+                FittedRewardModelLabeler,
+            )
+
             labeler = FittedRewardModelLabeler(settings, cache)
         case RewardModelParams():
+            from rpo_pipeline.rewards.reward_model import RewardModelLabeler  # noqa: PLC0415 (torch)
+
             labeler = RewardModelLabeler(settings)
             if settings.num_processes == 1 and settings.accelerate_config is None:
                 labeler = _cached(labeler, cache)
