@@ -12,7 +12,7 @@ from tests.conftest import block, build_small
 from tests.evaluation.findings import make_summary
 
 TASK = """
-task: {name}
+task: toy
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {data}}}}}
 test_split: test
@@ -21,6 +21,16 @@ doc_to_text: "{{{{question}}}}"
 doc_to_choice: "{{{{choices}}}}"
 doc_to_target: "{{{{answer}}}}"
 metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
+ROLLING = """
+task: bits
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{{{question}}}}"
+metric_list: [{{metric: bits_per_byte}}]
 """
 
 
@@ -53,7 +63,8 @@ def toy(tmp_path):
     ]
     data = tmp_path / "toy.jsonl"
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "toy.yaml").write_text(TASK.format(name="toy", data=data))
+    (tmp_path / "toy.yaml").write_text(TASK.format(data=data))
+    (tmp_path / "bits.yaml").write_text(ROLLING.format(data=data))
     return LmEvalParams(tasks=["toy"], include_path=str(tmp_path), limit=10)
 
 
@@ -77,6 +88,19 @@ def test_tasks_run_offline_on_every_model_and_differences_are_paired(toy, tmp_pa
     assert difference["value"] == pytest.approx(ours["value"] - theirs["value"])
     same = run({**models, "challenger": tmp_path / "0"}, toy)["difference"]["vs_reference"]
     assert set(same["lm_eval_toy_acc"].values()) == {0.0}  # as independent, it would have a width
+
+
+@pytest.mark.integration
+def test_a_metric_without_a_standard_error_has_a_difference_and_no_interval(toy, tmp_path):
+    for seed in (0, 1):
+        build_small("llama", seed).save(tmp_path / str(seed))
+    models = {"reference": tmp_path / "0", "challenger": tmp_path / "1"}
+    metrics = run(models, toy.model_copy(update={"tasks": ["bits"]}))
+    ours, theirs = (metrics[n]["lm_eval_bits_bits_per_byte"] for n in ("challenger", "reference"))
+    difference = metrics["difference"]["vs_reference"]["lm_eval_bits_bits_per_byte"]
+    value = ours["value"] - theirs["value"]
+    assert difference == {"value": pytest.approx(value), "low": None, "high": None}
+    assert value != 0
 
 
 @pytest.mark.integration

@@ -175,12 +175,14 @@ def test_samples_are_filtered_by_kind_and_by_words(open_page):
     assert page.title() == "RPO report: passed"  # the planted script is text
 
 
-def test_paper_shows_what_is_folded_and_no_controls(open_page):
-    page = open_page("report")
+def test_paper_is_white_shows_what_is_folded_and_no_controls(open_page):
+    page = open_page("report", scheme="dark")
     folded = page.locator("details dd").first
     assert not folded.is_visible()
     page.emulate_media(media="print")
     assert folded.is_visible()
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == "rgb(255, 255, 255)"
     assert page.locator(".controls:visible, nav:visible").count() == 0
     assert page.pdf(format="A4").startswith(b"%PDF")
 
