@@ -24,6 +24,7 @@ from rpo_pipeline.data.records import WHERE, escape
 from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.data.rows import NOTHING_PRIVATE, ROW_SCHEMA
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.io.hub import use_hub_or_cache
 from rpo_pipeline.params import SourceParams
 
 logger = logging.getLogger(__name__)
@@ -197,6 +198,7 @@ def _files_in(path: Path) -> Iterator[Path]:
 def _hub_files(source: SourceParams) -> list[SourceFile]:
     owner, name, *pattern = source.path.removeprefix(HUB).split("/", 2)
     repository = f"{owner}/{name}"
+    use_hub_or_cache(source.path)
     try:
         folder = Path(
             snapshot_download(

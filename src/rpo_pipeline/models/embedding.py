@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from rpo_pipeline.data.groups import Group, pack_rows
 from rpo_pipeline.data.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError
+from rpo_pipeline.io.hub import use_hub_or_cache
 from rpo_pipeline.models.loading import LanguageModel, default_device
 from rpo_pipeline.models.routes import read_responses
 from rpo_pipeline.models.scoring import micro_batches
@@ -35,6 +36,7 @@ class SentenceEncoder:
     """
 
     def __init__(self, name_or_path: str, revision: str | None) -> None:
+        use_hub_or_cache(name_or_path)
         try:
             self._model: PreTrainedModel = AutoModel.from_pretrained(
                 name_or_path,

@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from rpo_pipeline.data.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError
+from rpo_pipeline.io.hub import use_hub_or_cache
 from rpo_pipeline.models.adapters import FOLDER, merged_weights, save_adapters
 from rpo_pipeline.params import PolicyParams, PrefixSharing
 
@@ -117,6 +118,7 @@ def load_language_model(
             "(policy.revision)",
             name_or_path,
         )
+    use_hub_or_cache(name_or_path)
     try:
         config = AutoConfig.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=False

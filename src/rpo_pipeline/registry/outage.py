@@ -4,7 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
@@ -23,9 +23,7 @@ HOW_TO_GO_ON = (
     "same `kedro run` goes on from there without training again"
 )
 
-P = ParamSpec("P")
-R = TypeVar("R")
-Run = Mapping[str, str]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def answers(tracking_uri: str) -> bool:
@@ -60,9 +58,7 @@ def is_refusal(error: Exception) -> bool:
     return bool(status < SERVER_ERROR and status != TOO_MANY_REQUESTS)
 
 
-def needs_registry(
-    function: Callable[Concatenate[Run, P], R],
-) -> Callable[Concatenate[Run, P], R]:
+def needs_registry(function: Function) -> Function:
     """Let a function whose first argument is the run wait for a registry that is away.
 
     It is waited for as long as ``registry_wait_seconds`` of the run says. A registry that stays
@@ -70,7 +66,7 @@ def needs_registry(
     """
 
     @functools.wraps(function)
-    def reaching(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def reaching(run: Mapping[str, str], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         _wait(run["tracking_uri"], float(run["registry_wait_seconds"]))
         try:
             return function(run, *args, **kwargs)
@@ -79,7 +75,7 @@ def needs_registry(
                 raise
             raise _unreachable(run["tracking_uri"], err) from err
 
-    return reaching
+    return cast(Function, reaching)
 
 
 def _wait(tracking_uri: str, seconds: float) -> None:

@@ -21,6 +21,7 @@ from transformers import (
 from rpo_pipeline.data.chats import as_messages, render_prompt
 from rpo_pipeline.data.groups import pack_rows
 from rpo_pipeline.errors import ConfigError, ModelError
+from rpo_pipeline.io.hub import use_hub_or_cache
 from rpo_pipeline.models.loading import default_device, model_fingerprint
 from rpo_pipeline.params import FittedRewardModelParams, RewardModelParams
 from rpo_pipeline.rewards.labelers import settings_fingerprint
@@ -193,6 +194,7 @@ def _head_labels(model: PreTrainedModel) -> list[str]:
 
 def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load tokenizer and weights in safetensors, and make sure that the head is among them."""
+    use_hub_or_cache(settings.name_or_path)
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             settings.name_or_path,
