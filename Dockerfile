@@ -3,7 +3,7 @@ FROM python:3.11-slim-bookworm AS build
 # For another package index, such as one with a CPU build of torch.
 ARG PIP_EXTRA_INDEX_URL
 # Extras of pyproject.toml; `server` where the image is the MLflow server too (deploy/compose.yaml).
-ARG EXTRAS=""
+ARG EXTRAS=privacy
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 RUN python -m venv /opt/venv
