@@ -30,7 +30,8 @@ def workers(folder: Path) -> Row:
     ended = Ended.of(process)
     seconds = time.monotonic() - killed
     print(f"rank 1 killed, ended after {seconds:.0f} s: {ended.message}", flush=True)
-    problems = [] if ended.is_clear else [f"no clear error: {ended.log[-600:]}"]
+    is_said = "SIGKILL ended process 1" in ended.message
+    problems = [] if is_said else [f"no clear error: {ended.log[-600:]}"]
     problems += [f"orphan {one.pid}" for one in psutil.wait_procs(family, timeout=5)[1]]
     again = project.run()
     if "going on after step" not in again.log:

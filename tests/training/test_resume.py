@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 
 import pytest
@@ -10,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.errors import ConfigError, TrainingError
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.launch import launch
 from tests.conftest import build_small
+from tests.test_security import Malicious
 from tests.training.test_loop import SETTINGS, metrics_of
 from tests.training.test_reference import policy
 
@@ -151,3 +153,14 @@ def test_other_rows_start_anew_with_a_warning(rows, start, tmp_path, caplog):
         launch(job_file(rows.assign(response="Hello!"), start, tmp_path / "work"))
     assert "starting anew" in caplog.text
     assert len(metrics_of(tmp_path / "work")) == 6
+
+
+def test_a_pickle_among_the_checkpoints_is_refused_and_not_run(rows, start, tmp_path):
+    file = job_file(rows, start, tmp_path / "work")
+    run_until_killed(file, 4)
+    (checkpoint,) = (tmp_path / "work/checkpoints").iterdir()
+    trace = tmp_path / "it ran"
+    (checkpoint / "tensors.safetensors").write_bytes(pickle.dumps(Malicious(trace)))
+    with pytest.raises(TrainingError, match=r"step-0+3 cannot be read as safetensors"):
+        launch(file)
+    assert not trace.exists()
