@@ -148,6 +148,7 @@ def server(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # A server in this process makes its registry that of the whole process.
         patch.setattr("mlflow.tracking._model_registry.utils._registry_uri", None)
+        patch.setenv("MLFLOW_REGISTRY_URI", "")
         patch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{folder}/server.db")
         patch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
         patch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(folder / "artifacts"))

@@ -25,9 +25,10 @@ class Silent(WSGIRequestHandler):
 
 @pytest.fixture
 def http(tracked, folder, monkeypatch):
+    """The registry's database behind a tracking server on loopback."""
     # A server in this process makes its registry that of the whole process.
     monkeypatch.setattr("mlflow.tracking._model_registry.utils._registry_uri", None)
-    """The registry's database behind a tracking server on loopback."""
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "")
     monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", tracked.tracking_uri)
     monkeypatch.setenv("_MLFLOW_SERVER_REGISTRY_STORE", tracked.tracking_uri)
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", (folder / "mlruns").as_uri())
