@@ -10,7 +10,7 @@ from rpo_pipeline.pipelines.evaluation.nodes import label_generations
 from rpo_pipeline.pipelines.reward_labeling.nodes import label_rows
 from rpo_pipeline.registry.gate import decide
 from tests.conftest import block
-from tests.evaluation.test_comparison import HELDOUT, table_of
+from tests.evaluation.test_comparison import HELDOUT, NOT_JUDGED, table_of
 from tests.registry.test_gate import gate, promotion
 from tests.rewards.test_labelers import COLUMN, LENGTH, RULES, feedback
 from tests.rewards.test_reward_model import save_reward_model
@@ -47,10 +47,14 @@ def generations():
 )
 def test_a_gate_may_name_a_component_or_a_labeler_that_gives_no_reward(tmp_path, metric, passed):
     evaluation = block("evaluation", labelers=[RULES, LENGTH])
-    labelled = label_generations(generations(), LOGGED, REWARDS, evaluation, tmp_path)
-    numbers = compare_models(labelled, HELDOUT, num_resamples=100, seed=0)
+    labelled = label_generations(
+        generations(), LOGGED, REWARDS, block("labeling"), evaluation, tmp_path
+    )
+    numbers = compare_models(labelled, HELDOUT, NOT_JUDGED, num_resamples=100, seed=0)
     assert numbers["challenger"]["reward_mean"] == numbers["challenger"]["component_rules"]
-    result = decide({**numbers, "champion_version": None}, promotion(gate(metric=metric)))
+    result = decide(
+        {**numbers, "champion_version": None, "look": 1}, promotion(gate(metric=metric))
+    )
     assert result["checks"][1]["observed"] is not None
     assert result["passed"] is passed
 
@@ -58,8 +62,20 @@ def test_a_gate_may_name_a_component_or_a_labeler_that_gives_no_reward(tmp_path,
 def test_a_metric_that_no_labeler_gives_fails_its_gate(tmp_path):
     model = save_reward_model(tmp_path / "model").model_dump(exclude_none=True)
     evaluation = block("evaluation", labelers=[model])
-    labelled = label_generations(generations(), LOGGED, REWARDS, evaluation, tmp_path)
-    numbers = compare_models(labelled, HELDOUT, num_resamples=100, seed=0)
+    labelled = label_generations(
+        generations(), LOGGED, REWARDS, block("labeling"), evaluation, tmp_path
+    )
+    numbers = compare_models(labelled, HELDOUT, NOT_JUDGED, num_resamples=100, seed=0)
     toxicity = gate(metric="toxicity_mean", direction="below")
-    result = decide({**numbers, "champion_version": None}, promotion(toxicity))
+    result = decide({**numbers, "champion_version": None, "look": 1}, promotion(toxicity))
     assert "toxicity_mean to the reference was not measured" in result["checks"][1]["reason"]
+
+
+def test_a_labeler_that_judges_and_has_labelled_training_rows_is_warned_of(tmp_path, caplog):
+    labeling = block("labeling", labelers=[COLUMN, RULES | {"name": "rules_again", "scale": 2.0}])
+    logged = (LOGGED, REWARDS, labeling)
+    label_generations(generations(), *logged, block("evaluation", labelers=[RULES]), tmp_path)
+    assert "rules gives reward_mean and has labelled training rows too" in caplog.text
+    caplog.clear()
+    label_generations(generations(), *logged, block("evaluation", labelers=[LENGTH]), tmp_path)
+    assert "labelled training rows" not in caplog.text
