@@ -133,7 +133,14 @@ def test_a_failed_run_is_marked_failed_in_mlflow(project, log):
 @pytest.mark.usefixtures("log")
 def test_an_interrupted_run_is_marked_killed_in_mlflow(project):
     command = [sys.executable, "-m", "kedro", "run", "--env", "smoke"]
-    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=project,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets what it runs in the background ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         for line in process.stderr:
             if "Running node: prepare_reference" in line:
                 process.send_signal(signal.SIGINT)

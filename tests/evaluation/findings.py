@@ -31,6 +31,7 @@ def make_summary(**changes: Any) -> dict[str, Any]:
             "vs_reference": {name: interval(value) for name, value in gains.items()},
         },
         "champion_version": None,
+        "p_holm": {"vs_reference": {}},
         "detectable_difference": 0.05,
         "judge": None,
         "gate": {"passed": True, "baseline": "reference", "checks": [check]},

@@ -102,10 +102,9 @@ def test_what_so_many_prompts_can_show_follows_from_the_interval():
 
 
 def test_p_values_pay_for_the_metrics_beside_them_and_a_metric_that_never_differs_has_1():
-    differences = compare({"reference": 0.0, "challenger": 0.5})["difference"]["vs_reference"]
-    assert differences["reward_mean"]["p_holm"] < 0.001
-    assert differences["toxicity_mean"]["p_holm"] == 1
-    assert differences["toxicity_p95"]["value"] == 0
+    p_holm = compare({"reference": 0.0, "challenger": 0.5})["p_holm"]["vs_reference"]
+    assert p_holm["reward_mean"] < 0.001
+    assert p_holm["toxicity_mean"] == p_holm["toxicity_p95"] == 1
 
 
 def test_a_log_ratio_that_rises_with_reward_over_tau_is_calibrated_within_prompts():

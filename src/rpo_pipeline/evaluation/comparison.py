@@ -1,6 +1,5 @@
 """Numbers of every model, and paired differences of the challenger to its baselines."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from rpo_pipeline.evaluation.metrics import (
 )
 from rpo_pipeline.evaluation.statistics import (
     Array,
-    Interval,
     detectable_difference,
     holm,
     jackknife_interval,
@@ -53,9 +51,10 @@ def compare_models(
 
     Returns:
         ``reference``, ``challenger``, ``champion`` (null if there is none), ``difference`` (
-        ``vs_reference``, ``vs_champion``), each metric as {value, low, high}, differences with
-        Holm's ``p_holm`` over the metrics beside it; ``num_prompts``; ``detectable_difference`` in
-        reward_mean; ``judge``, how far it can be trusted (null without one).
+        ``vs_reference``, ``vs_champion``), each metric as {value, low, high}; ``p_holm``, by
+        baseline the p-value of each difference, by Holm over the metrics beside it;
+        ``num_prompts``; ``detectable_difference`` in reward_mean; ``judge``, how far it can be
+        trusted (null without one).
     """
     tables = {
         str(name): rows.sort_values(["prompt_id", "sample"], ignore_index=True)
@@ -106,7 +105,7 @@ def compare_models(
         gains["win_rate"] = mean_interval(wins - 0.5, resamples)
         if baseline in judged:
             gains["judge_win_rate"] = shifted(judged[baseline], -0.5)
-        difference[f"vs_{baseline}"] = _adjusted(gains)
+        difference[f"vs_{baseline}"] = gains
     if "reference" in judged:
         numbers["challenger"]["judge_win_rate"] = judged["reference"]
         numbers["reference"]["judge_win_rate"] = {"value": 0.5, "low": 0.5, "high": 0.5}
@@ -121,14 +120,10 @@ def compare_models(
         "challenger": numbers["challenger"],
         "champion": numbers.get("champion"),
         "difference": {"vs_champion": None, **difference},
-    }
-
-
-def _adjusted(differences: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
-    """Differences with p-values that pay for how many stand side by side."""
-    p_values = holm({metric: p_value(interval) for metric, interval in differences.items()})
-    return {
-        metric: {**interval, "p_holm": p_values[metric]} for metric, interval in differences.items()
+        "p_holm": {
+            baseline: holm({metric: p_value(interval) for metric, interval in gains.items()})
+            for baseline, gains in difference.items()
+        },
     }
 
 

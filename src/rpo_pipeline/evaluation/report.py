@@ -190,6 +190,7 @@ def describe_metric(name: str) -> tuple[str, str, int]:
 def metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every metric of the challenger, the known ones first."""
     baseline, rows = summary["gate"]["baseline"], []
+    p_holm = summary["p_holm"][f"vs_{baseline}"]
     measured = summary["challenger"]
     for name in [*(n for n in METRICS if n in measured), *sorted(measured.keys() - METRICS)]:
         label, meaning, better = describe_metric(name)
@@ -201,19 +202,19 @@ def metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "values": {model: (summary[model] or {}).get(name) for model in MODELS},
                 "difference": difference,
                 "whisker": whisker(difference),
-                "verdict": _compare(difference, better),
+                "verdict": _compare(difference, better, p_holm.get(name, 0.0)),
             }
         )
     return rows
 
 
-def _compare(difference: Mapping[str, Any] | None, better: int) -> str:
+def _compare(difference: Mapping[str, Any] | None, better: int, p_holm: float) -> str:
     """On which side of 0 a difference lies, if that holds beside so many other metrics."""
     if not difference or difference["low"] is None:
         return "none"
     if difference["low"] == difference["high"] == 0:
         return "equal"
-    if difference["low"] <= 0 <= difference["high"] or difference.get("p_holm", 0.0) >= SIGNIFICANT:
+    if difference["low"] <= 0 <= difference["high"] or p_holm >= SIGNIFICANT:
         return "unsure"
     rose = difference["low"] > 0
     if not better:
