@@ -160,3 +160,14 @@ def test_how_far_the_judge_can_be_trusted_stands_beside_the_verdict():
     page = render(make_findings(summary=make_summary(judge=trusted)))
     assert "kept its mind on 75 %" in page
     assert "sides with people on 90 % of 10 rated pairs" in page
+
+
+def test_a_fitted_reward_model_shows_its_calibration_and_one_that_could_not_be_fitted_does_not():
+    tenths = [{"predicted": i / 10, "rated": i / 12, "num_rows": 5.0} for i in range(10)]
+    fitted = [
+        {"labeler": "head_a", "calibration": tenths},
+        {"labeler": "head_b", "problems": ["x"]},
+    ]
+    page = render(make_findings(data_reports={"Labels": {"fitted_reward_models": fitted}}))
+    assert "Calibration of head_a" in page
+    assert "Calibration of head_b" not in page

@@ -3,7 +3,7 @@
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -126,6 +126,22 @@ def heldout_ranking(heldout: pd.DataFrame) -> Pictures:
     axes.axhline(0, color=INK, linewidth=0.8)
     label_axes(axes, "raw reward", "log-ratio (nats)", "What the policy prefers")
     return [to_svg(figure, "log-ratio against raw reward of logged responses")]
+
+
+def reward_heads(label_report: Mapping[str, Any]) -> Pictures:
+    """What fitted reward models predict against what people said, by tenths of the predictions."""
+    pictures = []
+    for head in label_report.get("fitted_reward_models", []):
+        tenths = pd.DataFrame(head.get("calibration", []))
+        if tenths.empty:  # too few ratings to fit one
+            continue
+        figure, (axes,) = new_axes(1)
+        axes.plot(tenths["predicted"], tenths["rated"], "o-", color=COLOURS["challenger"])
+        axes.axline((0, 0), slope=1, color=INK, linewidth=0.8, linestyle="--")
+        title = f"Calibration of {head['labeler']}"
+        label_axes(axes, "mean prediction, held out", "mean rating", title)
+        pictures.append(to_svg(figure, title))
+    return pictures
 
 
 def new_axes(number: int) -> tuple[Figure, Sequence[Axes]]:

@@ -110,6 +110,7 @@ def render(findings: Findings) -> str:
                     *figures.heldout_ranking(findings.heldout),
                 ]
             ),
+            "heads": pictures(figures.reward_heads(findings.data_reports.get("Labels", {}))),
         },
         samples=choose_samples(findings.generations, gate["baseline"]),
         row_account=findings.row_account,
