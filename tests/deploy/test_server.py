@@ -171,7 +171,8 @@ def test_a_run_is_promoted_on_the_server_and_says_no_password(finished, account)
 
 def test_the_champion_comes_back_from_the_store_byte_for_byte(finished, account, tmp_path):
     folder, _ = finished
-    champion = fetch_champion({"tracking_uri": account}, MODEL, tmp_path)
+    run = {"tracking_uri": account, "registry_wait_seconds": "0"}
+    champion = fetch_champion(run, MODEL, tmp_path)
     weights = "model.safetensors"
     assert (Path(champion["path"]) / weights).read_bytes() == (
         folder / "data/smoke/06_models/policy" / weights
