@@ -84,9 +84,14 @@ def make_comparison():
         )
     ]
     reference = {"reward_mean": interval(0.0), "win_rate": interval(0.5, 0.0)}
+    noise = [
+        {"method": name, "level": level, "reward_mean": interval(0.3 - level / 5)}
+        for level in (0.0, 0.5, 1.0)
+        for name in ("rpo", "kto")
+    ]
     return {
         **{"baseline": "rpo", "methods": methods, "reference": reference, "num_prompts": 40},
-        **{"seeds": [0, 1], "detectable_difference": 0.1},
+        **{"seeds": [0, 1], "detectable_difference": 0.1, "studies": {"reward_noise": noise}},
     }
 
 
