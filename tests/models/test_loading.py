@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from rpo_pipeline.errors import ModelError
+from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.models.building import build_language_model
-from rpo_pipeline.models.loading import load_language_model, model_fingerprint
+from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.params import FromConfigParams
 from tests.conftest import build_small
 

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from rpo_pipeline.errors import ConfigError, ModelError
-from rpo_pipeline.models.loading import load_language_model, model_fingerprint
+from rpo_pipeline.io.digests import model_fingerprint
+from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.training.reference import prepare_reference
 from tests.conftest import SIZES, block, build_small
 from tests.training.test_loop import SETTINGS, metrics_of

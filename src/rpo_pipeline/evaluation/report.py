@@ -12,8 +12,7 @@ from rpo_pipeline import __version__
 from rpo_pipeline.evaluation import figures
 from rpo_pipeline.evaluation.page import pictures, render_page, show_number, whisker
 from rpo_pipeline.evaluation.samples import choose_samples
-from rpo_pipeline.io.digests import value_digest
-from rpo_pipeline.models.loading import model_fingerprint
+from rpo_pipeline.io.digests import model_fingerprint, value_digest
 from rpo_pipeline.secrets import hide_in
 
 # Name, what it means, and which way is better (0: neither).

@@ -14,6 +14,11 @@ from typing import Any
 from packaging.requirements import Requirement
 
 PACKAGE = Path(__file__).parents[1]
+# What decides a log-probability; notes beside it (how it was made, how it generates) do not.
+FINGERPRINTED = (
+    *("*.safetensors", "config.json", "chat_template*"),
+    *("tokenizer*", "special_tokens_map.json", "vocab*", "merges*", "*.model"),
+)
 
 
 def path_digest(path: Path) -> str | None:
@@ -26,6 +31,16 @@ def path_digest(path: Path) -> str | None:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "blake2b").digest())
     return digest.hexdigest()
+
+
+def model_fingerprint(directory: Path) -> str:
+    """Content hash of a model directory: weights, configuration and tokenizer."""
+    digest = hashlib.sha256()
+    for path in sorted({p for pattern in FINGERPRINTED for p in directory.glob(pattern)}):
+        digest.update(path.relative_to(directory).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
 
 
 def value_digest(value: Any) -> str:  # noqa: ANN401 (any value that JSON can say)

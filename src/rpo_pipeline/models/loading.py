@@ -1,6 +1,5 @@
 """Language models as directories of safetensors."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -31,12 +30,6 @@ from rpo_pipeline.params import PolicyParams, PrefixSharing
 logger = logging.getLogger(__name__)
 
 transformers_logging.disable_progress_bar()  # ours tell how far a run is, not how far a file
-
-# What decides a log-probability; notes beside it (how it was made, how it generates) do not.
-FINGERPRINTED = (
-    *("*.safetensors", "config.json", "chat_template*"),
-    *("tokenizer*", "special_tokens_map.json", "vocab*", "merges*", "*.model"),
-)
 
 
 @dataclass(frozen=True)
@@ -192,13 +185,3 @@ def without_dropout(config: PreTrainedConfig) -> PreTrainedConfig:
         if isinstance(value, float) and ("dropout" in name or name.endswith("pdrop")):
             setattr(config, name, 0.0)
     return config
-
-
-def model_fingerprint(directory: Path) -> str:
-    """Content hash of a model directory: weights, configuration and tokenizer."""
-    digest = hashlib.sha256()
-    for path in sorted({p for pattern in FINGERPRINTED for p in directory.glob(pattern)}):
-        digest.update(path.relative_to(directory).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:32]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.io.row_store import SHARD_ROWS, content_key, fetch_rows
-from rpo_pipeline.models.loading import LanguageModel, model_fingerprint
+from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.models.row_scoring import score_rows
 from rpo_pipeline.params import PolicyParams
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.io.row_store import content_key, fetch_rows
 from rpo_pipeline.models.generation import sample_responses
-from rpo_pipeline.models.loading import LanguageModel, model_fingerprint
+from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.params import PolicyParams
 
 SAMPLING_TEMPERATURE = 1.0

@@ -21,8 +21,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.io.durable import temporary_folder
-from rpo_pipeline.models.loading import model_fingerprint
 from rpo_pipeline.registry.aliases import CHALLENGER, CHAMPION, PROMOTION_TAG, find_version
 from rpo_pipeline.registry.outage import needs_registry
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.models.licence import base_licence
-from rpo_pipeline.models.loading import model_fingerprint
 from rpo_pipeline.params import Params, PolicyParams
 
 

@@ -21,8 +21,9 @@ from transformers import (
 from rpo_pipeline.data.chats import as_messages, render_prompt
 from rpo_pipeline.data.groups import pack_rows
 from rpo_pipeline.errors import ConfigError, ModelError
+from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.io.hub import use_hub_or_cache
-from rpo_pipeline.models.loading import default_device, model_fingerprint
+from rpo_pipeline.models.loading import default_device
 from rpo_pipeline.params import FittedRewardModelParams, RewardModelParams
 from rpo_pipeline.rewards.labelers import settings_fingerprint
 

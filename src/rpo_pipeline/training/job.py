@@ -9,8 +9,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.models.adapters import add_adapters
-from rpo_pipeline.models.loading import load_checkpoint, model_fingerprint
+from rpo_pipeline.models.loading import load_checkpoint
 from rpo_pipeline.params import ObjectiveParams, PolicyParams, TrainingParams
 from rpo_pipeline.training.checkpoint import Identity
 from rpo_pipeline.training.loop import TrainingSummary, train

@@ -25,7 +25,7 @@ def fetch_champion(
     mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
     """Get today's champion; once the policy itself is that, what it was compared with remains."""
-    from rpo_pipeline.models.loading import model_fingerprint
+    from rpo_pipeline.io.digests import model_fingerprint
     from rpo_pipeline.registry import aliases, client
 
     champion = client.fetch_champion(mlflow_run, promotion.model_name, workspace)

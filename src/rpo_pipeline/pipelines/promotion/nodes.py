@@ -60,7 +60,7 @@ def register_version(
     mlflow_run: dict[str, str],
 ) -> dict[str, str]:
     """Register the policy as the challenger, unless it is a version already or another is named."""
-    from rpo_pipeline.models.loading import model_fingerprint
+    from rpo_pipeline.io.digests import model_fingerprint
     from rpo_pipeline.registry import client
     from rpo_pipeline.registry.provenance import resolved_parameters
 
