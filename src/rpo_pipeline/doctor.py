@@ -179,7 +179,9 @@ def _registry(found: Configuration) -> Finding:
 
 
 def _outbox(found: Configuration) -> Finding:
-    folder = found.project / found.places["data"] / "mlflow_outbox"
+    from rpo_pipeline.registry.tracking import OUTBOXES
+
+    folder = found.project / found.places["data"] / OUTBOXES
     waiting = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if waiting:
         words = f"the next run sends what could not be sent of MLflow runs {', '.join(waiting)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from rpo_pipeline.evaluation.figures import COLOURS, INK, Pictures, label_axes, new_axes, to_svg
 from rpo_pipeline.evaluation.page import pictures, render_page, whisker
-from rpo_pipeline.evaluation.report import METRICS, SIGNIFICANT, describe_metric
+from rpo_pipeline.evaluation.report import SIGNIFICANT, describe_metric, in_order
 
 STUDIES = {
     "num_responses": "labelled responses a prompt, at most",
@@ -26,8 +26,7 @@ def render(comparison: Mapping[str, Any]) -> str:
     Returns:
         HTML without a reference to anything outside.
     """
-    measured = comparison["methods"][0]["metrics"]
-    names = [*(n for n in METRICS if n in measured), *sorted(measured.keys() - METRICS)]
+    names = in_order(comparison["methods"][0]["metrics"])
     return render_page(
         "rpo_pipeline.comparison",
         "comparison.html.j2",

@@ -14,6 +14,7 @@ from rpo_pipeline.evaluation.metrics import (
     pair_accuracies,
     prompt_means,
     rank_correlations,
+    wins_over,
 )
 from rpo_pipeline.evaluation.statistics import (
     Array,
@@ -101,8 +102,8 @@ def compare_models(
             )
             for metric, (value, draws) in tails["challenger"].items()
         }
-        wins = prompt_means(tables["challenger"], tables[baseline])["win_rate"]
-        gains["win_rate"] = mean_interval(wins - 0.5, resamples)
+        wins = wins_over(tables["challenger"], tables[baseline]).reshape(resamples.shape[1], -1)
+        gains["win_rate"] = mean_interval(wins.mean(axis=1) - 0.5, resamples)
         if baseline in judged:
             gains["judge_win_rate"] = shifted(judged[baseline], -0.5)
         difference[f"vs_{baseline}"] = gains

@@ -57,10 +57,12 @@ def generate(
     written: dict[str, list[list[int]]] = {}
     vocabularies = {}
 
+    encoded: dict[str, list[list[int]]] = {}
+
     def score(language_model: LanguageModel, name: str, responses: list[list[int]]) -> pd.DataFrame:
         return fetch_logps(
             language_model,
-            _encode(language_model, rows["prompt"], policy),
+            encoded[name],
             responses,
             cache / "logps" / cache_key(models[name], policy),
             prompt_ids=rows["prompt_id"].tolist(),
@@ -70,10 +72,10 @@ def generate(
     # The reference first: the others score what it wrote while they are at hand.
     for name in sorted(models, key=lambda name: name != "reference"):
         language_model = load_checkpoint(models[name], policy)
-        ids = _encode(language_model, rows["prompt"], policy)
+        encoded[name] = _encode(language_model, rows["prompt"], policy)
         samples = fetch_samples(
             language_model,
-            ids,
+            encoded[name],
             policy,
             cache / "samples" / samples_key(models[name], policy, temperature),
             seeds=seeds,

@@ -43,12 +43,11 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
         the name of every other component and of every labeler.
     """
     words = count_words(generations["response"])
-    ahead = generations["raw_reward"].to_numpy() - reference["raw_reward"].to_numpy()
     columns = pd.DataFrame(
         {
             "prompt_id": generations["prompt_id"].to_numpy(),
             "reward_mean": generations["raw_reward"].to_numpy(),
-            "win_rate": (np.sign(ahead) + 1) / 2,
+            "win_rate": wins_over(generations, reference),
             "kl_reference": (generations["logps"] - generations["ref_logps"]).to_numpy(),
             "kl_from_reference": (
                 reference["logps"].to_numpy() - generations["reference_sample_logps"].to_numpy()
@@ -71,6 +70,12 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
     return {str(name): means[name].to_numpy(np.float64) for name in means}
 
 
+def wins_over(generations: pd.DataFrame, others: pd.DataFrame) -> Array:
+    """1 for each response with more reward than another model's under the same noise, ties 1/2."""
+    ahead = generations["raw_reward"].to_numpy() - others["raw_reward"].to_numpy()
+    return np.asarray((np.sign(ahead) + 1) / 2, dtype=np.float64)
+
+
 def length_controlled_wins(
     generations: pd.DataFrame, reference: pd.DataFrame
 ) -> tuple[float, Array]:
@@ -88,8 +93,7 @@ def length_controlled_wins(
     Source:
         Dubois et al., arXiv:2404.04475, without its terms for single prompts.
     """
-    ahead = generations["raw_reward"].to_numpy() - reference["raw_reward"].to_numpy()
-    wins = (np.sign(ahead) + 1) / 2
+    wins = wins_over(generations, reference)
     longer = (count_words(generations["response"]) - count_words(reference["response"])).to_numpy()
     spread = longer.std() or 1.0
     prompt = pd.factorize(generations["prompt_id"])[0]

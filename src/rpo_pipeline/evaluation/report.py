@@ -187,12 +187,16 @@ def describe_metric(name: str) -> tuple[str, str, int]:
     return METRICS.get(name) or (label[:1].upper() + label[1:], FAMILIES.get(start, ""), 0)
 
 
+def in_order(measured: Mapping[str, Any]) -> list[str]:
+    """Names of metrics, the known ones first."""
+    return [*(name for name in METRICS if name in measured), *sorted(measured.keys() - METRICS)]
+
+
 def metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every metric of the challenger, the known ones first."""
     baseline, rows = summary["gate"]["baseline"], []
     p_holm = summary["p_holm"][f"vs_{baseline}"]
-    measured = summary["challenger"]
-    for name in [*(n for n in METRICS if n in measured), *sorted(measured.keys() - METRICS)]:
+    for name in in_order(summary["challenger"]):
         label, meaning, better = describe_metric(name)
         difference = summary["difference"][f"vs_{baseline}"].get(name)
         rows.append(

@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.registry.aliases import CHAMPION, PREVIOUS
 
 SECONDS_PER_DAY = 86_400
 
@@ -37,13 +38,13 @@ def find_champion(tracking_uri: str, model_name: str) -> Champion | None:
     client = MlflowClient(tracking_uri)
     try:
         aliases = client.get_registered_model(model_name).aliases
-        if "champion" not in aliases:
+        if CHAMPION not in aliases:
             return None
-        version = str(aliases["champion"])
+        version = str(aliases[CHAMPION])
         registered = client.get_model_version(model_name, version).creation_timestamp / 1000
     except MlflowException as err:
         if err.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise RegistryError(f"the registry does not say who is champion: {err}") from err
-    previous = str(aliases["previous"]) if "previous" in aliases else None
+    previous = str(aliases[PREVIOUS]) if PREVIOUS in aliases else None
     return Champion(version, previous, max(0.0, time.time() - registered) / SECONDS_PER_DAY)
