@@ -1,5 +1,6 @@
 """Numbers of every model, and paired differences of the challenger to its baselines."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from rpo_pipeline.evaluation.metrics import (
 )
 from rpo_pipeline.evaluation.statistics import (
     Array,
+    Interval,
     detectable_difference,
     holm,
     jackknife_interval,
@@ -90,18 +92,8 @@ def compare_models(
             metric: mean_interval(values - means[baseline][metric], resamples)
             for metric, values in means["challenger"].items()
         }
-        gains |= {
-            metric: jackknife_interval(
-                value - corpus[baseline][metric][0], without - corpus[baseline][metric][1]
-            )
-            for metric, (value, without) in corpus["challenger"].items()
-        }
-        gains |= {
-            metric: percentile_interval(
-                value - tails[baseline][metric][0], draws - tails[baseline][metric][1]
-            )
-            for metric, (value, draws) in tails["challenger"].items()
-        }
+        gains |= _gaps(corpus, baseline, jackknife_interval)
+        gains |= _gaps(tails, baseline, percentile_interval)
         wins = wins_over(tables["challenger"], tables[baseline]).reshape(resamples.shape[1], -1)
         gains["win_rate"] = mean_interval(wins.mean(axis=1) - 0.5, resamples)
         if baseline in judged:
@@ -125,6 +117,18 @@ def compare_models(
             baseline: holm({metric: p_value(interval) for metric, interval in gains.items()})
             for baseline, gains in difference.items()
         },
+    }
+
+
+def _gaps(
+    numbers: Mapping[str, Mapping[str, tuple[float, Array]]],
+    baseline: str,
+    interval: Callable[[float, Array], Interval],
+) -> dict[str, Interval]:
+    """The challenger's numbers less a baseline's, each with its interval."""
+    return {
+        metric: interval(value - numbers[baseline][metric][0], draws - numbers[baseline][metric][1])
+        for metric, (value, draws) in numbers["challenger"].items()
     }
 
 

@@ -168,7 +168,5 @@ def _rated_pairs(rated: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
 
 def _name_verdicts(judge: PairwiseJudgeParams) -> str:
     """What a verdict depends on beside the text."""
-    endpoint = judge.endpoint.model_dump(
-        include={"base_url", "model", "max_answer_tokens", "seed", "request"}
-    )
-    return value_digest([endpoint, judge.template or own_template("compare"), SYSTEM, "compare"])
+    template = judge.template or own_template("compare")
+    return value_digest([judge.endpoint.decisive, template, SYSTEM, "compare"])

@@ -141,6 +141,13 @@ class EndpointParams(Params):
     """Fields to add to each request, or to replace; null leaves one out, such as ``seed`` where
     the endpoint refuses it."""
 
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What an answer depends on; the key, ceilings, prices and patience do not."""
+        return self.model_dump(
+            include={"base_url", "model", "max_answer_tokens", "seed", "request"}
+        )
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if "@" in self.base_url.partition("://")[2].partition("/")[0]:

@@ -84,14 +84,13 @@ class JudgeLabeler:
         )
 
     def _name_answers(self) -> str:
-        """What the answers depend on beside the text; the key, ceilings and patience do not."""
+        """What the answers depend on beside the text."""
         settings = self._settings
-        endpoint = settings.endpoint.model_dump(
-            include={"base_url", "model", "max_answer_tokens", "seed", "request"}
-        )
         meanings = {name: each.meaning for name, each in settings.criteria.items()}
         template = settings.template or own_template("rate")
-        return value_digest([endpoint, meanings, settings.answer_scale, template, SYSTEM, VERSION])
+        return value_digest(
+            [settings.endpoint.decisive, meanings, settings.answer_scale, template, SYSTEM, VERSION]
+        )
 
     def _report(self, num_missing: int, num_rows: int) -> None:
         usage = self.usage
