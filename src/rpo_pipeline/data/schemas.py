@@ -23,6 +23,8 @@ from rpo_pipeline.params import Split
 
 AT_MOST_NAMED = 5
 MAX_EXAMPLE = 80
+_VALID: set[tuple[str, ops.Node]] = set()
+"""Schemas, and tables that were read by Ibis and found to be as those say."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,11 @@ class TableSchema:
         """
         if table is None:
             return None
-        if isinstance(table, Table) and not isinstance(table.op(), ops.PhysicalTable):
-            table = table.cache()
+        if isinstance(table, Table):
+            if not isinstance(table.op(), ops.PhysicalTable):
+                table = table.cache()
+            if (self.name, table.op()) in _VALID:
+                return table
         try:
             self._schema(rows := _checkable(table)).validate(rows, lazy=True)
         except SchemaErrors as errors:
@@ -74,6 +79,8 @@ class TableSchema:
                 f"table {self.name} is not as it must be: {'; '.join(found[:AT_MOST_NAMED])}{more} "
                 f"({self.advice}; `kedro run --pipelines {self.pipeline}` writes the table anew)"
             ) from errors
+        if isinstance(table, Table):
+            _VALID.add((self.name, table.op()))
         return table
 
     def _schema(self, table: Any) -> Any:  # noqa: ANN401 (a schema of either library)

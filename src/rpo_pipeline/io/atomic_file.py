@@ -7,6 +7,9 @@ from kedro.io.core import parse_dataset_definition
 
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 
+LAZY = "ibis."
+"""Type of datasets whose data are a plan to read the file, not what is in it."""
+
 
 class AtomicFileDataset(AbstractDataset[Any, Any]):
     """Any single-file dataset, written under a temporary name and renamed when complete.
@@ -37,14 +40,24 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
         self._definition = dataset
         self._missing_ok = missing_ok
         self.metadata = metadata
+        self._lazy: tuple[tuple[int, int, int], Any] | None = None
 
     def load(self) -> Any:  # noqa: ANN401 (whatever the inner dataset loads)
-        """Load the file; None if it is missing and may be."""
+        """Load the file; None if it is missing and may be.
+
+        A lazy table is the same one for as long as the file is: its validator knows it again.
+        """
         if not self._exists():
             if self._missing_ok:
                 return None
             raise DatasetError(f"{self._filepath} does not exist; run the pipeline that writes it")
-        return self._inner(self._filepath).load()
+        if not self._definition["type"].startswith(LAZY):
+            return self._inner(self._filepath).load()
+        found = self._filepath.stat()
+        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._lazy is None or self._lazy[0] != version:
+            self._lazy = (version, self._inner(self._filepath).load())
+        return self._lazy[1]
 
     def save(self, data: Any) -> None:  # noqa: ANN401
         """Write a complete file, or leave the old one as it was."""

@@ -1,15 +1,13 @@
 """Nodes of data ingestion."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from ibis.expr.types import Table
+from pyarrow import RecordBatchReader
 
 from rpo_pipeline.params import IngestionParams
-
-if TYPE_CHECKING:
-    from pyarrow import RecordBatchReader
 
 
 def read_sources(
@@ -34,7 +32,7 @@ def count_redactions(
 
 def collect_rows(
     source_parts: list[dict[str, Any]], parts: Path
-) -> tuple["RecordBatchReader", pd.DataFrame]:
+) -> tuple[RecordBatchReader, pd.DataFrame]:
     """Put the parts together; what cannot be used is rejected."""
     from rpo_pipeline.data import sources
 
