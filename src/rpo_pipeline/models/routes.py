@@ -105,21 +105,28 @@ def _over_encoder(
     parts: list[list[int]],
 ) -> Iterator[Pass]:
     start = model.config.decoder_start_token_id
-    cache = _cross_cache(model, batch, encoded, start) if route == "cache" else None
+    first = torch.full_like(batch.response_ids[:, :1], start)
+    read = torch.cat([first, batch.response_ids[:, :-1]], dim=1)
+    if route == "cache":
+        cache = _cross_cache(model, batch, encoded, start)
+        # Looked up together: the gradient of each lookup is as large as the vocabulary.
+        embedded = model.get_decoder().get_input_embeddings()(read)
     for rows in parts:
         part = batch.take(rows)
-        index = part.prompt_index
-        # With a cache nobody reads the states again: one row of them stands for their shape.
-        states = encoded[index] if cache is None else encoded[:1].expand(len(rows), -1, -1)
-        first = torch.full_like(part.response_ids[:, :1], start)
-        inputs = {
-            "encoder_outputs": BaseModelOutput(states),
-            "attention_mask": batch.prompt_mask[index],
-            "decoder_input_ids": torch.cat([first, part.response_ids[:, :-1]], dim=1),
-            "past_key_values": cache
-            and EncoderDecoderCache(DynamicCache(), _rows_of(cache, index)),
-            "use_cache": cache is not None,
-        }
+        index, width = part.prompt_index, part.response_ids.shape[1]
+        inputs = {"attention_mask": batch.prompt_mask[index], "use_cache": route == "cache"}
+        if route == "cache":
+            # Nobody reads the states again: one row of them stands for their shape.
+            inputs |= {
+                "encoder_outputs": BaseModelOutput(encoded[:1].expand(len(rows), -1, -1)),
+                "decoder_inputs_embeds": embedded[rows, :width],
+                "past_key_values": EncoderDecoderCache(DynamicCache(), _rows_of(cache, index)),
+            }
+        else:
+            inputs |= {
+                "encoder_outputs": BaseModelOutput(encoded[index]),
+                "decoder_input_ids": read[rows, :width],
+            }
         yield Pass(rows, inputs, part.loss_mask)
 
 
