@@ -110,6 +110,34 @@ def test_the_first_run_has_work_and_the_next_has_not(open_project, caplog):
     assert events[0]["text"] == "version 2 of rpo-policy-smoke: promoted over 1"
 
 
+def test_a_refresh_in_stages_decides_first_and_tells_at_its_end(open_project):
+    refresh, catalog = open_project()
+    catalog.save("source_parts", [part(5)])
+    assert refresh.begin()
+    assert catalog.load("refresh_outcome")["event"] == "started"
+    work(catalog)()
+    refresh.end()
+    assert not refresh.begin()
+    assert catalog.load("refresh_outcome")["event"] == "promoted"
+    assert [one["event"] for one in told(catalog)] == ["promoted", "nothing_to_do"]
+
+
+def test_a_stage_that_failed_is_told_and_makes_the_next_refresh_work(open_project):
+    refresh, catalog = open_project()
+    assert refresh.begin()
+    refresh.fail("a stage of MLflow run r1 failed")
+    assert told(catalog)[-1]["text"] == "the refresh failed: a stage of MLflow run r1 failed"
+    assert refresh.begin()
+    reasons = catalog.load("refresh_decision")["reasons"]
+    assert "did not finish: a stage of MLflow run r1 failed" in reasons[0]
+
+
+def test_a_refresh_in_stages_that_meets_a_run_does_not_begin(open_project):
+    refresh, _ = open_project()
+    with only_run(refresh.lock), pytest.raises(BusyError, match="another run is at work"):
+        refresh.begin()
+
+
 def test_enough_new_rows_are_work(settled, project, caplog):
     caplog.set_level(logging.INFO)
     write_log(project, num_rows=8)

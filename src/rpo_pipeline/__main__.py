@@ -3,6 +3,8 @@
 import math
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,10 @@ from kedro.framework.project import configure_project
 if TYPE_CHECKING:
     from rpo_pipeline.data.export import ExportFormat
     from rpo_pipeline.registry.tracking import TrackedRun
+    from rpo_pipeline.scheduled import Refresh
+
+NOTHING_TO_DO = 99
+"""Exit code that Airflow takes as skipped."""
 
 
 @click.group()
@@ -52,12 +58,9 @@ def export(export_format: "ExportFormat", output: Path, feedback: Path, split: s
     import pandas as pd
 
     from rpo_pipeline.data.export import export_feedback
-    from rpo_pipeline.errors import RpoError
 
-    try:
+    with _errors_for_people():
         lines = export_feedback(pd.read_parquet(feedback), output, export_format, split=split)
-    except RpoError as err:
-        raise click.ClickException(str(err)) from err
     click.echo(f"{lines} lines in {output}")
 
 
@@ -79,7 +82,8 @@ def forget(prompt_ids: tuple[str, ...], file: Path | None) -> None:
             f"a prompt_id is 32 hexadecimal digits, got {', '.join(wrong) or 'none'} "
             "(--prompt-id, --file; the column prompt_id of data/03_primary/feedback.parquet)"
         )
-    result = erasing.forget(ids, Path.cwd())
+    with _errors_for_people():
+        result = erasing.forget(ids, Path.cwd())
     for line in result.erased or ["nothing was found; should it come in again, it is dropped"]:
         click.echo(f"erased  {line}")
     for line in result.left:
@@ -112,12 +116,26 @@ def doctor(env: str) -> None:
 
 @commands.command("open-run")
 @click.option("--env", default="local", show_default=True)
-def open_run(env: str) -> None:
-    """Open an MLflow run that several `kedro run` join, and print its id as the last line."""
+@click.option("--refresh", is_flag=True, help="First decide whether there is work for one.")
+def open_run(env: str, refresh: bool) -> None:
+    """Open an MLflow run that several `kedro run` join, and print its id as the last line.
+
+    Exit code 99, which Airflow takes as skipped: there is nothing to do.
+    """
+    from rpo_pipeline.refresh.lock import BusyError
     from rpo_pipeline.registry.tracking import JOINED_RUN
 
+    with _errors_for_people():
+        try:
+            has_work = not refresh or _refresh(env).begin()
+        except BusyError as err:  # which does what this run was to do
+            click.echo(f"nothing to do: {err}", err=True)
+            has_work = False
+    if not has_work:
+        sys.exit(NOTHING_TO_DO)
     run = _tracked_run(env, None)
     run.set_tags({"mlflow.runName": "refresh"})
+    run.leave()
     click.echo(f"{JOINED_RUN} of those who join it:")
     click.echo(run.run_id)
 
@@ -125,20 +143,46 @@ def open_run(env: str) -> None:
 @commands.command("close-run")
 @click.argument("run_id")
 @click.option("--env", default="local", show_default=True)
-def close_run(run_id: str, env: str) -> None:
-    """Close a run that `open-run` opened, as finished."""
-    _tracked_run(env, run_id).finish("FINISHED")
+@click.option("--refresh", is_flag=True, help="Tell how the refresh went.")
+@click.option("--failed", is_flag=True, help="It did not come to its end.")
+def close_run(run_id: str, env: str, refresh: bool, failed: bool) -> None:
+    """Close a run that `open-run` opened."""
+    _tracked_run(env, run_id).finish("FAILED" if failed else "FINISHED")
+    if not refresh:
+        return
+    with _errors_for_people():
+        if failed:
+            _refresh(env).fail(f"a stage of MLflow run {run_id} failed")
+        else:
+            _refresh(env).end()
+
+
+def _refresh(env: str) -> "Refresh":
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    from rpo_pipeline.scheduled import Refresh
+
+    bootstrap_project(Path.cwd())
+    return Refresh(KedroSession.create(env=env).load_context())
 
 
 def _tracked_run(env: str, run_id: str | None) -> "TrackedRun":
     from rpo_pipeline.environments import read_environment
-    from rpo_pipeline.errors import RpoError
     from rpo_pipeline.registry.tracking import OUTBOXES, TrackedRun
 
     project = Path.cwd()
-    try:
+    with _errors_for_people():
         own = read_environment(project, env)
         return TrackedRun(own.tracking, project, own.data / OUTBOXES, run_id=run_id)
+
+
+@contextmanager
+def _errors_for_people() -> Iterator[None]:
+    from rpo_pipeline.errors import RpoError
+
+    try:
+        yield
     except RpoError as err:
         raise click.ClickException(str(err)) from err
 

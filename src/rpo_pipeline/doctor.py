@@ -184,7 +184,10 @@ def _outbox(found: Configuration) -> Finding:
     folder = found.project / found.places["data"] / OUTBOXES
     waiting = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if waiting:
-        words = f"the next run sends what could not be sent of MLflow runs {', '.join(waiting)}"
+        words = (
+            f"MLflow runs {', '.join(waiting)} are at work, were killed, or wait to be sent: the "
+            "next run settles them"
+        )
         return Finding("outbox", "warning", words)
     return Finding("outbox", "ok", "nothing waits to be sent")
 

@@ -8,6 +8,7 @@ from kedro.config import OmegaConfigLoader
 
 from rpo_pipeline import settings
 from rpo_pipeline.params import TrackingParams, validate_tracking
+from rpo_pipeline.refresh.lock import RUN_LOCK
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Environment:
     tracking: TrackingParams
     model_name: str
     """Its registered model."""
+    lock: Path
+    """What each of its runs holds."""
 
 
 def read_environments(project: Path) -> list[Environment]:
@@ -48,4 +51,5 @@ def read_environment(project: Path, name: str) -> Environment:
         cache=project / places["cache"],
         tracking=validate_tracking(loader["mlflow"]),
         model_name=loader["parameters"]["promotion"]["model_name"],
+        lock=project / loader["catalog"]["refresh_workspace"]["filepath"] / RUN_LOCK,
     )

@@ -6,6 +6,7 @@ report that quotes a prompt goes. So what a new pipeline stores is covered as we
 
 import shutil
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rpo_pipeline.environments import Environment, read_environments
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.io.erasure import Matches, column_names, find_rows, name_matches, take_out
 from rpo_pipeline.io.row_store import SHARDS
+from rpo_pipeline.refresh.lock import only_run, signature_of
 from rpo_pipeline.registry.forgetting import erase_reports, registered_versions
 
 SOURCES, MODELS = "01_raw", "06_models"
@@ -60,8 +62,18 @@ def forget(prompt_ids: Collection[str], project: Path) -> Erasure:
 
     Returns:
         What was found where, and what only a person can erase.
+
+    Raises:
+        BusyError: If a run is at work, which could take in what is to go.
     """
-    ids, environments = set(prompt_ids), read_environments(project)
+    environments = read_environments(project)
+    with ExitStack() as held:
+        for lock in sorted({one.lock for one in environments if one.lock.exists()}):
+            held.enter_context(only_run(lock))
+        return _forget(set(prompt_ids), project, environments)
+
+
+def _forget(ids: set[str], project: Path, environments: Sequence[Environment]) -> Erasure:
     for data in {environment.data for environment in environments}:
         _remember(ids, data / FORGOTTEN)
     files = sorted(_files(environments))
@@ -99,12 +111,13 @@ def _remember(ids: set[str], file: Path) -> None:
 def _files(environments: Sequence[Environment]) -> set[Path]:
     """What runs wrote; sources are not ours."""
     folders = {one.data for one in environments} | {one.cache for one in environments}
+    signatures = {signature_of(one.lock) for one in environments}  # which quote our command
     return {
         file
         for folder in folders
         for file in folder.rglob("*")
         if file.is_file() and SOURCES not in file.relative_to(folder).parts
-    }
+    } - signatures
 
 
 def _trace(ids: set[str], tables: Sequence[Path], environments: Sequence[Environment]) -> _Traces:

@@ -1,14 +1,15 @@
 """A whole ``kedro run`` seen from outside: is there work, how did it go, who is told.
 
-``cli.py`` calls it around Kedro's run. It crosses rooms as no room may: what was read comes from
-``data``, labels from ``rewards``, the champion from ``registry``; what follows from the numbers is
-decided in ``refresh``.
+``cli.py`` calls it around Kedro's run, ``open-run`` and ``close-run`` around a DAG of stages. It
+crosses rooms as no room may: what was read comes from ``data``, labels from ``rewards``, the
+champion from ``registry``; what follows from the numbers is decided in ``refresh``.
 """
 
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ from rpo_pipeline.params import (
     RefreshParams,
     validate_tracking,
 )
-from rpo_pipeline.refresh.lock import only_run
+from rpo_pipeline.refresh.lock import RUN_LOCK, only_run
 from rpo_pipeline.refresh.notify import notify
 from rpo_pipeline.refresh.work import Situation, count_new, decide
 
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 WEBHOOK_VARIABLE = "RPO_WEBHOOK_URL"
 CREDENTIALS = Path("conf/local/credentials.yml")
-LOCK, NOTIFICATIONS = "run.lock", "notifications.jsonl"
+NOTIFICATIONS = "notifications.jsonl"
 STARTED = "started"
 FINISHED = ("promoted", "not_promoted")
 SECONDS_PER_DAY = 86_400
@@ -61,7 +62,7 @@ class Refresh:
         self._labeling = LabelingParams.model_validate(parameters["labeling"])
         self._promotion = PromotionParams.model_validate(parameters["promotion"])
         self._webhook = _webhook(context.project_path)
-        self.lock = self._folder / LOCK
+        self.lock = self._folder / RUN_LOCK
         """What every run on the environment's data folder holds."""
 
     def run(self, run: Callable[[], None]) -> None:
@@ -73,21 +74,44 @@ class Refresh:
         Raises:
             BusyError: If another run is at work on the same data folder.
         """
-        with only_run(self.lock):
-            try:
-                if self._has_work():
-                    self._note({"event": STARTED, "reason": "it has not come to its end"})
-                    run()
-                    self._finish()
-            except Exception as err:
-                # Only our own errors are written for people, and known to hold no secret.
-                reason = str(err) if isinstance(err, RpoError) else type(err).__name__
-                self._tell("failed", f"the refresh failed: {reason}")
-                self._note({"event": "failed", "reason": reason})
-                raise
+        with only_run(self.lock), self._telling_of_failure():
+            if self._has_work():
+                run()
+                self._finish()
+
+    def begin(self) -> bool:
+        """Decide for a scheduler whose tasks are the stages; ``end`` or ``fail`` has to follow.
+
+        Returns:
+            Whether there is work.
+
+        Raises:
+            BusyError: If another run is at work on the same data folder.
+        """
+        with only_run(self.lock), self._telling_of_failure():
+            return self._has_work()
+
+    def end(self) -> None:
+        """Tell how it went, once all stages have come to their end."""
+        with self._telling_of_failure():
+            self._finish()
+
+    def fail(self, reason: str) -> None:
+        """Tell that it failed, and keep it for the next refresh."""
+        self._tell("failed", f"the refresh failed: {reason}")
+        self._note({"event": "failed", "reason": reason})
+
+    @contextmanager
+    def _telling_of_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as err:
+            # Only our own errors are written for people, and known to hold no secret.
+            self.fail(str(err) if isinstance(err, RpoError) else type(err).__name__)
+            raise
 
     def _has_work(self) -> bool:
-        """Decide, and say why."""
+        """Decide, and say why; work is noted as begun."""
         decision = self._decide()
         self._catalog.save("refresh_decision", {"at": _now(), **decision})
         reasons = "; ".join(decision["reasons"])
@@ -96,6 +120,8 @@ class Refresh:
             self._tell("nothing_to_do", f"nothing to do: {reasons}", reasons=decision["reasons"])
         elif self._refresh.when == "needed":
             logger.info("there is work: %s", reasons)
+        if decision["work"]:
+            self._note({"event": STARTED, "reason": "it has not come to its end"})
         return bool(decision["work"])
 
     def _finish(self) -> None:
@@ -157,13 +183,15 @@ class Refresh:
             return None
         from rpo_pipeline.registry.champion import find_champion
 
-        return find_champion(self._tracking_uri(), self._promotion.model_name)
+        return find_champion(self._reach_registry(), self._promotion.model_name)
 
-    def _tracking_uri(self) -> str:
+    def _reach_registry(self) -> dict[str, str]:
+        """Where it is; it must answer at once, because nothing is lost yet."""
         from rpo_pipeline.registry.tracking import resolve_tracking_uri
 
         tracking = validate_tracking(self._context.config_loader["mlflow"])
-        return resolve_tracking_uri(tracking.tracking_uri, self._context.project_path)
+        uri = resolve_tracking_uri(tracking.tracking_uri, self._context.project_path)
+        return {"tracking_uri": uri, "registry_wait_seconds": "0"}
 
     def _measure_drift(self) -> float | None:
         from rpo_pipeline.rewards.drift import measure_drift
@@ -199,7 +227,7 @@ class Refresh:
         from rpo_pipeline.registry import aliases
 
         return aliases.roll_back(
-            {"tracking_uri": self._tracking_uri(), "registry_wait_seconds": "0"},
+            self._reach_registry(),
             self._promotion.model_name,
             self._catalog.load("champion_workspace") / aliases.LOCK,
             cause=cause,

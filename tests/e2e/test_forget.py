@@ -12,6 +12,7 @@ import pytest
 
 from rpo_pipeline.data.rows import prompt_key
 from rpo_pipeline.data.sample_data import write_sample_data
+from rpo_pipeline.refresh.lock import only_run
 from tests.conftest import make_project
 from tests.e2e.conftest import commit, kedro
 
@@ -152,6 +153,14 @@ def test_every_environment_remembers_it(forgotten):
 def test_the_database_of_runs_is_whole(forgotten):
     with sqlite3.connect(forgotten["folder"] / "mlflow.db") as database:
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+def test_it_waits_for_no_run_that_could_take_the_prompt_in_again(forgotten):
+    lock = forgotten["folder"] / "data/smoke/08_reporting/refresh/run.lock"
+    with only_run(lock):
+        completed = forget(forgotten["folder"], "--prompt-id", prompt_key(TRAIN))
+    assert completed.returncode == 1
+    assert "another run is at work" in completed.stderr
 
 
 def test_what_is_no_prompt_id_is_refused_with_where_to_find_one(forgotten):

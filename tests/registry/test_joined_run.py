@@ -14,7 +14,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def opened(folder):
-    return tracked_run(folder)
+    run = tracked_run(folder)
+    run.leave()
+    return run
 
 
 @pytest.fixture
@@ -46,9 +48,11 @@ def test_the_last_task_closes_it(folder, opened, status):
 
 
 def test_tasks_log_equal_parameters_into_the_run_and_other_ones_are_refused(folder, opened):
-    opened.log_params({"rpo": {"tau": 0.5}})
+    for _ in range(2):
+        task = tracked_run(folder, run_id=opened.run_id)
+        task.log_params({"rpo": {"tau": 0.5}})
+        task.complete()
     task = tracked_run(folder, run_id=opened.run_id)
-    task.log_params({"rpo": {"tau": 0.5}})
     with pytest.raises(RegistryError, match=r"begun with other parameters.*rpo\.tau"):
         task.log_params({"rpo": {"tau": 1.0}})
 

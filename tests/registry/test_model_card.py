@@ -31,6 +31,7 @@ def facts():
             "splits": {"train": SPLIT},
         },
         "training_summary": {"num_steps": 150, "best_step": 105, "best_validation_loss": None},
+        "chosen_tau": {"tau": None},
         "provenance": {
             "data_digest": "d1",
             "reference_fingerprint": "f1",
@@ -50,6 +51,12 @@ def test_the_card_holds_numbers_with_intervals_data_and_origin(facts):
     assert "`d1`" in card
     assert "`f1`" in card
     assert "- yes: lower end of the 95 % interval of the difference in reward_mean" in card
+
+
+def test_a_chosen_tau_is_in_the_card_with_how_it_came_about(facts):
+    facts["parameters"]["rpo"]["tau"] = "auto"
+    card = render(**{**facts, "chosen_tau": {"tau": 0.25}})
+    assert "tau 0.25, chosen on validation prompts, estimator" in card
 
 
 def test_the_card_names_its_limits(facts):

@@ -1,6 +1,9 @@
 """A real tracking server that goes away, and comes back."""
 
 import json
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
@@ -10,6 +13,7 @@ from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.registry import client as registry
 from rpo_pipeline.registry import delivery
 from rpo_pipeline.registry.outbox import Outbox
+from tests.conftest import ROOT
 from tests.registry.conftest import free_port, tracked_run
 
 
@@ -84,7 +88,8 @@ def test_what_a_run_could_not_send_waits_and_the_next_run_sends_it(server, tmp_p
     server.start()
     tracked_run(tmp_path, server.uri).finish("FINISHED")
     assert_everything_is_there(server.uri, run.run_id)
-    assert list((tmp_path / "outboxes").iterdir()) == []
+    # The other one did not get so far as to say that it failed; its end will close it.
+    assert [one.name for one in (tmp_path / "outboxes").iterdir()] == [strict.run_id]
 
 
 def test_a_call_that_is_refused_is_no_outage(server, tmp_path):
@@ -104,6 +109,7 @@ def test_a_registry_that_stays_away_is_named_with_how_to_go_on(tmp_path):
 
 def test_the_outbox_of_a_run_that_is_still_at_it_is_left_alone(tmp_path):
     outbox = Outbox(tmp_path / "run")
+    outbox.open()
     outbox.add({"number": 1})
     assert Outbox.left_behind(tmp_path / "run") is None
     outbox.release()
@@ -112,6 +118,7 @@ def test_the_outbox_of_a_run_that_is_still_at_it_is_left_alone(tmp_path):
 
 def test_calls_are_sent_in_order_and_what_follows_a_failure_stays(tmp_path):
     outbox, sent = Outbox(tmp_path / "run"), []
+    outbox.open()
     for number in range(4):
         outbox.add({"number": number})
 
@@ -125,3 +132,43 @@ def test_calls_are_sent_in_order_and_what_follows_a_failure_stays(tmp_path):
     assert sent == [0, 1]
     lines = (tmp_path / "run" / "entries.jsonl").read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines] == [2, 3]
+
+
+def test_what_a_stage_left_is_sent_by_the_next_stage_before_its_own(tmp_path):
+    first, second, sent = Outbox(tmp_path / "run"), Outbox(tmp_path / "run"), []
+    for number, outbox in enumerate((first, second)):
+        outbox.open()
+        outbox.add({"number": number})
+        if outbox is first:
+            outbox.release()
+    second.send(lambda entry: sent.append(entry["number"]))
+    second.release()
+    assert sent == [0, 1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_thread_that_follows_metrics_adds_to_the_same_outbox(tmp_path):
+    outbox = Outbox(tmp_path / "run")
+    outbox.open()
+    follower = threading.Thread(target=outbox.add, args=[{"number": 0}], daemon=True)
+    follower.start()
+    follower.join(timeout=5)
+    outbox.add({"number": 1})
+    assert len(outbox) == 2
+
+
+def test_a_run_that_was_killed_is_closed_by_the_next_one(tmp_path):
+    code = (
+        "import os, signal; from pathlib import Path;"
+        "from tests.registry.conftest import tracked_run;"
+        f"print(tracked_run(Path({str(tmp_path)!r})).run_id, flush=True);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    run_id = killed.stdout.strip()
+    at_work = tracked_run(tmp_path)
+    client = MlflowClient(at_work.tracking_uri)
+    statuses = {one: client.get_run(one).info.status for one in (run_id, at_work.run_id)}
+    assert statuses == {run_id: "KILLED", at_work.run_id: "RUNNING"}
+    tracked_run(tmp_path).finish("FINISHED")
+    assert client.get_run(at_work.run_id).info.status == "RUNNING"

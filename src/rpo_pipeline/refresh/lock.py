@@ -19,6 +19,8 @@ from rpo_pipeline.errors import RpoError
 
 logger = logging.getLogger(__name__)
 
+RUN_LOCK = "run.lock"
+"""In the folder of the refresh; whoever works on the data folder around it holds it."""
 SECONDS_TO_SIGN = 2.0
 """Whoever has just taken the lock needs a moment to write who he is."""
 
@@ -41,7 +43,7 @@ def only_run(file: Path) -> Iterator[None]:
         BusyError: Naming the owner, if there is one.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    signature = file.with_suffix(".json")
+    signature = signature_of(file)
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
@@ -57,6 +59,11 @@ def only_run(file: Path) -> Iterator[None]:
     finally:
         signature.unlink(missing_ok=True)
         lock.release()
+
+
+def signature_of(file: Path) -> Path:
+    """File with the identity of whoever holds a lock file."""
+    return file.with_suffix(".json")
 
 
 def _identity() -> dict[str, Any]:

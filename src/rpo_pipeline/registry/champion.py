@@ -1,6 +1,7 @@
 """Who is champion, who was before it, and how old it is."""
 
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mlflow import MlflowClient
@@ -8,6 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.registry.aliases import CHAMPION, PREVIOUS
+from rpo_pipeline.registry.outage import needs_registry
 
 SECONDS_PER_DAY = 86_400
 
@@ -22,11 +24,12 @@ class Champion(NamedTuple):
     """Since it was registered; 0 if the clock was moved back behind that."""
 
 
-def find_champion(tracking_uri: str, model_name: str) -> Champion | None:
+@needs_registry
+def find_champion(run: Mapping[str, str], model_name: str) -> Champion | None:
     """Look up the champion; None before there is one.
 
     Args:
-        tracking_uri: Of the registry.
+        run: ``tracking_uri`` and ``registry_wait_seconds``.
         model_name: Registered model.
 
     Returns:
@@ -35,7 +38,7 @@ def find_champion(tracking_uri: str, model_name: str) -> Champion | None:
     Raises:
         RegistryError: If the registry does not answer.
     """
-    client = MlflowClient(tracking_uri)
+    client = MlflowClient(run["tracking_uri"])
     try:
         aliases = client.get_registered_model(model_name).aliases
         if CHAMPION not in aliases:

@@ -76,20 +76,31 @@ class Delivery:
                 )
             self._outbox.release()
 
-    def send_left_behind(self, outboxes: Path) -> None:
-        """Send what earlier runs could not; what is refused now as well stays, and is said."""
+    def settle_left_behind(self, outboxes: Path) -> None:
+        """Send what earlier runs could not, and close those that were killed.
+
+        What is refused now as well stays, and is said.
+        """
         for folder in sorted(outboxes.iterdir()) if outboxes.is_dir() else ():
             outbox = Outbox.left_behind(folder)
             if outbox is None:
                 continue
             try:
-                outbox.send(self._make)
+                if outbox:
+                    outbox.send(self._make)
+                    logger.info("sent what MLflow run %s had to leave behind", folder.name)
+                self._close_killed(folder.name)
             except Exception as err:  # as above
                 logger.warning(
                     "what MLflow run %s left in %s cannot be sent: %s", folder.name, folder, err
                 )
-            else:
-                logger.info("sent what MLflow run %s had to leave behind", folder.name)
+            finally:
+                outbox.release()
+
+    def _close_killed(self, run_id: str) -> None:
+        if self._client.get_run(run_id).info.status == "RUNNING":
+            self._client.set_terminated(run_id, "KILLED")
+            logger.warning("MLflow run %s ended without a word, and is KILLED now", run_id)
 
     def _take(self, error: Exception) -> None:
         if is_refusal(error):

@@ -19,6 +19,7 @@ def render(
     row_account: Mapping[str, int],
     statistics: Mapping[str, Any],
     training_summary: Mapping[str, Any],
+    chosen_tau: Mapping[str, Any],
     provenance: Mapping[str, Any],
     parameters: Mapping[str, Any],
 ) -> str:
@@ -29,6 +30,7 @@ def render(
         row_account: What became of every row that was read.
         statistics: Of the data, as ``describe_data`` gives them.
         training_summary: How training went.
+        chosen_tau: ``tau`` that stands for `auto`; None where it was given.
         provenance: As ``trace`` gives it.
         parameters: All blocks of the run.
 
@@ -50,6 +52,7 @@ def render(
         row_account=row_account,
         statistics=statistics,
         training_summary=training_summary,
+        tau=chosen_tau["tau"] or parameters["rpo"]["tau"],
         provenance=provenance,
         parameters=parameters,
         limits=list(_limits(summary, statistics, parameters, provenance["base_licence"])),

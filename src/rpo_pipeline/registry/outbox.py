@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -18,18 +19,19 @@ Entry = dict[str, Any]
 class Outbox:
     """Calls in the order in which they were made, as lines of JSON, with copies of their files.
 
-    Whoever adds to it owns it until it is released, or the process ends.
+    Whoever opens it owns it until it is released, or the process ends: an outbox that nobody owns
+    is of a run that is over.
 
     Args:
-        folder: Its own; made with the first entry, removed with the last.
+        folder: Its own; there while it is open, and after that only with entries.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = folder / "entries.jsonl"
-        self._lock = FileLock(folder / "lock")
+        # Not by thread: the one that follows metrics adds to it as well.
+        self._lock = FileLock(folder / "lock", thread_local=False)
         self._waiting: list[Entry] = []
-        self._added = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -39,18 +41,28 @@ class Outbox:
         """The outbox of a run that has ended, with its entries; None where one is still at it."""
         outbox = cls(folder)
         try:
-            outbox._lock.acquire(timeout=0)
+            outbox.open(timeout=0)
         except Timeout:
             return None
-        lines = outbox._file.read_bytes().splitlines(keepends=True) if outbox._file.exists() else []
-        # A line that a killed run did not finish tells of a call that came to nothing either.
-        outbox._waiting = [json.loads(line) for line in lines if line.endswith(b"\n")]
         return outbox
+
+    def open(self, *, timeout: float = -1) -> None:
+        """Own it, with what an earlier process of the same run left in it.
+
+        Args:
+            timeout: Seconds to wait for whoever owns it; below 0 without end.
+
+        Raises:
+            Timeout: If he still does.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire(timeout=timeout)
+        lines = self._file.read_bytes().splitlines(keepends=True) if self._file.exists() else []
+        # A line that a killed run did not finish tells of a call that came to nothing either.
+        self._waiting = [json.loads(line) for line in lines if line.endswith(b"\n")]
 
     def add(self, entry: Entry) -> None:
         """Keep a call, with its file as it is now."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock.acquire()
         if "file" in entry:
             entry = {**entry, "file": str(self._keep(Path(entry["file"])))}
         with self._file.open("a") as file:
@@ -69,20 +81,18 @@ class Outbox:
                 deliver(self._waiting[0])
                 del self._waiting[0]
         finally:
-            if not self._waiting:
-                self.release()
-                shutil.rmtree(self.folder, ignore_errors=True)
-            elif len(self) < before:
+            if len(self) < before:
                 self._write()
 
     def release(self) -> None:
-        """Leave it to whoever comes next."""
+        """Leave it to whoever comes next; an empty one is removed."""
+        if not self._waiting:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release(force=True)
 
     def _keep(self, file: Path) -> Path:
         """Link a file, under its own name: results are replaced, never written over."""
-        self._added += 1
-        kept = self.folder / f"{self._added:04d}" / file.name
+        kept = self.folder / uuid4().hex / file.name
         kept.parent.mkdir()
         try:
             os.link(file, kept)

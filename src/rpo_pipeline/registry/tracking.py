@@ -38,7 +38,8 @@ class TrackedRun:
     """One MLflow run, addressed by its id.
 
     While the server is away, what is logged waits in an outbox and is sent in order once it is
-    back; what an earlier run could not send is sent first.
+    back. What an earlier run could not send is sent first, and one that was killed is closed as
+    ``KILLED``.
 
     Args:
         tracking: Server, experiment, and what to do when the server leaves in the middle.
@@ -48,8 +49,7 @@ class TrackedRun:
 
     Raises:
         RegistryError: If the server does not answer at the start, refuses the account or lacks the
-            run; with ``on_outage: fail`` any
-            method raises it later as well.
+            run; with ``on_outage: fail`` any method raises it later as well.
     """
 
     def __init__(
@@ -76,13 +76,12 @@ class TrackedRun:
                 self.run_id = run_id
                 # An attempt that failed closed it; this one goes on.
                 self._client.update_run(run_id, "RUNNING")
-        except (
-            Exception
-        ) as err:  # whatever the store raises: an HTTP, SQL or operating system error
+        except Exception as err:  # whatever the store raises: HTTP, SQL, operating system
             raise RegistryError(_explain(self.tracking_uri, err)) from err
         outbox = Outbox(outboxes / self.run_id)
+        outbox.open()
         self._delivery = Delivery(self._client, outbox, on_outage=tracking.on_outage)
-        self._delivery.send_left_behind(outboxes)
+        self._delivery.settle_left_behind(outboxes)
 
     def describe(self) -> dict[str, str]:
         """What nodes need to write to this run."""
@@ -157,10 +156,14 @@ class TrackedRun:
     def complete(self) -> None:
         """Close a run that went well; one that was joined is left to those who join it next."""
         if self.joined:
-            self._finished = True
-            self._delivery.close()
+            self.leave()
         else:
             self.finish("FINISHED")
+
+    def leave(self) -> None:
+        """Keep the run open for those who join it next."""
+        self._finished = True
+        self._delivery.close()
 
     def finish(self, status: str) -> None:
         """Close the run as ``FINISHED``, ``FAILED`` or ``KILLED``; the first status stays."""

@@ -30,6 +30,7 @@ def write_model_card(
     row_account: dict[str, int],
     data_statistics: dict[str, Any],
     training_summary: dict[str, Any],
+    chosen_tau: dict[str, Any],
     provenance: dict[str, Any],
     parameters: dict[str, Any],
 ) -> str:
@@ -42,6 +43,7 @@ def write_model_card(
         row_account=row_account,
         statistics=data_statistics,
         training_summary=training_summary,
+        chosen_tau=chosen_tau,
         provenance=provenance,
         parameters=resolved_parameters(parameters),
     )

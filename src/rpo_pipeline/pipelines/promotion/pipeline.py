@@ -32,6 +32,7 @@ def create_pipeline() -> Pipeline:
                     "row_account",
                     "data_statistics",
                     "training_summary",
+                    "chosen_tau",
                     "provenance",
                     "parameters",
                 ],
