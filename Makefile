@@ -28,7 +28,7 @@ run: setup ## Turn the feedback log into a promoted model
 refresh: setup ## Do what a schedule does: run if there is work, in conf/production (docs/operations.md)
 	$(BIN)/kedro run --env production
 
-bench: setup ## Time the engine against its peers, side by side (20 to 30 minutes)
+bench: setup ## Time the engine against its peers, side by side (about 20 minutes)
 	$(BIN)/python -m benchmarks
 
 bench-full: setup ## The same with more groups, shapes and a 135M model

@@ -1,6 +1,7 @@
 """The DAG that `kedro airflow create` makes, and a run of it to the end."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from rpo_pipeline.data.sample_data import write_sample_data
 from rpo_pipeline.environments import read_environment
 from rpo_pipeline.pipeline_registry import register_pipelines
 from tests.conftest import ROOT
-from tests.e2e.conftest import kedro
+from tests.e2e.conftest import kedro, override
 
 AIRFLOW = ROOT / ".venv-airflow" / "bin" / "airflow"
 
@@ -83,7 +84,10 @@ def test_every_dataset_that_crosses_a_task_boundary_is_persisted():
 
 
 @pytest.mark.integration
-def test_the_dag_runs_to_the_end_as_one_mlflow_run_with_a_version(create, project, tmp_path):
+def test_the_dag_runs_to_the_end_as_one_mlflow_run_and_is_skipped_without_work(
+    create, project, tmp_path
+):
+    override(project, "refresh", {"when": "needed", "min_new_rows": 1})
     write_sample_data(project / "data/01_raw/feedback.jsonl", None, seed=0)
     environment = os.environ | {
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
@@ -92,11 +96,16 @@ def test_the_dag_runs_to_the_end_as_one_mlflow_run_with_a_version(create, projec
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(project / "src"),
     }
-    for arguments in (["db", "migrate"], ["dags", "test", "rpo_pipeline_smoke"]):
+
+    def airflow(*arguments: str) -> str:
         completed = subprocess.run(
             [AIRFLOW, *arguments], env=environment, capture_output=True, text=True, check=False
         )
         assert completed.returncode == 0, completed.stdout + completed.stderr
+        return completed.stdout + completed.stderr
+
+    airflow("db", "migrate")
+    airflow("dags", "test", "rpo_pipeline_smoke")
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("rpo_pipeline")
     (run,) = client.search_runs([experiment.experiment_id])
@@ -104,3 +113,9 @@ def test_the_dag_runs_to_the_end_as_one_mlflow_run_with_a_version(create, projec
     assert {"time/read_sources", "train/loss", "gate/passed"} <= set(run.data.metrics)
     model = read_environment(project, "smoke").model_name
     assert client.get_model_version(model, "1").run_id == run.info.run_id
+    outcome = json.loads((project / "data/smoke/08_reporting/refresh_outcome.json").read_text())
+    assert outcome["version"] == "1"
+
+    said = airflow("dags", "test", "rpo_pipeline_smoke")
+    assert "nothing to do: 0 new rows" in said
+    assert len(client.search_runs([experiment.experiment_id])) == 1
