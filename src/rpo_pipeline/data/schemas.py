@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any, get_args
+from weakref import WeakKeyDictionary
 
 import ibis.expr.operations as ops
 import pandas as pd
@@ -23,8 +24,8 @@ from rpo_pipeline.params import Split
 
 AT_MOST_NAMED = 5
 MAX_EXAMPLE = 80
-_VALID: set[tuple[str, ops.Node]] = set()
-"""Schemas, and tables that were read by Ibis and found to be as those say."""
+_VALID: WeakKeyDictionary[ops.Node, str] = WeakKeyDictionary()
+"""Tables that Ibis reads and that were found to be as a schema says, which is named."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class TableSchema:
         if isinstance(table, Table):
             if not isinstance(table.op(), ops.PhysicalTable):
                 table = table.cache()
-            if (self.name, table.op()) in _VALID:
+            if _VALID.get(table.op()) == self.name:
                 return table
         try:
             self._schema(rows := _checkable(table)).validate(rows, lazy=True)
@@ -80,7 +81,7 @@ class TableSchema:
                 f"({self.advice}; `kedro run --pipelines {self.pipeline}` writes the table anew)"
             ) from errors
         if isinstance(table, Table):
-            _VALID.add((self.name, table.op()))
+            _VALID[table.op()] = self.name
         return table
 
     def _schema(self, table: Any) -> Any:  # noqa: ANN401 (a schema of either library)
