@@ -100,7 +100,9 @@ class Project:
         left += list(self.data.rglob("tmp*"))
         found += [f"left behind: {path.relative_to(self.folder)}" for path in left]
         found += [f"locked: {lock.name}" for lock in self.data.rglob("*.lock") if _is_held(lock)]
-        return found
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        running = client.search_runs(experiments, "attributes.status = 'RUNNING'")
+        return found + [f"MLflow run {run.info.run_id} is RUNNING" for run in running]
 
 
 @dataclass(frozen=True)

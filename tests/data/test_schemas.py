@@ -7,6 +7,7 @@ from kedro.io import DataCatalog
 from kedro.validation.exceptions import DataValidationError
 
 from rpo_pipeline.cli import explain
+from rpo_pipeline.data import schemas
 from rpo_pipeline.data.schemas import LABELS, REFERENCE_LOGPS
 from rpo_pipeline.errors import DataError
 from tests.conftest import ROOT
@@ -97,3 +98,17 @@ def test_a_file_changed_by_hand_is_refused_when_it_is_read(tmp_path):
         stored.load("previous_splits")
     assert "1 rows of column leaked have no value" in explain(error.value)
     assert "put back the file of an earlier run" in explain(error.value)
+
+
+def test_a_file_that_did_not_change_is_checked_once(tmp_path, monkeypatch):
+    stored = catalog(tmp_path, "previous_splits")
+    (tmp_path / "03_primary").mkdir()
+    file = tmp_path / "03_primary/splits.parquet"
+    splits().to_parquet(file)
+    stored.load("previous_splits")
+    with monkeypatch.context() as patch:
+        patch.setattr(schemas, "_checkable", None)
+        stored.load("previous_splits")
+    splits(leaked=[True, False, None]).to_parquet(file)
+    with pytest.raises(DataValidationError):
+        stored.load("previous_splits")

@@ -34,6 +34,19 @@ def test_a_missing_file_is_none_where_it_may_be_missing_and_an_error_elsewhere(t
         parquet(tmp_path / "no.parquet").load()
 
 
+def test_a_lazy_table_is_the_same_one_until_its_file_is_replaced(tmp_path):
+    lazy = AtomicFileDataset(
+        filepath=str(tmp_path / "table.parquet"),
+        dataset={"type": "ibis.FileDataset", "file_format": "parquet"},
+    )
+    written = parquet(tmp_path / "table.parquet")
+    written.save(pd.DataFrame({"a": [1]}))
+    first = lazy.load()
+    assert lazy.load() is first
+    written.save(pd.DataFrame({"a": [1, 2]}))
+    assert lazy.load().count().execute() == 2
+
+
 def model_folder(path, weights="model.safetensors"):
     path.mkdir()
     (path / "config.json").write_text("{}")
