@@ -147,6 +147,16 @@ def test_what_a_stage_left_is_sent_by_the_next_stage_before_its_own(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_line_that_a_killed_process_did_not_finish_spoils_none_that_follow(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "entries.jsonl").write_text('{"number": 0}\n{"numb')
+    outbox = Outbox(tmp_path / "run")
+    outbox.open()
+    outbox.add({"number": 1})
+    outbox.release()
+    assert len(Outbox.left_behind(tmp_path / "run")) == 2
+
+
 def test_the_thread_that_follows_metrics_adds_to_the_same_outbox(tmp_path):
     outbox = Outbox(tmp_path / "run")
     outbox.open()

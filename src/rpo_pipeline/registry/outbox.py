@@ -60,6 +60,8 @@ class Outbox:
         lines = self._file.read_bytes().splitlines(keepends=True) if self._file.exists() else []
         # A line that a killed run did not finish tells of a call that came to nothing either.
         self._waiting = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        if len(self) < len(lines):
+            self._write()
 
     def add(self, entry: Entry) -> None:
         """Keep a call, with its file as it is now."""
