@@ -201,5 +201,6 @@ def test_on_a_phone_a_table_is_cards_that_still_sort(open_page):
     tops = [box["y"] for row in table.locator("tbody tr").all() if (box := row.bounding_box())]
     assert all(a < b for a, b in itertools.pairwise(tops))
     assert (
-        page.locator("h1").inner_text() == "In reward, kto below rpo; sft not to be told from rpo."
+        page.locator("h1").inner_text()
+        == "In reward, below rpo: kto; not to be told from rpo: sft."
     )

@@ -47,7 +47,7 @@ def say_verdict(comparison: Mapping[str, Any]) -> str:
     for method in comparison["methods"][1:]:
         found[_compare(method["difference"])].append(method["name"])
     says = {"better": "above", "worse": "below", "unsure": "not to be told from"}
-    parts = [f"{' and '.join(found[k])} {say} {baseline}" for k, say in says.items() if found[k]]
+    parts = [f"{say} {baseline}: {', '.join(found[k])}" for k, say in says.items() if found[k]]
     return f"In reward, {'; '.join(parts)}." if parts else f"Only {baseline} was measured."
 
 
