@@ -207,6 +207,16 @@ def test_parts_of_a_log_by_date_are_read_once_each_and_go_with_their_file(in_fol
     assert len(list((in_folder / "parts").iterdir())) == 2
 
 
+def test_folders_of_a_partitioned_log_are_fields_where_a_record_has_none_of_that_name(in_folder):
+    folder = in_folder / "log" / "date=2026-11-01" / "model=v1%3Abeta"
+    folder.mkdir(parents=True)
+    (folder / "part.jsonl").write_bytes(jsonl(GOOD, {**GOOD, "prompt": "And?", "model": "v2"}))
+    columns = {"timestamp": "date", "model_version": "model"}
+    rows, _ = read("log/date=*/*/*.jsonl", columns=columns)
+    assert [row["model_version"] for row in rows] == ["v1:beta", "v2"]
+    assert {str(row["timestamp"])[:10] for row in rows} == {"2026-11-01"}
+
+
 def test_a_file_of_two_sources_counts_once_with_the_settings_of_the_first(in_folder, caplog):
     (in_folder / "log.jsonl").write_bytes(jsonl({**GOOD, "stars": 5}))
     stars = SourceParams(path="log.jsonl", ratings=[RatingParams(column="stars")])

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from rpo_pipeline.data.formats import detect_format, flatten
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, RejectedError
 from rpo_pipeline.data.readers import read_records
-from rpo_pipeline.data.records import WHERE, Record, escape
+from rpo_pipeline.data.records import WHERE, Record, escape, partition_fields
 from rpo_pipeline.data.redaction import Privacy, redact_raw
 from rpo_pipeline.data.rows import (
     NOTHING_PRIVATE,
@@ -143,7 +143,7 @@ class _Writer(AbstractContextManager["_Writer"]):
 
 
 def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy) -> None:
-    records = read_records(file.path, source.encoding)
+    records = _read(file, source)
     first = list(islice(records, DETECTION_RECORDS))
     if source.format == "auto" and not file.holds_ratings:
         source = _with_format(first, file, source)
@@ -175,6 +175,16 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
         quarantine.num_rows,
         "ratings" if file.holds_ratings else source.format,
     )
+
+
+def _read(file: SourceFile, source: SourceParams) -> Iterator[Record]:
+    """Records with the fields of their folders, where they have none of that name."""
+    shared = partition_fields(file.name)
+    for record in read_records(file.path, source.encoding):
+        if shared and not isinstance(record.fields, Reason):
+            yield record._replace(fields={**shared, **record.fields})
+        else:
+            yield record
 
 
 def _with_format(records: Sequence[Record], file: SourceFile, source: SourceParams) -> SourceParams:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from rpo_pipeline.data.quarantine import Reason
 from rpo_pipeline.errors import DataError
@@ -13,6 +14,7 @@ from rpo_pipeline.errors import DataError
 WHERE = "ingestion.sources[].path"
 """Where to change which files are read."""
 
+MISSING_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 INVALID_BYTE = re.compile("[\udc00-\udcff]")
 
 
@@ -32,6 +34,19 @@ class Record(NamedTuple):
         if self.text is not None:
             return self.text
         return json.dumps(self.fields, default=str, ensure_ascii=False)
+
+
+def partition_fields(path: str) -> dict[str, str]:
+    """Fields that the folders of a partitioned log hold, as Hive writes them: ``date=2026-11-01``.
+
+    Args:
+        path: Of a file.
+
+    Returns:
+        Values by name, decoded; those of a folder for missing values are left out.
+    """
+    pairs = [folder.split("=", 1) for folder in path.split("/")[:-1] if "=" in folder]
+    return {name: unquote(value) for name, value in pairs if value != MISSING_PARTITION}
 
 
 def refuse_repeated_names(names: Sequence[str], path: str | Path) -> None:

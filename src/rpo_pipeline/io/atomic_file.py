@@ -1,6 +1,8 @@
+import atexit
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from kedro.io import AbstractDataset, DatasetError
 from kedro.io.core import parse_dataset_definition
@@ -9,6 +11,11 @@ from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 
 LAZY = "ibis."
 """Type of datasets whose data are a plan to read the file, not what is in it."""
+_PLANS: WeakKeyDictionary["AtomicFileDataset", tuple[tuple[int, int, int], Any]] = (
+    WeakKeyDictionary()
+)
+# DuckDB complains of connections that outlive the interpreter, as they do after an error.
+atexit.register(_PLANS.clear)
 
 
 class AtomicFileDataset(AbstractDataset[Any, Any]):
@@ -40,7 +47,6 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
         self._definition = dataset
         self._missing_ok = missing_ok
         self.metadata = metadata
-        self._lazy: tuple[tuple[int, int, int], Any] | None = None
 
     def load(self) -> Any:  # noqa: ANN401 (whatever the inner dataset loads)
         """Load the file; None if it is missing and may be.
@@ -55,9 +61,9 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
             return self._inner(self._filepath).load()
         found = self._filepath.stat()
         version = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if self._lazy is None or self._lazy[0] != version:
-            self._lazy = (version, self._inner(self._filepath).load())
-        return self._lazy[1]
+        if self not in _PLANS or _PLANS[self][0] != version:
+            _PLANS[self] = (version, self._inner(self._filepath).load())
+        return _PLANS[self][1]
 
     def save(self, data: Any) -> None:  # noqa: ANN401
         """Write a complete file, or leave the old one as it was."""

@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 PARENT = "RPO_PARENT_PID"
 ERROR_FILE = "error.txt"
 TRACEBACK_LINES = 40
-KILLED = re.compile(r"exitcode: -(?P<signal>\d+)\) local_rank: (?P<rank>\d+)")  # of the launcher
+# What the launcher says last; another process may have failed of it, and says so at more length.
+KILLED = re.compile(
+    r"Root Cause.*?\brank +: (?P<rank>\d+).*?\bexitcode +: -(?P<signal>\d+)", re.DOTALL
+)
 SECONDS_TO_END = 10
 CHECK_SECONDS = 1.0
 # Of a launch around this process, which would make its own processes believe they are part of it.
