@@ -1,7 +1,26 @@
 import pytest
 
 from rpo_pipeline.errors import TrainingError
-from rpo_pipeline.io.processes import run_workers
+from rpo_pipeline.io.processes import _killed, run_workers
+
+SUMMARY = """
+Failures:
+[1]:
+  time      : 2026-11-24_17:50:04
+  host      : localhost
+  rank      : {} (local_rank: {})
+  exitcode  : {} (pid: 20873)
+  error_file: <N/A>
+------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-24_17:50:04
+  host      : localhost
+  rank      : {} (local_rank: {})
+  exitcode  : {} (pid: 20874)
+  error_file: <N/A>
+"""
+"""The end of the launcher's output."""
 
 
 def test_a_process_that_is_killed_is_named_and_the_others_end(tmp_path):
@@ -15,3 +34,20 @@ def test_a_process_that_is_killed_is_named_and_the_others_end(tmp_path):
             error=TrainingError,
         )
     assert "Traceback" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        [(0, 1), (1, -9)],  # the other one failed of it, at whatever length
+        [(1, -9), (0, 1)],
+        [(1, -9), (0, -15)],  # the launcher ended it
+    ],
+)
+def test_the_process_that_was_killed_is_named_whatever_the_launcher_takes_for_the_cause(failed):
+    output = SUMMARY.format(*(n for rank, code in failed for n in (rank, rank, code)))
+    assert _killed(output).startswith("SIGKILL ended process 1,")
+
+
+def test_a_process_that_failed_by_itself_was_not_killed():
+    assert _killed(SUMMARY.format(0, 0, 1, 1, 1, 1)) is None

@@ -20,10 +20,8 @@ logger = logging.getLogger(__name__)
 PARENT = "RPO_PARENT_PID"
 ERROR_FILE = "error.txt"
 TRACEBACK_LINES = 40
-# What the launcher says last; another process may have failed of it, and says so at more length.
-KILLED = re.compile(
-    r"Root Cause.*?\brank +: (?P<rank>\d+).*?\bexitcode +: -(?P<signal>\d+)", re.DOTALL
-)
+# Of the processes that the launcher lists last.
+KILLED = re.compile(r"\brank +: (?P<rank>\d+).*\n +exitcode +: -(?P<signal>\d+)")
 SECONDS_TO_END = 10
 CHECK_SECONDS = 1.0
 # Of a launch around this process, which would make its own processes believe they are part of it.
@@ -58,13 +56,14 @@ def run_workers(
 
 def _killed(output: str) -> str | None:
     """What is said when a signal ended a process that could not say so itself."""
-    found = KILLED.search(output)
-    if found is None:
+    found = {signal.Signals(int(one["signal"])): one["rank"] for one in KILLED.finditer(output)}
+    if not found:
         return None
-    name = signal.Signals(int(found["signal"])).name
+    # The launcher itself ends those that are left by SIGTERM.
+    cause = next((one for one in found if one is not signal.SIGTERM), signal.SIGTERM)
     return (
-        f"{name} ended process {found['rank']}, as the system does when memory runs out. What was "
-        "stored until then is kept, and the same run goes on from there"
+        f"{cause.name} ended process {found[cause]}, as the system does when memory runs out. What "
+        "was stored until then is kept, and the same run goes on from there"
     )
 
 
