@@ -1,19 +1,20 @@
 """A lower bound of a mean that also allows for losses too rare to be seen.
 
-A bootstrap knows only what was drawn: where 1 of 50 prompts loses much, most sets of 40 hold no such
+A bootstrap knows only what was drawn: where 1 prompt of 50 loses much, most sets of 40 hold no such
 prompt, and an interval from them says that nothing is ever lost. So one more prompt is supposed, on
-which the worst happens that can, and the prompts share the probability at random, uniformly over all
-shares. The bound is the mean that this falls below with probability ``error``.
+which the worst happens that can, and the prompts share the probability at random, uniformly over
+all shares. The bound is the number that the mean falls below with probability ``error``.
 
-The exact probability is that of a weighted sum of exponential variables below 0; a saddlepoint
-approximation gives it to about two parts in a hundred, in the far tail too.
+A saddlepoint approximation of a weighted sum of exponential variables gives that probability to
+about two parts in a hundred, in the far tail too. For values of 0 and 1 the bound is that of
+Clopper and Pearson.
 
 Shapes: ... any, P prompts.
 
 Source:
     Gaffke (2005), Three test statistics for a nonparametric one-sided hypothesis on the mean of a
-    nonnegative variable; Learned-Miller and Thomas, arXiv:1905.06208 (its level is a conjecture that
-    no example contradicts); Lugannani and Rice (1980) for the saddlepoint.
+    nonnegative variable; Learned-Miller and Thomas, arXiv:1905.06208 (that its level holds is a
+    conjecture which no example contradicts); Lugannani and Rice (1980) for the saddlepoint.
 """
 
 import torch
