@@ -38,17 +38,30 @@ def lower_bound(values: Tensor, worst: Tensor, *, error: float) -> Tensor:
     Returns:
         The bound, shape ``(...)``: between the worst and the mean.
     """
-    worst = torch.minimum(worst, values.amin(dim=-1))
-    table = torch.cat([values, worst[..., None]], dim=-1)
+    table = _with_worst(values, worst)
+    worst = table[..., -1]
     low, high = worst.clone(), table.mean(dim=-1)
     for _ in range(STEPS):
         middle = (low + high) / 2
-        is_above = _share_below(table, middle) < error
-        low, high = torch.where(is_above, middle, low), torch.where(is_above, high, middle)
+        passes = _probability_below(table, middle) < error
+        low, high = torch.where(passes, middle, low), torch.where(passes, high, middle)
     return low
 
 
-def _share_below(table: Tensor, at: Tensor) -> Tensor:
+def is_above(values: Tensor, worst: Tensor, threshold: float, *, error: float) -> Tensor:
+    """Whether ``lower_bound`` is above a threshold, for many tables in much less time."""
+    table = _with_worst(values, worst)
+    at = torch.full_like(worst, threshold)
+    inside = (table[..., -1] < threshold) & (threshold < table.mean(dim=-1))
+    return (table[..., -1] > threshold) | (inside & (_probability_below(table, at) < error))
+
+
+def _with_worst(values: Tensor, worst: Tensor) -> Tensor:
+    worst = torch.minimum(worst, values.amin(dim=-1))
+    return torch.cat([values, worst[..., None]], dim=-1)
+
+
+def _probability_below(table: Tensor, at: Tensor) -> Tensor:
     """Probability of a mean below ``at``, for ``at`` between the least number and the mean."""
     c = table - at[..., None]
     # The derivative of the cumulant generating function rises from -inf to inf between the poles.
