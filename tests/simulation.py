@@ -16,7 +16,7 @@ from scipy.stats import t
 from torch import Tensor
 from torch.distributions import Exponential, LogNormal, Normal, Pareto, StudentT
 
-from rpo_pipeline.core.bounds import is_above
+from rpo_pipeline.core.bounds import lower_bound
 from rpo_pipeline.core.partition import estimate_partition, fit_prior
 from rpo_pipeline.registry.gate import strictness
 
@@ -146,7 +146,7 @@ def false_promotions(
     statistic = gaps.mean(dim=1) / (gaps.std(dim=1) / num_prompts**0.5)
     return Promotions(
         nominal=error,
-        bound=float(is_above(gaps, worst, 0.0, error=error).double().mean()),
+        bound=float((lower_bound(gaps, worst, error=error) > 0).double().mean()),
         student=float((statistic > t.isf(error, num_prompts - 1)).double().mean()),
     )
 

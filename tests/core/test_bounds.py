@@ -9,7 +9,7 @@ from scipy.stats import beta
 from rpo_pipeline.core.bounds import lower_bound
 from tests.simulation import DIFFERENCES, false_promotions
 
-NUM_SERIES = 5000
+NUM_SERIES = 2000
 NUMBERS = st.lists(st.floats(-3, 3, width=16), min_size=1, max_size=20)
 
 

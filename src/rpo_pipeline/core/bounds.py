@@ -21,7 +21,11 @@ import torch
 from torch import Tensor
 
 STEPS = 60
-"""Halvings of an interval: more than a float64 can tell apart."""
+"""Halvings of the search."""
+SEARCHED = (-60.0, 20.0)
+"""Logarithms of the saddlepoint's distance from the worst number, in ranges of the numbers."""
+TINY = 1e-200
+"""A range of numbers that are all the same, so that nothing is divided by 0."""
 NEAR_THE_MEAN = 1e-4
 """Standard deviations from the mean within which the saddlepoint formula is 0 / 0."""
 
@@ -38,43 +42,30 @@ def lower_bound(values: Tensor, worst: Tensor, *, error: float) -> Tensor:
     Returns:
         The bound, shape ``(...)``: between the worst and the mean.
     """
-    table = _with_worst(values, worst)
-    worst = table[..., -1]
-    low, high = worst.clone(), table.mean(dim=-1)
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        passes = _probability_below(table, middle) < error
-        low, high = torch.where(passes, middle, low), torch.where(passes, high, middle)
-    return low
-
-
-def is_above(values: Tensor, worst: Tensor, threshold: float, *, error: float) -> Tensor:
-    """Whether ``lower_bound`` is above a threshold, for many tables in much less time."""
-    table = _with_worst(values, worst)
-    at = torch.full_like(worst, threshold)
-    inside = (table[..., -1] < threshold) & (threshold < table.mean(dim=-1))
-    return (table[..., -1] > threshold) | (inside & (_probability_below(table, at) < error))
-
-
-def _with_worst(values: Tensor, worst: Tensor) -> Tensor:
     worst = torch.minimum(worst, values.amin(dim=-1))
-    return torch.cat([values, worst[..., None]], dim=-1)
-
-
-def _probability_below(table: Tensor, at: Tensor) -> Tensor:
-    """Probability of a mean below ``at``, for ``at`` between the least number and the mean."""
-    c = table - at[..., None]
-    # The derivative of the cumulant generating function rises from -inf to inf between the poles.
-    low = 1 / c.amin(dim=-1).clamp(max=-torch.finfo(c.dtype).tiny)
-    high = torch.zeros_like(low)
+    gaps = torch.cat([values, worst[..., None]], dim=-1) - worst[..., None]
+    near, far = (torch.full_like(worst, end) for end in SEARCHED)
     for _ in range(STEPS):
-        s = (low + high) / 2
-        is_past = (c / (1 - s[..., None] * c)).sum(dim=-1) > 0
-        low, high = torch.where(is_past, low, s), torch.where(is_past, s, high)
-    s = (low + high) / 2
-    tilted = 1 - s[..., None] * c
-    w = -torch.sqrt((2 * torch.log(tilted).sum(dim=-1)).clamp(min=0))
-    v = s * torch.sqrt((c / tilted).square().sum(dim=-1))
+        middle = (near + far) / 2
+        is_below = _saddlepoint(gaps, middle)[1] < error
+        near, far = torch.where(is_below, middle, near), torch.where(is_below, far, middle)
+    return worst + _saddlepoint(gaps, near)[0]
+
+
+def _saddlepoint(gaps: Tensor, log_distance: Tensor) -> tuple[Tensor, Tensor]:
+    """A mean, above the worst number, and the probability of one below it.
+
+    The saddlepoint of every mean is known by its distance d from the worst number: the mean is that
+    of the numbers with weights ``1 / (gap + d)``, which saves a search for each mean.
+    """
+    spread = gaps.amax(dim=-1).clamp(min=TINY)
+    distance = spread * log_distance.exp()
+    shifted = gaps + distance[..., None]
+    mean = (gaps / shifted).sum(dim=-1) / (1 / shifted).sum(dim=-1)
+    tilted = shifted / (distance + mean)[..., None]
+    centred = (gaps - mean[..., None]) / tilted
+    w = -torch.sqrt((2 * tilted.log().sum(dim=-1)).clamp(min=0))
+    v = -centred.square().sum(dim=-1).sqrt() / (distance + mean)
     density = torch.exp(-w.square() / 2) / (2 * torch.pi) ** 0.5
-    share = torch.special.ndtr(w) + density * (1 / w - 1 / v)
-    return torch.where(w > -NEAR_THE_MEAN, torch.full_like(share, 0.5), share)
+    below = torch.special.ndtr(w) + density * (1 / w - 1 / v)
+    return mean, torch.where(w > -NEAR_THE_MEAN, torch.full_like(below, 0.5), below)
