@@ -9,12 +9,11 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
 
-from kedro.config import OmegaConfigLoader
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from rpo_pipeline import settings
+from rpo_pipeline.environments import open_configuration
 from rpo_pipeline.errors import RpoError
 from rpo_pipeline.params import PolicyParams, TrackingParams, validate_blocks, validate_tracking
 from rpo_pipeline.secrets import hide, without_password
@@ -80,10 +79,9 @@ def examine(project: Path, env: str) -> Iterator[Finding]:
 
 
 def _configuration(project: Path, env: str) -> Configuration:
-    arguments: dict[str, Any] = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
-    loader = OmegaConfigLoader(conf_source=str(project / "conf"), **arguments)
+    loader = open_configuration(project, env)
     parameters = loader["parameters"]
-    validate_blocks(parameters)
+    validate_blocks(parameters, env)
     return Configuration(
         project=project,
         places=loader["globals"],

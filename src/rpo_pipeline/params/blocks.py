@@ -43,11 +43,12 @@ BLOCKS: dict[str, type[Params]] = {
 }
 
 
-def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
+def validate_blocks(parameters: Mapping[str, Any], env: str = "*") -> dict[str, Params]:
     """Build every block from the merged YAML and ``--params``.
 
     Args:
         parameters: Raw values by block; names with a leading underscore are YAML's own helpers.
+        env: Environment that they are of, whose files the error names.
 
     Returns:
         The typed blocks, by name.
@@ -71,7 +72,8 @@ def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
                 problems += [_explain(name, block, detail) for detail in err.errors()]
     problems += _contradictions(blocks)
     if problems:
-        raise _cannot_work("the parameters", problems)
+        own = [line.replace("conf/*/", f"conf/{env}/") for line in problems]
+        raise _cannot_work("the parameters", own)
     return blocks
 
 
