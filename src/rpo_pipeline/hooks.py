@@ -27,6 +27,7 @@ from rpo_pipeline.params import (
     Params,
     TrackingParams,
     validate_blocks,
+    validate_catalog,
     validate_tracking,
 )
 from rpo_pipeline.secrets import keep_secret
@@ -81,6 +82,7 @@ class TrackingHooks:
         self._environment = cast(LayeredConfigLoader, context.config_loader).environment
         self._blocks = validate_blocks(context.config_loader["parameters"], self._environment)
         self._tracking = validate_tracking(context.config_loader["mlflow"])
+        validate_catalog(context.config_loader["catalog"])
 
     @hook_impl
     def before_pipeline_run(
