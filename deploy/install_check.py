@@ -68,7 +68,7 @@ def check_wheel(source: Path, folder: Path) -> None:
     run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, source], folder, environment)
     (wheel,) = wheels.glob("*.whl")
     constraints = source / "constraints.txt"
-    run([*pip, "install", "--constraint", constraints, wheel], folder, environment)
+    run([*pip, "install", "--no-compile", "--constraint", constraints, wheel], folder, environment)
     project = make_project(source, folder / "project")
     nowhere = folder / "nowhere"
     nowhere.mkdir()
