@@ -134,8 +134,7 @@ class Endpoint:
     ) -> tuple[_Completion | None, int]:
         """The answer, if it is a chat completion, and how often the endpoint was asked again."""
         settings = self._settings
-        fields = {"temperature": 0, "max_tokens": settings.max_answer_tokens, **body}
-        fields = {k: v for k, v in {**fields, **settings.request}.items() if v is not None}
+        fields = request_fields(settings, body)
         raw = client.chat.completions.with_raw_response.create(
             model=settings.model, messages=fields.pop("messages"), extra_body=fields
         )
@@ -166,6 +165,20 @@ class Endpoint:
                     f"in the environment variable {settings.api_key_variable}"
                 ) from None
         return f"HTTP {err.status_code}"
+
+
+def request_fields(settings: EndpointParams, body: dict[str, Any]) -> dict[str, Any]:
+    """What is sent beside the name of the model.
+
+    Args:
+        settings: Its ``request`` goes before all else; a null there takes a field out.
+        body: Messages, seed, and the format of the answer.
+
+    Returns:
+        The fields of the request.
+    """
+    fields = {"temperature": 0, "max_tokens": settings.max_answer_tokens, **body}
+    return {k: v for k, v in {**fields, **settings.request}.items() if v is not None}
 
 
 def _api_key(settings: EndpointParams) -> str:

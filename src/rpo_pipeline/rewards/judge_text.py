@@ -48,8 +48,8 @@ def fence(text: str) -> str:
 
 
 def own_template(name: str) -> str:
-    """Text of a template that comes with the project: ``rate`` or ``compare``."""
-    return (files("rpo_pipeline.rewards") / "templates" / f"{name}.j2").read_text()
+    """Text of a template that comes with the project: ``rate.j2`` or ``compare.j2``."""
+    return (files("rpo_pipeline.rewards") / "templates" / name).read_text()
 
 
 def response_format(answer: type[BaseModel]) -> dict[str, Any]:
