@@ -17,6 +17,7 @@ from rpo_pipeline.io.freshness import (
 from rpo_pipeline.io.source_code import SourceCode
 from rpo_pipeline.models.loading import load_checkpoint
 from rpo_pipeline.models.scoring import score_groups
+from rpo_pipeline.params.extras import EXTRAS
 from rpo_pipeline.pipeline_registry import register_pipelines
 
 SCORING = {
@@ -138,7 +139,7 @@ def test_an_upgrade_of_a_library_wakes_what_computes_or_draws_with_it():
 
 
 def test_every_library_that_a_node_needs_is_known_by_the_name_it_is_installed_by():
-    optional = {"lm_eval", "openai", "bert_score"}
+    optional = {library for libraries in EXTRAS.values() for library in libraries}
     needed = {name: v for node in nodes().values() for name, v in library_versions(node).items()}
     assert {name for name, version in needed.items() if version is None} <= optional
 

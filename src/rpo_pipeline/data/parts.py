@@ -20,7 +20,7 @@ from rpo_pipeline.data.formats import detect_format, flatten
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, RejectedError
 from rpo_pipeline.data.readers import read_records
 from rpo_pipeline.data.records import WHERE, Record, escape, partition_fields
-from rpo_pipeline.data.redaction import REDACTION_LIBRARIES, Privacy, redact_raw
+from rpo_pipeline.data.redaction import Privacy, redact_raw
 from rpo_pipeline.data.rows import (
     NOTHING_PRIVATE,
     RATING_SCHEMA,
@@ -30,7 +30,7 @@ from rpo_pipeline.data.rows import (
 )
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
-from rpo_pipeline.io.freshness import installed_version, result_key
+from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.params import RedactionParams, SourceParams
 
 logger = logging.getLogger(__name__)
@@ -64,10 +64,7 @@ def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams 
     with file.path.open("rb") as stream:
         content = hashlib.file_digest(stream, "blake2b").hexdigest()
     settings = source.model_dump(mode="json", exclude={"path", "revision"})
-    private = redaction and [
-        redaction.model_dump(mode="json"),
-        *map(installed_version, REDACTION_LIBRARIES),
-    ]
+    private = redaction and redaction.model_dump(mode="json")
     return result_key(
         *(content, escape(file.name), file.holds_ratings, settings, private),
         code=[_write_part],

@@ -24,8 +24,6 @@ PLACEHOLDERS = {"email": "<EMAIL>", "card": "<CARD>", "phone": "<PHONE>"}
 _EMAIL = re.compile(
     r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]++@(?:[\w-]++\.)+[^\W\d_][\w-]*+"
 )
-REDACTION_LIBRARIES = ("phonenumbers", "stdnum")
-"""Optional packages that decide what is found."""
 _GAP = "[ \u00a0.-]"
 # Digits as they stand on cards (a run, 4-4-4-4, 4-4-4-4-3, 4-6-5, 4-6-4), the longest first.
 _CARDS = [

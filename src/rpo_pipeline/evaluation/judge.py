@@ -17,8 +17,7 @@ from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.io.row_store import fetch_rows
 from rpo_pipeline.params import PairwiseJudgeParams
 from rpo_pipeline.rewards.judge_client import JudgeClient
-from rpo_pipeline.rewards.judge_endpoint import request_fields
-from rpo_pipeline.rewards.judge_text import own_template
+from rpo_pipeline.rewards.judge_text import own_template, request_fields
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,7 @@ from rpo_pipeline.io.row_store import fetch_rows
 from rpo_pipeline.params import JudgeParams
 from rpo_pipeline.rewards.judge_budget import Usage
 from rpo_pipeline.rewards.judge_client import JudgeClient
-from rpo_pipeline.rewards.judge_endpoint import request_fields
-from rpo_pipeline.rewards.judge_text import own_template
+from rpo_pipeline.rewards.judge_text import own_template, request_fields
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import EndpointParams
 from rpo_pipeline.rewards.judge_budget import Budget, Hold
-from rpo_pipeline.rewards.judge_text import response_format
+from rpo_pipeline.rewards.judge_text import request_fields, response_format
 
 logger = logging.getLogger(__name__)
 
@@ -159,20 +159,6 @@ class Endpoint:
                     f"in the environment variable {settings.api_key_variable}"
                 ) from None
         return f"HTTP {err.status_code}"
-
-
-def request_fields(settings: EndpointParams, body: dict[str, Any]) -> dict[str, Any]:
-    """What is sent beside the name of the model.
-
-    Args:
-        settings: Its ``request`` goes before all else; a null there takes a field out.
-        body: Messages, seed, and the format of the answer.
-
-    Returns:
-        The fields of the request.
-    """
-    fields = {"temperature": 0, "max_tokens": settings.max_answer_tokens, **body}
-    return {k: v for k, v in {**fields, **settings.request}.items() if v is not None}
 
 
 def _api_key(settings: EndpointParams) -> str:
