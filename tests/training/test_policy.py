@@ -37,7 +37,9 @@ def joined(rows, reference):
     return training_rows(feedback, rewards, scores, targets, mismatched_logps)
 
 
-def learn(joined, reference, tmp_path, objective, responses="top", lora=None, **settings):
+def learn(
+    joined, reference, tmp_path, objective, responses="top", lora=None, cache=None, **settings
+):
     return train_policy(
         joined,
         reference,
@@ -47,6 +49,7 @@ def learn(joined, reference, tmp_path, objective, responses="top", lora=None, **
         ),
         training=SETTINGS.model_copy(update={"objective": objective, **settings}),
         workspace=tmp_path,
+        cache=cache,
     )
 
 

@@ -22,6 +22,7 @@ from rpo_pipeline.data.chats import as_messages, render_prompt
 from rpo_pipeline.data.groups import pack_rows
 from rpo_pipeline.errors import ConfigError, ModelError
 from rpo_pipeline.io.digests import model_fingerprint
+from rpo_pipeline.io.freshness import MODEL_LIBRARIES
 from rpo_pipeline.io.hub import use_hub_or_cache
 from rpo_pipeline.models.loading import default_device
 from rpo_pipeline.params import FittedRewardModelParams, RewardModelParams
@@ -35,9 +36,6 @@ LATE_POSITIONS = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembe
 Encoded = dict[str, list[int]]
 """One row as the tokenizer gives it: input_ids, attention_mask and, for some models, more."""
 
-
-VERSION = 1
-"""Raised when the same settings and weights begin to score otherwise."""
 # Where the weights lie and how they are batched does not change an answer.
 IGNORED = frozenset(
     "name_or_path revision micro_batch_tokens num_processes accelerate_config".split()
@@ -59,7 +57,11 @@ class RewardModelLabeler:
         self._settings = settings
         self._has_warned = False
         self.fingerprint = settings_fingerprint(
-            settings, weights_name(settings), version=VERSION, ignored=IGNORED
+            settings,
+            weights_name(settings),
+            code=[RewardModelLabeler.label],
+            libraries=MODEL_LIBRARIES,
+            ignored=IGNORED,
         )
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:

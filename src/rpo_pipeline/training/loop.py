@@ -25,6 +25,7 @@ from rpo_pipeline.models.scoring import check_routes
 from rpo_pipeline.params import TrainingParams
 from rpo_pipeline.training.checkpoint import Checkpoints, Identity
 from rpo_pipeline.training.objectives import Objective
+from rpo_pipeline.training.reference_check import check_reference
 from rpo_pipeline.training.scorer import POLICY, Scorer
 from rpo_pipeline.training.step import Trainee, mean_loss, optimizer_step
 
@@ -76,6 +77,7 @@ def train(
 
     Raises:
         ConfigError: If an interrupted training in the workspace had other settings.
+        StaleReferenceError: If cached log-probabilities are not those of the language model.
         TrainingError: If a loss or a gradient is not finite.
     """
     started = time.monotonic()
@@ -100,6 +102,8 @@ def train(
         _bar(trainee.accelerator, area, progress.step, num_steps) as bar,
     ):
         for batch in islice(_batches(groups["train"], settings), progress.step, num_steps):
+            if progress.step == 0:
+                check_reference(trainee, batch)
             learning_rate = schedule.get_last_lr()[0]
             metrics = optimizer_step(trainee, batch) | {"learning_rate": float(learning_rate)}
             schedule.step()
