@@ -17,9 +17,9 @@ from rpo_pipeline.data.groups import Group, pack_rows
 from rpo_pipeline.data.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.io.hub import use_hub_or_cache
+from rpo_pipeline.models.batches import micro_batches
 from rpo_pipeline.models.loading import LanguageModel, default_device
 from rpo_pipeline.models.routes import read_responses
-from rpo_pipeline.models.scoring import micro_batches
 
 Array = NDArray[np.float32]
 

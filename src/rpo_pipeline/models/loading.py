@@ -44,6 +44,8 @@ class LanguageModel:
     """How a decoder computes a prompt once for all its responses."""
     checked_routes: dict[str, bool] = field(default_factory=dict, compare=False)
     """Routes that were compared with row-by-row scoring, and whether they agreed."""
+    checked_lengths: dict[str, int] = field(default_factory=dict, compare=False)
+    """Tokens of the longest row that each route was compared with."""
 
     @property
     def is_encoder_decoder(self) -> bool:
