@@ -11,9 +11,7 @@ from transformers import PreTrainedModel
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.params import PolicyParams
 
-WINDOW = re.compile(
-    r"(sliding|attention|local)_window|^window_size|attention_chunk|local_attention"
-)
+WINDOW = re.compile(r"(window|window_size|attention_chunk_size|local_attention)$")
 """Names that configurations give to the tokens that a layer looks back on."""
 POSITIONS = re.compile(r"(^|\.)(wpe|\w*pos\w*_emb\w*|embed_pos\w*)$")
 """Names of tables with one entry for each position."""
