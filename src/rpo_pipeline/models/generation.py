@@ -14,7 +14,6 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from rpo_pipeline.data.tokenisation import find_end_token
 from rpo_pipeline.models.loading import LanguageModel
 
 
@@ -94,7 +93,7 @@ def _generate(
     max_new_tokens: int,
 ) -> list[list[int]]:
     model, tokenizer = language_model.model, language_model.tokenizer
-    ends = [find_end_token(tokenizer), tokenizer.eos_token_id]
+    ends = model.generation_config.eos_token_id
     side = "right" if language_model.is_encoder_decoder else "left"
     batch = tokenizer.pad({"input_ids": prompts}, padding_side=side, return_tensors="pt")
     with torch.inference_mode(), language_model.autocast():
@@ -103,7 +102,6 @@ def _generate(
             do_sample=False,
             max_new_tokens=max_new_tokens,
             logits_processor=noise,
-            eos_token_id=ends,
         )
     given = 1 if language_model.is_encoder_decoder else batch["input_ids"].shape[1]
     return [_until_end(row, ends) for row in output[:, given:].tolist()]
