@@ -95,7 +95,7 @@ def test_tokens_without_an_embedding_are_refused_before_they_are_read(folder):
         load_language_model(folder)
 
 
-def test_padding_without_an_embedding_gives_way_to_the_end_token(folder, caplog, rows):
+def test_padding_without_an_embedding_gives_way_to_the_end_token(folder, caplog):
     tokenizer = load_language_model(folder).tokenizer
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     tokenizer.save_pretrained(folder)

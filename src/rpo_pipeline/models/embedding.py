@@ -58,8 +58,8 @@ class SentenceEncoder:
         except Exception as err:  # packages that read files of others raise anything
             raise ModelError(
                 f"cannot load a sentence encoder from {name_or_path!r}: {reason_of(err)} "
-                "(name_or_path of labeler `fitted_reward_model`: a hub id that can be reached, or a directory with "
-                "config.json, *.safetensors and the tokenizer)"
+                "(name_or_path of labeler `fitted_reward_model`: a hub id that can be reached, or "
+                "a directory with config.json, *.safetensors and the tokenizer)"
             ) from err
         check_weights(name_or_path, loading, UNREAD)
         self._model: PreTrainedModel = model
