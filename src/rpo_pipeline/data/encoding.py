@@ -145,6 +145,20 @@ def cut_prompt(
     return [*prompt[: limit - 1], eos if prompt[-1] == eos else prompt[limit - 1]]
 
 
+def until_end(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """Tokens of an answer up to its end, that token included; all of them where it was cut."""
+    stop = next((place for place, token in enumerate(ids, start=1) if token in ends), None)
+    return [*ids[:stop]]
+
+
+def decode_answer(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Sequence[int]
+) -> str:
+    """Text of an answer without the token that ends it, special or not."""
+    words = ids[:-1] if ids and ids[-1] in ends else ids
+    return str(tokenizer.decode([*words], skip_special_tokens=True))
+
+
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Tokens that only the tokenizer and its chat template may write.
 
