@@ -19,8 +19,6 @@ SIZES["mixtral"] = {**SIZES["llama"], **EXPERTS, "num_local_experts": 3}
 SIZES["gpt_oss"] = SIZES["mixtral"] | {"num_experts_per_tok": 1}
 SIZES["qwen3_moe"] = {**SIZES["llama"], **EXPERTS, "num_experts": 4, "num_experts_per_tok": 2}
 SIZES["qwen3_moe"] |= {"moe_intermediate_size": 24}
-SIZES["lfm2"] = {**SIZES["llama"], "num_key_value_heads": 2, "conv_L_cache": 3}
-SIZES["lfm2"] |= {"layer_types": ["conv", "full_attention"]}
 LORA = LoraParams(r=2, alpha=3, target_modules="all-linear")
 
 
@@ -117,7 +115,6 @@ def test_adapters_on_fused_experts_are_merged_expert_by_expert(model_type, rows,
     [
         ("llama", "embed_tokens", "model.embed_tokens"),
         ("gpt2", "lm_head", "lm_head"),
-        ("lfm2", "conv.conv", "conv.conv"),
     ],
 )
 def test_adapters_that_cannot_be_merged_are_refused_by_name_before_training(

@@ -69,7 +69,7 @@ def encode_texts(
     """
     if not texts:
         return []
-    encode = partial(tokenizer, add_special_tokens=add_special_tokens, verbose=False)
+    encode = partial(tokenizer.__call__, add_special_tokens=add_special_tokens, verbose=False)
     pattern = _pattern(tokenizer)
     written = [place for place, text in enumerate(texts) if pattern.search(text)]
     ids: list[list[int]] = encode([*texts])["input_ids"]
@@ -96,7 +96,7 @@ def encode_chats(
     Raises:
         TemplateRefusalError: If the template refuses a chat.
     """
-    write = partial(tokenizer.apply_chat_template, add_generation_prompt=add_generation_prompt)
+    write: Any = partial(tokenizer.apply_chat_template, add_generation_prompt=add_generation_prompt)
     pattern = _pattern(tokenizer)
     written = [
         place

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -48,7 +49,7 @@ def _check_mergeable(model: nn.Module, lora: LoraParams) -> None:
         and (
             ADAPTER not in layer.lora_A
             or layer.lora_A[ADAPTER].weight.dim() != 2
-            or id(getattr(layer.get_base_layer(), "weight", None)) in tied
+            or id(getattr(_base_of(layer), "weight", None)) in tied
         )
     ]
     if unmergeable:
@@ -57,6 +58,11 @@ def _check_mergeable(model: nn.Module, lora: LoraParams) -> None:
             f"{', '.join(unmergeable)}, which cannot be merged into the policy: embeddings, "
             "convolutions, and a head that shares its weight with the embedding"
         )
+
+
+def _base_of(layer: Any) -> nn.Module:  # noqa: ANN401 (peft's layers are modules only by their subclasses)
+    base: nn.Module = layer.get_base_layer()
+    return base
 
 
 def _tied_weights(model: nn.Module) -> list[Tensor]:
@@ -98,7 +104,7 @@ def _product(layer: LoraLayer, up: Tensor, down: Tensor) -> Tensor:
     experts = getattr(layer, "num_experts", 1)
     if experts > 1:
         ups, downs = up.reshape(len(up), -1, experts), down.reshape(experts, -1, down.shape[1])
-        outputs_first = layer._did_swap_in_out_features
+        outputs_first = getattr(layer, "_did_swap_in_out_features", False)
         return torch.einsum(f"ore,eri->e{'oi' if outputs_first else 'io'}", ups, downs)
     product = up @ down
     return product.T if getattr(layer, "fan_in_fan_out", False) else product

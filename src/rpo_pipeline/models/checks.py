@@ -167,7 +167,7 @@ def check_vocabulary(
     name = repr(str(name_or_path))
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token")
-    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    tables: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
     if tables[1] is None:
         raise ModelError(f"{name} has no vocabulary head that scores tokens")
     rows = min(len(table.weight) for table in tables)

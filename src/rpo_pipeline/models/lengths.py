@@ -64,9 +64,10 @@ def forget_lengths(model: PreTrainedModel) -> None:
     ropes = list(_ropes(getattr(config, "rope_parameters", None)))
     if any("dynamic" in str(rope.get("rope_type")) for rope in ropes):
         for module in model.modules():
-            if hasattr(module, "original_inv_freq") and hasattr(module, "max_seq_len_cached"):
-                module.inv_freq = module.original_inv_freq.to(module.inv_freq.device)
-                module.max_seq_len_cached = module.original_max_seq_len
+            rotary: Any = module  # no type says what a rotary embedding has
+            if hasattr(rotary, "original_inv_freq") and hasattr(rotary, "max_seq_len_cached"):
+                rotary.inv_freq = rotary.original_inv_freq.to(rotary.inv_freq.device)
+                rotary.max_seq_len_cached = rotary.original_max_seq_len
 
 
 def check_positions(model: PreTrainedModel, policy: PolicyParams) -> None:

@@ -136,7 +136,7 @@ def load_language_model(
         config = AutoConfig.from_pretrained(name_or_path, **source)
         auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         check_kind(name_or_path, config, auto_class)
-        model, loading = auto_class.from_pretrained(
+        loaded: Any = auto_class.from_pretrained(
             name_or_path,
             config=without_dropout(config),
             dtype=torch.float32,
@@ -145,6 +145,7 @@ def load_language_model(
             output_loading_info=True,
             **source,
         )
+        model, loading = loaded
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, **source)
     except RpoError:
         raise
@@ -237,7 +238,8 @@ def find_end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     """
     named = getattr(model.generation_config, "eos_token_id", None)
     others = named if isinstance(named, list) else [named]
-    rows = len(model.get_input_embeddings().weight)
+    embedding: Any = model.get_input_embeddings()
+    rows = len(embedding.weight)
     known = [token for token in others if token is not None and token < rows]
     return [*dict.fromkeys([find_end_token(tokenizer), int(tokenizer.eos_token_id), *known])]
 

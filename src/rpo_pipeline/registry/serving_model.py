@@ -166,7 +166,7 @@ class PolicyModel(PythonModel):
             for row in output[:, given:].tolist()
         ]
 
-    def _read(self, prompt: object) -> str | list[Message]:
+    def _read(self, prompt: Any) -> str | list[Message]:  # noqa: ANN401 (what a request holds)
         """A prompt as training would have it, or an error in words."""
         if not _is_prompt(prompt):
             raise ValueError(

@@ -120,7 +120,7 @@ class RewardModelLabeler:
         if self._tokenizer.chat_template:
             return self._encode_chats(prompts, responses)
         prompts = [render_prompt(prompt) for prompt in prompts]
-        read = partial(self._tokenizer, prompts, responses, split_special_tokens=True)
+        read = partial(self._tokenizer.__call__, prompts, responses, split_special_tokens=True)
         whole = read(verbose=False)
         num_cut = sum(len(ids) > self._limit for ids in whole["input_ids"])
         self._warn_of_cuts(num_cut, len(prompts))
