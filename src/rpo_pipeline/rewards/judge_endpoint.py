@@ -6,19 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import openai
 from pydantic import BaseModel, Field, ValidationError
 
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import EndpointParams
 from rpo_pipeline.rewards.judge_budget import Budget, Hold
 from rpo_pipeline.rewards.judge_text import response_format
-
-try:
-    import openai
-except ImportError as err:
-    raise ConfigError(
-        "labeler `judge` needs the package openai: pip install 'rpo-pipeline[judge]'"
-    ) from err
 
 logger = logging.getLogger(__name__)
 
