@@ -111,6 +111,7 @@ def test_a_request_of_too_many_prompts_or_characters_or_half_a_letter_is_refused
         (["Hi"] * 257, "at most 256 prompts; got 257"),
         (["Hi " * 400_000], "at most 1000000 characters; got 1200000"),
         (["\ud800 Hi"], "a prompt is no text"),
+        ([" "], "a prompt is empty"),
         ([[{"role": "hacker", "content": "Hi"}]], "a role is one of system, user.*; got hacker"),
     ):
         with pytest.raises(ValueError, match=message):

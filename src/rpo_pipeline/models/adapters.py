@@ -41,16 +41,11 @@ def add_adapters(model: nn.Module, lora: LoraParams) -> None:
 
 
 def _check_mergeable(model: nn.Module, lora: LoraParams) -> None:
-    tied = {id(w) for w in _tied_weights(model)}
+    tied = {id(weight) for weight in _tied_weights(model)}
     unmergeable = [
         name
         for name, layer in model.named_modules()
-        if isinstance(layer, LoraLayer)
-        and (
-            ADAPTER not in layer.lora_A
-            or layer.lora_A[ADAPTER].weight.dim() != 2
-            or id(getattr(_base_of(layer), "weight", None)) in tied
-        )
+        if isinstance(layer, LoraLayer) and not _is_mergeable(layer, tied)
     ]
     if unmergeable:
         raise ConfigError(
@@ -60,9 +55,11 @@ def _check_mergeable(model: nn.Module, lora: LoraParams) -> None:
         )
 
 
-def _base_of(layer: Any) -> nn.Module:  # noqa: ANN401 (peft's layers are modules only by their subclasses)
-    base: nn.Module = layer.get_base_layer()
-    return base
+def _is_mergeable(layer: Any, tied: set[int]) -> bool:  # noqa: ANN401 (peft's layers are modules only by their subclasses)
+    """Whether a layer has two matrices whose product is added to a weight of its own."""
+    if ADAPTER not in layer.lora_A or layer.lora_A[ADAPTER].weight.ndim > 2:
+        return False
+    return id(getattr(layer.get_base_layer(), "weight", None)) not in tied
 
 
 def _tied_weights(model: nn.Module) -> list[Tensor]:

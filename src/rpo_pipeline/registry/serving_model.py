@@ -173,6 +173,9 @@ class PolicyModel(PythonModel):
                 "a prompt is a text, or a list of messages such as "
                 f'{{"role": "user", "content": "Hello"}}; got {str(prompt)[:200]!r}'
             )
+        texts = [prompt] if isinstance(prompt, str) else [one["content"] for one in prompt]
+        if not any(text.strip() for text in texts):
+            raise ValueError("a prompt is empty, and there is nothing to answer")
         if isinstance(prompt, str):
             return _text(prompt)
         roles = self.settings["roles"]
