@@ -127,26 +127,30 @@ def load_language_model(
             name_or_path,
         )
     use_hub_or_cache(name_or_path)
-    source: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
         check_folder(name_or_path)
         check_settings(
             name_or_path, PreTrainedConfig.get_config_dict(name_or_path, revision=revision)[0]
         )
-        config = AutoConfig.from_pretrained(name_or_path, **source)
+        config = AutoConfig.from_pretrained(
+            name_or_path, revision=revision, trust_remote_code=False
+        )
         auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         check_kind(name_or_path, config, auto_class)
         loaded: Any = auto_class.from_pretrained(
             name_or_path,
             config=without_dropout(config),
+            revision=revision,
             dtype=torch.float32,
             use_safetensors=True,
+            trust_remote_code=False,
             ignore_mismatched_sizes=True,  # they are named below, all of them
             output_loading_info=True,
-            **source,
         )
         model, loading = loaded
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, **source)
+        tokenizer = AutoTokenizer.from_pretrained(
+            name_or_path, revision=revision, trust_remote_code=False
+        )
     except RpoError:
         raise
     except Exception as err:  # packages that read files of others raise anything
