@@ -81,7 +81,9 @@ NASTY = {
         b'{"a": {"b": 1, "b": 2}}\n' + b.encode(),
         [Reason.DUPLICATE_KEY, B],
     ),
-    "two objects on a line": (".jsonl", f"{a}{b}\n{b}".encode(), [BROKEN, B]),
+    "files joined without a line end": (".jsonl", f"{a}{b}\n{b} {a}".encode(), [A, B, B, A]),
+    "a broken record behind a whole one": (".jsonl", f"{a}{b[:-3]}\n{b}".encode(), [A, BROKEN, B]),
+    "something else behind a record": (".jsonl", f"{a} or so\n{b}".encode(), [BROKEN, B]),
     "an array": (".json", json.dumps([A, LONG, B]).encode(), [A, LONG, B]),
     "an array over many lines": (".json", json.dumps([A, B], indent=4).encode(), [A, B]),
     "an array that is not indented": (
@@ -134,6 +136,29 @@ NASTY = {
     ),
     "bytes that are no text in a table": (".csv", b"prompt,response\nx,\xff\nb,B\n", [INVALID, B]),
     "semicolons": (".csv", b"prompt;response\nb;B\n", [B]),
+    "delimiters within quoted names": (
+        ".csv",
+        b'"the, full, prompt";response\nb;B\n',
+        [{"the, full, prompt": "b", "response": "B"}],
+    ),
+    "a bar": (".csv", b"prompt|response\nb|B\n", [B]),
+    "commas in a file of tabs": (
+        ".tsv",
+        b"a, b, c\tresponse\nb\tB\n",
+        [{"a, b, c": "b", "response": "B"}],
+    ),
+    "the delimiter as Excel names it": (".csv", b"sep=;\r\nprompt;response\r\nb;B\r\n", [B]),
+    "spaces behind commas": (
+        ".csv",
+        b'prompt, response\nb, "B, b"\n',
+        [{"prompt": "b", "response": "B, b"}],
+    ),
+    "a space before one name": (
+        ".csv",
+        b"prompt,rating , response\nb,1, B\n",
+        [{"prompt": "b", "rating": "1", "response": " B"}],
+    ),
+    "a table with a mark": (".csv", b'\xef\xbb\xbf"prompt",response\nb,B\n', [B]),
     "tabs": (".csv", b"prompt\tresponse\r\nb\tB\r\n", [B]),
     "blank lines in a table": (".csv", b"prompt,response\n\nb,B\n\n", [B]),
     "a field of megabytes": (
@@ -236,7 +261,7 @@ def test_files_of_arrow_are_read_in_either_form(tmp_path):
     [
         ("log.parquet", b"PAR1", "no Parquet file"),
         ("log.arrow", b"ARROW1", "no Arrow file"),
-        ("log.arrow", b"", "no Arrow file"),
+        ("log.arrow", b"x", "no Arrow file"),
         ("log.xlsx", b"x", "ends in none of"),
         ("log.csv", b"prompt,prompt\nx,y\n", "more than one column 'prompt'"),
         ("log.csv", b'"prompt', "header is no CSV"),

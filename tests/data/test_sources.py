@@ -57,13 +57,13 @@ def test_one_broken_line_never_costs_another(in_folder):
     assert quarantine[0]["raw"] == '{"prompt": "Hel'
 
 
-def test_a_nan_literal_and_an_empty_response_are_quarantined_with_their_text(in_folder):
-    nan = b'{"prompt": "Hello", "response": "Hi", "reward": NaN}'
-    (in_folder / "log.jsonl").write_bytes(jsonl(nan, {**GOOD, "response": ""}))
+def test_infinity_and_an_empty_response_are_quarantined_with_their_text(in_folder):
+    infinite = b'{"prompt": "Hello", "response": "Hi", "reward": Infinity}'
+    (in_folder / "log.jsonl").write_bytes(jsonl(infinite, {**GOOD, "response": ""}))
     rows, quarantine = read("log.jsonl")
     assert rows == []
     assert [q["reason"] for q in quarantine] == ["reward_not_finite", "missing_response"]
-    assert quarantine[0]["raw"] == nan.decode()
+    assert quarantine[0]["raw"] == infinite.decode()
 
 
 def test_byte_order_mark_crlf_and_blank_lines_are_no_content(in_folder):
@@ -155,9 +155,9 @@ def test_other_settings_read_a_file_again_and_forget_the_old_part(in_folder):
 
 def test_a_reading_that_fails_half_way_leaves_no_part(in_folder):
     (in_folder / "a.jsonl").write_bytes(jsonl(GOOD))
-    (in_folder / "b.jsonl").write_bytes(b"")
-    with pytest.raises(DataError, match="holds no record"):
-        read("*.jsonl")
+    (in_folder / "b.csv").write_bytes(b"prompt,prompt\n")
+    with pytest.raises(DataError, match="more than one column"):
+        read("*.*")
     assert len(list((in_folder / "parts").iterdir())) == 1
 
 
