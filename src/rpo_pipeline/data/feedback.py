@@ -253,12 +253,13 @@ def _out_of_range(rows: Table) -> Table:
     ratings = rows.filter(rows.raw_reward.notnull()).select(
         "position", "raw_reward", "reward_source"
     )
-    points = {f"p{percent}": _.raw_reward.quantile(percent / 100) for percent in (1, 5, 50, 95, 99)}
-    columns = ratings.group_by("reward_source").agg(num_ratings=_.count(), **points)
+    columns = ratings.group_by("reward_source").agg(
+        num_ratings=_.count(), points=_.raw_reward.quantile([0.01, 0.05, 0.5, 0.95, 0.99])
+    )
     columns = columns.filter(_.num_ratings >= MIN_RATINGS).select(
         "reward_source",
-        median=_.p50,
-        width=ibis.coalesce((_.p95 - _.p5).nullif(0), _.p99 - _.p1),
+        median=_.points[2],
+        width=ibis.coalesce((_.points[3] - _.points[1]).nullif(0), _.points[4] - _.points[0]),
     )
     distance = (_.raw_reward - _.median).abs()
     far = ratings.join(columns, "reward_source").filter(

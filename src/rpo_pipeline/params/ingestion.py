@@ -209,6 +209,9 @@ class IngestionParams(Params):
     """For prompts seen for the first time; a split once given stays."""
     near_duplicates: NearDuplicateParams | None
     """Prompts that share a split because they nearly share their text; null: each stands alone."""
+    conversations_share_split: bool
+    """Whether prompts of conversations that begin with the same turn of a user share a split: a
+    later turn holds the responses to earlier ones."""
     conflicts: Conflicts
     """A row with different ratings takes their mean, or the latest (by timestamp, then by order of
     reading), or leaves the data for the quarantine."""
