@@ -1,9 +1,11 @@
 """Files as people leave them: whatever is in them, no record is lost and none raises."""
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import math
 from contextlib import suppress
 
@@ -15,7 +17,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpo_pipeline.data import text_readers
+from rpo_pipeline.data import archives, table_readers, text_readers
 from rpo_pipeline.data.json_stream import PIECE
 from rpo_pipeline.data.quarantine import Reason
 from rpo_pipeline.data.readers import read_records
@@ -176,6 +178,53 @@ def test_every_record_is_read_right_or_says_why_not(
 ):
     path = tmp_path / f"log{ending}{'.gz' * compressed}"
     assert read(path, gzip.compress(content) if compressed else content) == expected
+
+
+def zstd(content):
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+COMPRESSED = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}
+
+
+@pytest.mark.parametrize("ending", COMPRESSED)
+def test_compressed_files_are_read_and_cut_ones_say_so(tmp_path, ending):
+    lines = [{"prompt": f"{i} {i * i}", "response": "x"} for i in range(3000)]
+    whole = COMPRESSED[ending](text_of(*lines).encode())
+    assert read(tmp_path / f"log.JSONL{ending.upper()}", whole) == lines
+    cut = read(tmp_path / f"log.ndjson{ending}", whole[: len(whole) // 2])
+    assert cut[-1] is Reason.TRUNCATED
+    assert read(tmp_path / f"log.jsonl{ending}", b"nonsense") == [Reason.TRUNCATED]
+    assert read(tmp_path / f"log.csv{ending}", b"") == []
+
+
+@pytest.mark.parametrize("ending", COMPRESSED)
+@pytest.mark.parametrize("filling", [b" ", b'{"prompt": "a", "response": "b"}\n'])
+def test_an_archive_that_unpacks_without_end_ends_with_a_reason(
+    tmp_path, monkeypatch, ending, filling
+):
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 2**20)
+    bomb = COMPRESSED[ending](filling * (2**25 // len(filling)))
+    records = list(read_records_of(tmp_path / f"log.jsonl{ending}", bomb))
+    assert records[-1].fields is Reason.TRUNCATED
+    assert "times its size" in records[-1].raw
+    assert len(records) < 2**20
+
+
+def read_records_of(path, content):
+    path.write_bytes(content)
+    return read_records(path)
+
+
+def test_rows_of_megabytes_in_a_table_are_read_few_at_a_time(tmp_path):
+    table = pa.table({"prompt": ["x" * 2**20] * 200, "response": ["y"] * 200})
+    pq.write_table(table, tmp_path / "log.parquet", use_dictionary=False, compression="none")
+    group = pq.ParquetFile(tmp_path / "log.parquet").metadata.row_group(0)
+    assert table_readers._batch_rows(group) <= 64
+    assert len(read(tmp_path / "log.parquet")) == 200
 
 
 def test_an_encoding_without_a_mark_can_be_named(tmp_path):
