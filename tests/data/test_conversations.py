@@ -91,7 +91,7 @@ def test_a_near_duplicate_of_one_turn_joins_the_whole_conversation():
 
 
 def test_splits_given_before_stay_and_later_turns_in_test_are_leaked():
-    records = [conversation(number) for number in range(40)]
+    records = [conversation(number, turns=1 + 2 * (number % 2)) for number in range(40)]
     rows = table(*records)
     old = split(rows, by_conversation=False)
     apart = old["split"].groupby(old["conversation"].fillna(old.index.to_series())).nunique()

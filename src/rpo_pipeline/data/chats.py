@@ -17,7 +17,8 @@ Message = Mapping[str, str]
 Prompt = str | Sequence[Message]
 """A text, or a chat that waits for the assistant."""
 
-ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
+OURS, OUR_ROLES = {"role", "content"}, ("system", "user", "assistant", "tool")
+ROLES = {role: role for role in OUR_ROLES}
 ROLES |= {"human": "user", "gpt": "assistant", "developer": "system"}
 ROLES |= {"prompter": "user"}
 ROLES |= dict.fromkeys("ai bot chatbot chatgpt claude model".split(), "assistant")
@@ -160,6 +161,8 @@ def calls_tool(message: Mapping[str, Any]) -> bool:
 def _read_message(message: object) -> dict[str, str]:
     if not isinstance(message, dict):
         raise RejectedError(Reason.NOT_A_CHAT)
+    if message.keys() == OURS and message["role"] in OUR_ROLES and type(message["content"]) is str:
+        return message  # as all but the last turns of a long chat are, again and again
     role, content = _role(message), _read_content(_field(message, CONTENT_NAMES))
     if calls := _calls(message):
         content = "\n".join([content, *calls] if content else calls)

@@ -173,9 +173,10 @@ def _prompt(value: object) -> object:
     messages = read_messages(chat)
     if messages[-1]["role"] == "assistant":
         raise RejectedError(Reason.NOT_A_CHAT)
-    if any("\0" in text for message in messages for text in message.values()):
-        raise RejectedError(Reason.INVALID_TEXT)  # JSON would write it as an escape
-    return write_prompt(messages)
+    text = write_prompt(messages)
+    if r"\u0000" in text and any("\0" in message["content"] for message in messages):
+        raise RejectedError(Reason.INVALID_TEXT)  # JSON writes it as an escape
+    return text
 
 
 def _response(value: object) -> object:

@@ -62,8 +62,11 @@ class RatingParams(Params):
         words: dict[str, object] = {}
         for word, number in values.items():
             spelled = rating_word(word)
-            if not isinstance(word, bool) and words.setdefault(spelled, number) != number:
+            if isinstance(word, bool):
+                continue
+            if words.get(spelled, number) is not number and words[spelled] != number:
                 raise ValueError(f"values: {spelled!r} is given twice, with different numbers")
+            words[spelled] = number
         meant = {
             word: number
             for key, number in values.items()
