@@ -128,7 +128,7 @@ def _is_beside_data(name: str) -> bool:
 
 
 def _refuse(err: OSError) -> None:
-    raise DataError(f"the folder {err.filename} may not be read: {err.strerror} ({WHERE})") from err
+    raise DataError(f"the folder {err.filename} cannot be read: {err.strerror} ({WHERE})") from err
 
 
 def _hub_files(source: SourceParams) -> list[SourceFile]:

@@ -94,10 +94,10 @@ def _ensure_part(
 ) -> tuple[Path, bool]:
     try:
         return ensure_part(folder, file, source, privacy)
-    except PermissionError as err:
+    except OSError as err:
         if err.filename != str(file.path):  # the folder of the parts
             raise
-        raise DataError(f"{file.name} may not be read: {err.strerror} ({WHERE})") from err
+        raise DataError(f"{file.name} cannot be read: {err.strerror} ({WHERE})") from err
 
 
 def _about(file: SourceFile, part: Path) -> dict[str, Any]:

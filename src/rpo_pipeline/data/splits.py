@@ -159,7 +159,9 @@ def _join_conversations(prompts: Table) -> Table:
     sizes = edges["size"].groupby(labels[ends[: len(edges)]].to_numpy()).sum()
     _warn_of_opening(int(sizes.max()), int(prompts.count().execute()))
     joined = pd.Series(names).groupby(labels).transform("min")
-    renamed = pa.table({"former": pa.array(names, pa.string()), "joined": pa.array(joined)})
+    renamed = pa.table(
+        {"former": pa.array(names, pa.string()), "joined": pa.array(joined, pa.string())}
+    )
     prompts = prompts.left_join(ibis.memtable(renamed), [("cluster_id", "former")])
     return prompts.mutate(cluster_id=ibis.coalesce(_.joined, _.cluster_id))
 
