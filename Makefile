@@ -1,4 +1,5 @@
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# One that was tried, if it is here; else whatever there is, and pip says if that is too old.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # The name changes with the requirements, so that a change of either installs again.
@@ -9,7 +10,7 @@ AIRFLOW := .venv-airflow
 AIRFLOW_STAMP := $(AIRFLOW)/installed-$(shell cksum < deploy/airflow/requirements.txt | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run refresh bench bench-full faults doctor audit test integration check format clean clean-cache
+.PHONY: help setup run refresh bench bench-full faults doctor audit install-check test integration check format clean clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -25,8 +26,9 @@ $(STAMP):
 run: setup ## Turn the feedback log into a promoted model
 	$(BIN)/kedro run
 
-refresh: setup ## Do what a schedule does: run if there is work, in conf/production (docs/operations.md)
-	$(BIN)/kedro run --env production
+refresh: ENV ?= production
+refresh: setup ## Do what a schedule does: run if there is work, in ENV=production (docs/operations.md)
+	$(BIN)/kedro run --env $(ENV)
 
 bench: setup ## Time the engine against its peers, side by side (about 20 minutes)
 	$(BIN)/python -m benchmarks
@@ -37,15 +39,18 @@ bench-full: setup ## The same with more groups, shapes and a 135M model
 faults: setup ## Break runs on purpose and see whether they recover (hours; disk and clock need root)
 	$(BIN)/python -m faults
 
-doctor: setup ## Check what a run needs, one line each
-	$(BIN)/python -m rpo_pipeline doctor
+doctor: setup ## Check what a run of ENV=sample needs, one line each
+	$(BIN)/python -m rpo_pipeline doctor $(if $(ENV),--env $(ENV))
 
 audit: setup ## Known vulnerabilities of the installed packages; needs a network
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/pip-audit --skip-editable
 
+install-check: ## Run it as users install it: from a wheel and by the Dockerfile, in fresh environments (5 minutes)
+	$(PYTHON) deploy/install_check.py
+
 test: setup ## Run the whole suite
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 integration: setup $(AIRFLOW_STAMP) ## Run the tests of heavy parts: Spark (needs Java 17), Airflow, PostgreSQL, lm-eval, Chromium; installs them
 	@command -v initdb || ls /usr/lib/postgresql/*/bin/initdb || { apt-get update --quiet && apt-get install --yes --quiet postgresql; }

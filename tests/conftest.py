@@ -12,14 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from kedro.config import OmegaConfigLoader
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from rpo_pipeline import settings
 from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.data.rows import NOTHING_PRIVATE
 from rpo_pipeline.data.sources import read_rejected, read_rows, read_sources
+from rpo_pipeline.environments import open_configuration
 from rpo_pipeline.models.building import build_language_model
 from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.params import BLOCKS, FromConfigParams, Params, SourceParams
@@ -45,10 +44,9 @@ SIZES["llama"]["num_hidden_layers"] = 2
 
 
 @cache
-def raw_parameters(env: str = "base") -> dict:
+def raw_parameters(env: str = "sample") -> dict:
     """Values of the shipped configuration."""
-    arguments = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
-    return OmegaConfigLoader(conf_source=str(ROOT / "conf"), **arguments)["parameters"]
+    return open_configuration(ROOT, env)["parameters"]
 
 
 def block(name: str, **changes) -> Params:
@@ -77,6 +75,13 @@ def build_small(model_type: str, seed: int = 0) -> LanguageModel:
         with torch.no_grad():
             language_model.model.get_output_embeddings().weight.mul_(0.05)
     return language_model
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, on one worker of pytest-xdist, what shares an expensive fixture."""
+    for item in items:
+        shared = "finished" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("finished" if shared else item.path.as_posix()))
 
 
 def pytest_unconfigure() -> None:

@@ -3,11 +3,12 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from rpo_pipeline.io import AtomicFileDataset
+from rpo_pipeline.io import AtomicFileDataset, freshness
 from rpo_pipeline.runner import ALWAYS, FreshnessRunner
 
 RUNS = []
@@ -20,7 +21,7 @@ def double(number, settings):
 
 def sign(number):
     RUNS.append("sign")
-    return number > 0
+    return bool(np.sign(number) > 0)
 
 
 def describe(positive):
@@ -112,3 +113,13 @@ def test_a_run_without_a_ledger_runs_every_node():
     RUNS.clear()
     FreshnessRunner().run(Pipeline([NODES[3]]), catalog)
     assert RUNS == ["ask"]
+
+
+def test_an_upgrade_of_a_library_wakes_what_computes_with_it_and_is_named(run, monkeypatch, caplog):
+    monkeypatch.setattr(freshness, "installed_version", {"numpy": "1.0"}.get)
+    run(number=3)
+    assert run() == {"ask"}
+    monkeypatch.setattr(freshness, "installed_version", {"numpy": "1.1"}.get)
+    with caplog.at_level(logging.INFO):
+        assert run() == {"sign", "ask"}
+    assert "sign runs: changed: version of numpy" in caplog.text

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from rpo_pipeline.params import EndpointParams, JudgeParams
 from rpo_pipeline.rewards.judge_budget import Budget, Usage
-from rpo_pipeline.rewards.judge_endpoint import Endpoint
 from rpo_pipeline.rewards.judge_text import AnswerT, own_template, read_answer, request_texts
 
 Outcome = Literal["win", "tie", "loss"]
@@ -42,6 +41,8 @@ class JudgeClient:
     """
 
     def __init__(self, settings: EndpointParams) -> None:
+        from rpo_pipeline.rewards.judge_endpoint import Endpoint  # noqa: PLC0415 (an extra)
+
         self._settings = settings
         self._budget = Budget(settings)
         self._endpoint = Endpoint(settings, self._budget)
@@ -82,7 +83,7 @@ class JudgeClient:
         """
         lowest, highest = rubric.answer_scale
         answer = self._ask(
-            rubric.template or own_template("rate"),
+            rubric.template or own_template("rate.j2"),
             {"prompt": prompt, "response": response},
             _rating_model(rubric),
             criteria={name: criterion.meaning for name, criterion in rubric.criteria.items()},
@@ -112,7 +113,7 @@ class JudgeClient:
         verdicts: list[Outcome] = []
         for shown, own in (((first, second), "A"), ((second, first), "B")):
             texts = {"prompt": prompt, "first": shown[0], "second": shown[1]}
-            answer = self._ask(template or own_template("compare"), texts, Preference)
+            answer = self._ask(template or own_template("compare.j2"), texts, Preference)
             if answer is None:
                 return None
             verdicts.append(_verdict(answer, own))
