@@ -20,7 +20,6 @@ from rpo_pipeline.data import parts
 from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.data.sources import read_rows, read_sources
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.io import digests
 from rpo_pipeline.params import RatingParams, SourceParams
 from tests.conftest import read_log
 
@@ -481,10 +480,3 @@ def test_a_hub_dataset_that_cannot_be_had_is_named(in_folder):
     with pytest.raises(DataError, match=f"does not give the dataset owner/name at {COMMIT}"):
         read("hf://owner/name", revision=COMMIT)
     assert not (in_folder / "parts").exists() or not list((in_folder / "parts").iterdir())
-
-
-def test_all_code_that_decides_what_a_part_holds_is_in_its_key():
-    reached = digests._reached(Path(parts.__file__).read_text())
-    assert {path.stem for path in reached if path.parent.name == "data"} | {"parts"} == {
-        *parts.CODE
-    }

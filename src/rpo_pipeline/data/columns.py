@@ -41,7 +41,7 @@ class Columns:
         """Look for what was not met so far.
 
         Args:
-            records: One record as it is and as one of its flat records.
+            *records: One record as it is and as one of its flat records.
         """
         if self.num_looked < NAMED_RECORDS:
             self.num_looked += 1
