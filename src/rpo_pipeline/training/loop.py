@@ -20,8 +20,8 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from rpo_pipeline.data.groups import Group
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
+from rpo_pipeline.models.batches import check_routes
 from rpo_pipeline.models.loading import LanguageModel
-from rpo_pipeline.models.scoring import check_routes
 from rpo_pipeline.params import TrainingParams
 from rpo_pipeline.training.checkpoint import Checkpoints, Identity
 from rpo_pipeline.training.objectives import Objective
@@ -83,8 +83,7 @@ def train(
     started = time.monotonic()
     num_groups = len(groups["train"])
     num_steps = math.ceil(settings.num_epochs * num_groups / settings.global_batch_groups)
-    if settings.num_processes > 1:
-        check_routes(language_model, groups["train"])
+    check_routes(language_model, [*groups["train"], *groups["validation"]])
     trainee, schedule = prepare(language_model, objective, settings, num_steps)
     checkpoints = Checkpoints(
         workspace / "checkpoints",

@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from rpo_pipeline.data.groups import Group, GroupBatch
 from rpo_pipeline.errors import TrainingError
+from rpo_pipeline.models.batches import micro_batches
 from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.models.routes import Route
-from rpo_pipeline.models.scoring import micro_batches
 from rpo_pipeline.training.objectives import Objective
 
 
