@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rpo_pipeline import logs, secrets
-from rpo_pipeline.errors import DataError, ModelError
+from rpo_pipeline.errors import ModelError
 from rpo_pipeline.io.row_store import fetch_rows
 from rpo_pipeline.models.embedding import SentenceEncoder
 from rpo_pipeline.models.loading import load_language_model
@@ -69,10 +69,12 @@ def test_weights_with_a_trusted_name_and_pickled_content_are_refused(pickled_mod
         load_language_model(pickled_model)
 
 
-def test_a_pickle_in_a_cache_is_refused(tmp_path, trace):
+def test_a_pickle_in_a_cache_is_named_and_never_loaded(tmp_path, trace, caplog):
     (tmp_path / "shard-0.parquet").write_bytes(pickle.dumps(Malicious(trace)))
-    with pytest.raises(DataError, match=r"shard-0.parquet cannot be read as Parquet"):
-        fetch_rows(tmp_path, ["k"], lambda _: pd.DataFrame(), prompt_ids=["p"], verb="score")
+    computed = pd.DataFrame({"logps": [-1.0]})
+    found = fetch_rows(tmp_path, ["k"], lambda _: computed, prompt_ids=["p"], verb="score")
+    assert found["logps"].tolist() == [-1.0]
+    assert "shard-0.parquet cannot be read" in caplog.text
 
 
 def _calls(name):

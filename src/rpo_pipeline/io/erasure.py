@@ -1,6 +1,7 @@
-"""Erasing rows from Parquet files in place, a batch at a time."""
+"""Erasing rows from Parquet files in place, a batch at a time, and remembering what was erased."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +10,68 @@ import pyarrow.parquet as pq
 
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 
+FORGOTTEN = Path("03_primary/forgotten.parquet")
+"""In a data folder: the prompts that were erased or are to be."""
+_TRACES = ("prompts", "row_ids", "origins", "learned_in")
+_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("is_done", pa.bool_()),
+        *((name, pa.list_(pa.string())) for name in _TRACES),
+    ]
+)
+
 Matches = Callable[[pa.RecordBatch], pa.Array]
 """Which rows of a batch are meant, as booleans."""
+
+
+@dataclass
+class Traces:
+    """What the tables said of a prompt before it was erased."""
+
+    prompts: set[str] = field(default_factory=set)
+    """Its text; empty once the erasure is done."""
+    row_ids: set[str] = field(default_factory=set)
+    origins: set[str] = field(default_factory=set)
+    learned_in: set[str] = field(default_factory=set)
+    """Environments in which it was in train or validation."""
+    is_done: bool = True
+    """Whether nothing of it is left to be erased."""
+
+    def add(self, other: "Traces") -> None:
+        """Take in what another data folder remembers of the same prompt."""
+        for name in _TRACES:
+            getattr(self, name).update(getattr(other, name))
+        self.is_done &= other.is_done
+
+
+def read_forgotten(file: Path) -> dict[str, Traces]:
+    """Read what is remembered of erased prompts, by ``prompt_id``; nothing without a file."""
+    if not file.exists():
+        return {}
+    lines = pq.read_table(file).to_pylist()
+    return {
+        line["prompt_id"]: Traces(
+            **{name: set(line.get(name) or ()) for name in _TRACES},
+            is_done=line.get("is_done", True),  # files of earlier versions hold hashes alone
+        )
+        for line in lines
+    }
+
+
+def write_forgotten(traces: Mapping[str, Traces], file: Path) -> None:
+    """Remember erased prompts."""
+    lines = [
+        {
+            "prompt_id": prompt_id,
+            "is_done": one.is_done,
+            **{name: sorted(getattr(one, name)) for name in _TRACES},
+        }
+        for prompt_id, one in sorted(traces.items())
+    ]
+    prepared = temporary_sibling(file)
+    pq.write_table(pa.Table.from_pylist(lines, _SCHEMA), prepared)
+    put_in_place(prepared, file)
 
 
 def column_names(file: Path) -> list[str]:
