@@ -45,7 +45,7 @@ audit: setup ## Known vulnerabilities of the installed packages; needs a network
 	$(BIN)/pip-audit --skip-editable
 
 test: setup ## Run the whole suite
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 integration: setup $(AIRFLOW_STAMP) ## Run the tests of heavy parts: Spark (needs Java 17), Airflow, PostgreSQL, lm-eval, Chromium; installs them
 	@command -v initdb || ls /usr/lib/postgresql/*/bin/initdb || { apt-get update --quiet && apt-get install --yes --quiet postgresql; }

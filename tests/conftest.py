@@ -79,6 +79,13 @@ def build_small(model_type: str, seed: int = 0) -> LanguageModel:
     return language_model
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, on one worker of pytest-xdist, what shares an expensive fixture."""
+    for item in items:
+        shared = "finished" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("finished" if shared else item.path.as_posix()))
+
+
 def pytest_unconfigure() -> None:
     """Close DuckDB before the interpreter does, or it reports what is left as leaked."""
     backend = ibis.options.default_backend
