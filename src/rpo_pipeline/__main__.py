@@ -134,6 +134,7 @@ def open_run(env: str, refresh: bool) -> None:
     from rpo_pipeline.registry.tracking import JOINED_RUN
 
     with _errors_for_people():
+        _work_in_project(env)
         try:
             has_work = not refresh or _refresh(env).begin()
         except BusyError as err:  # which does what this run was to do
@@ -155,6 +156,8 @@ def open_run(env: str, refresh: bool) -> None:
 @click.option("--failed", is_flag=True, help="It did not come to its end.")
 def close_run(run_id: str, env: str, refresh: bool, failed: bool) -> None:
     """Close a run that `open-run` opened."""
+    with _errors_for_people():
+        _work_in_project(env)
     _tracked_run(env, run_id).finish("FAILED" if failed else "FINISHED")
     if not refresh:
         return
@@ -173,6 +176,15 @@ def _refresh(env: str) -> "Refresh":
 
     bootstrap_project(_project())
     return Refresh(KedroSession.create(env=env).load_context())
+
+
+def _work_in_project(env: str) -> None:
+    """As a run does, until the command ends."""
+    from rpo_pipeline.environments import read_environment
+    from rpo_pipeline.io.places import working_in
+
+    data = read_environment(_project(), env).data
+    click.get_current_context().with_resource(working_in(_project(), data))
 
 
 def _tracked_run(env: str, run_id: str | None) -> "TrackedRun":

@@ -31,7 +31,7 @@ from rpo_pipeline.io.erasure import (
     take_out,
     write_forgotten,
 )
-from rpo_pipeline.io.places import files_below, keep_private
+from rpo_pipeline.io.places import files_below, working_in
 from rpo_pipeline.io.row_store import SHARDS
 from rpo_pipeline.refresh.lock import only_run, signature_of
 from rpo_pipeline.registry.forgetting import erase_reports, registered_versions
@@ -89,6 +89,7 @@ def forget(prompt_ids: Collection[str], project: Path) -> Erasure:
     with ExitStack() as held:
         for lock in sorted({one.lock for one in environments if one.lock.exists()}):
             held.enter_context(only_run(lock))
+        held.enter_context(working_in(project, environments[0].data))
         result = _forget(set(prompt_ids), project, environments)
     prefix = f"{project}/"
     result.erased = [line.removeprefix(prefix) for line in result.erased]
@@ -168,7 +169,6 @@ class _Memory:
             if is_done:
                 traces.prompts.clear()
         for file in self._files:
-            keep_private(file.parents[1])
             write_forgotten(self.traces, file)
 
 

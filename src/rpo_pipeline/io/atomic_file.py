@@ -3,6 +3,7 @@ import logging
 import stat
 from copy import deepcopy
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,8 @@ LAZY = "ibis."
 _PLANS: WeakKeyDictionary["AtomicFileDataset", tuple[tuple[int, int, int], Any]] = (
     WeakKeyDictionary()
 )
+# DuckDB's connection takes one thread at a time; `kedro run --async` loads and saves in several.
+_ONE_CONNECTION = RLock()
 # DuckDB complains of connections that outlive the interpreter, as they do after an error.
 atexit.register(_PLANS.clear)
 
@@ -86,9 +89,10 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
         if not self._definition["type"].startswith(LAZY):
             return self._inner(self._filepath).load()
         version = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if self not in _PLANS or _PLANS[self][0] != version:
-            _PLANS[self] = (version, self._inner(self._filepath).load())
-        return _PLANS[self][1]
+        with _ONE_CONNECTION:
+            if self not in _PLANS or _PLANS[self][0] != version:
+                _PLANS[self] = (version, self._inner(self._filepath).load())
+            return _PLANS[self][1]
 
     def _reason(self, err: Exception) -> str:
         """What the reader itself says, without what Kedro puts around it."""
@@ -98,7 +102,8 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
         """Write a complete file, or leave the old one as it was."""
         prepared = temporary_sibling(self._filepath)
         try:
-            self._inner(prepared).save(data)
+            with _ONE_CONNECTION:
+                self._inner(prepared).save(data)
             put_in_place(prepared, self._filepath)
         finally:
             prepared.unlink(missing_ok=True)

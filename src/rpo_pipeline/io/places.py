@@ -2,22 +2,20 @@
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from rpo_pipeline.errors import DataError
 
-GROUP_MAY, OTHERS_MAY = 0o070, 0o007
-SET_GROUP_ID = 0o2000
 REASONS = {
     errno.EROFS: "its file system is mounted read-only",
     errno.EACCES: "this user may not write there",
     errno.EPERM: "this user may not write there",
     errno.ENOTDIR: "a file is where a folder belongs",
     errno.EEXIST: "a file is where the folder belongs",
-    errno.ENOENT: "it is a link that leads nowhere",
 }
 WHERE = "`data` and `cache` in conf/*/globals.yml name the folders"
 
@@ -54,17 +52,26 @@ def files_below(
             yield from (path for path in sorted(place.glob(pattern)) if path.is_file())
 
 
-def keep_private(folder: Path) -> None:
-    """Let this process write files that nobody but its user reads.
+@contextmanager
+def working_in(project: Path, data: Path) -> Iterator[None]:
+    """Work in the project's folder, and write files that nobody but the user reads.
 
-    They hold what people asked and were told. A data folder that is shared with its group says so
-    itself, by its set-group-id bit (``chmod g+s``): then the group reads and writes as well.
+    Relative paths of the configuration start there, wherever the command was called or the
+    notebook lies. Files hold what people asked and were told, so only their owner reads them. A
+    data folder that is shared with its group says so itself, by its set-group-id bit
+    (``chmod g+s``): then the group reads and writes as well.
 
     Args:
-        folder: Of the data, which may not exist yet.
+        project: Folder with ``conf/``.
+        data: Folder of what runs make, which may not exist yet.
     """
-    is_shared = folder.is_dir() and folder.stat().st_mode & SET_GROUP_ID
-    os.umask(OTHERS_MAY if is_shared else GROUP_MAY | OTHERS_MAY)
+    is_shared = data.is_dir() and data.stat().st_mode & stat.S_ISGID
+    before = os.umask(stat.S_IRWXO if is_shared else stat.S_IRWXG | stat.S_IRWXO)
+    try:
+        with chdir(project):
+            yield
+    finally:
+        os.umask(before)
 
 
 def ensure_folder(folder: Path) -> None:
@@ -96,4 +103,6 @@ def ensure_writable(folder: Path) -> None:
 
 def _not_writable(folder: Path, err: OSError) -> DataError:
     reason = REASONS.get(err.errno or 0, str(err))
+    if folder.is_symlink() and not folder.exists():
+        reason = "it is a link that leads nowhere"
     return DataError(f"the folder {folder} cannot be written to: {reason} ({WHERE})")
