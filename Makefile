@@ -1,4 +1,5 @@
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# One that was tried, if it is here; else whatever there is, and pip says if that is too old.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # The name changes with the requirements, so that a change of either installs again.
@@ -25,8 +26,9 @@ $(STAMP):
 run: setup ## Turn the feedback log into a promoted model
 	$(BIN)/kedro run
 
-refresh: setup ## Do what a schedule does: run if there is work, in conf/production (docs/operations.md)
-	$(BIN)/kedro run --env production
+refresh: ENV ?= production
+refresh: setup ## Do what a schedule does: run if there is work, in ENV=production (docs/operations.md)
+	$(BIN)/kedro run --env $(ENV)
 
 bench: setup ## Time the engine against its peers, side by side (about 20 minutes)
 	$(BIN)/python -m benchmarks
@@ -37,8 +39,8 @@ bench-full: setup ## The same with more groups, shapes and a 135M model
 faults: setup ## Break runs on purpose and see whether they recover (hours; disk and clock need root)
 	$(BIN)/python -m faults
 
-doctor: setup ## Check what a run needs, one line each
-	$(BIN)/python -m rpo_pipeline doctor
+doctor: setup ## Check what a run of ENV=sample needs, one line each
+	$(BIN)/python -m rpo_pipeline doctor $(if $(ENV),--env $(ENV))
 
 audit: setup ## Known vulnerabilities of the installed packages; needs a network
 	$(BIN)/python -m pip install --quiet pip-audit

@@ -4,7 +4,6 @@ import copy
 from pathlib import Path
 
 import torch
-import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
@@ -17,6 +16,7 @@ from transformers import (
 )
 
 from rpo_pipeline.data.groups import Group
+from rpo_pipeline.environments import open_configuration
 from rpo_pipeline.models.loading import LanguageModel, as_language_model, without_dropout
 from rpo_pipeline.models.scoring import score_groups
 from rpo_pipeline.params import TrainingParams
@@ -88,7 +88,7 @@ class TrainingStep:
     ) -> None:
         num_rows = sum(len(group.rows) for group in groups)
         self.model, self._groups = language_model.model, groups
-        shipped = yaml.safe_load(Path("conf/base/parameters_training.yml").read_text())["training"]
+        shipped = open_configuration(Path())["parameters"]["training"]
         settings = TrainingParams(**shipped | {"micro_batch_tokens": MICRO_BATCH_TOKENS})
         self._trainee, _ = prepare(
             language_model, _objective(objective, num_rows), settings, num_steps=1

@@ -12,14 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from kedro.config import OmegaConfigLoader
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from rpo_pipeline import settings
 from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.data.rows import NOTHING_PRIVATE
 from rpo_pipeline.data.sources import read_rejected, read_rows, read_sources
+from rpo_pipeline.environments import open_configuration
 from rpo_pipeline.models.building import build_language_model
 from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.params import BLOCKS, FromConfigParams, Params, SourceParams
@@ -45,10 +44,9 @@ SIZES["llama"]["num_hidden_layers"] = 2
 
 
 @cache
-def raw_parameters(env: str = "base") -> dict:
+def raw_parameters(env: str = "sample") -> dict:
     """Values of the shipped configuration."""
-    arguments = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
-    return OmegaConfigLoader(conf_source=str(ROOT / "conf"), **arguments)["parameters"]
+    return open_configuration(ROOT, env)["parameters"]
 
 
 def block(name: str, **changes) -> Params:

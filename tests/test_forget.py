@@ -28,7 +28,8 @@ def write(file, table):
 @pytest.fixture
 def project(tmp_path):
     """What a run makes of one prompt that is to go and one that stays."""
-    shutil.copytree(ROOT / "conf/base", tmp_path / "conf/base")
+    for name in ("base", "sample"):
+        shutil.copytree(ROOT / "conf" / name, tmp_path / "conf" / name)
     data = tmp_path / "data"
     rows = {
         "prompt_id": [ID, OTHER_ID],

@@ -1,31 +1,23 @@
 """Parameters fail before any node runs, in words, all at once."""
 
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
-from kedro.config import OmegaConfigLoader
 
-from rpo_pipeline import settings
+from rpo_pipeline.environments import open_configuration
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import BLOCKS, validate_blocks, validate_tracking
-
-CONF = Path(__file__).parents[1] / "conf"
-
-
-def load(env):
-    arguments = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
-    return OmegaConfigLoader(conf_source=str(CONF), **arguments)
+from tests.conftest import ROOT, raw_parameters
 
 
 @pytest.fixture
 def raw():
-    return deepcopy(load("smoke")["parameters"])
+    return deepcopy(raw_parameters("smoke"))
 
 
-@pytest.mark.parametrize("env", sorted(p.name for p in CONF.iterdir() if p.is_dir()))
+@pytest.mark.parametrize("env", ["sample", "smoke", "t5", "smollm2"])
 def test_the_parameters_of_every_environment_are_valid(env):
-    loader = load(env)
+    loader = open_configuration(ROOT, env)
     assert set(validate_blocks(loader["parameters"])) == set(BLOCKS)
     assert validate_tracking(loader["mlflow"]).experiment == "rpo_pipeline"
 

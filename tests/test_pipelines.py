@@ -2,20 +2,18 @@
 
 from functools import cache
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
-from kedro.config import OmegaConfigLoader
 
-from rpo_pipeline import settings
+from rpo_pipeline.config_loader import environment_names
+from rpo_pipeline.environments import open_configuration
 from rpo_pipeline.pipeline_registry import register_pipelines
-
-CONF = Path(__file__).parents[1] / "conf"
+from tests.conftest import ROOT
 
 
 @cache
 def catalog():
-    return OmegaConfigLoader(conf_source=str(CONF), **settings.CONFIG_LOADER_ARGS)["catalog"]
+    return open_configuration(ROOT)["catalog"]
 
 
 def layer(name):
@@ -57,9 +55,7 @@ def test_the_refresh_is_the_default_and_holds_every_node_of_the_six_pipelines():
 )
 def test_every_environment_shares_what_is_kept_by_content(cache, folder):
     """So that another folder for data costs no log-probability and no label."""
-    folders = set()
-    for env in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
-        arguments = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
-        loader = OmegaConfigLoader(conf_source=str(CONF), **arguments)
-        folders.add(loader["catalog"][cache]["filepath"])
-    assert folders == {folder}
+    catalogs = [
+        open_configuration(ROOT, env)["catalog"] for env in environment_names(ROOT / "conf")
+    ]
+    assert {catalog[cache]["filepath"] for catalog in catalogs} == {folder}

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 NOTHING_TO_DO = 99
 """Exit code that Airflow takes as skipped."""
+# As `kedro run` has it; the default is that of settings.py, which imports more.
+ENV = click.option(
+    "--env", envvar="KEDRO_ENV", default="sample", show_default=True, help="Environment of conf/."
+)
 
 
 @click.group()
@@ -104,13 +108,15 @@ def clean_cache() -> None:
     from rpo_pipeline.environments import read_environments
     from rpo_pipeline.io.cache_limits import prune_cache
 
-    for cache in sorted({environment.cache for environment in read_environments(_project())}):
+    with _errors_for_people():
+        caches = {environment.cache for environment in read_environments(_project())}
+    for cache in sorted(caches):
         pruned = prune_cache(cache, max_bytes=0, max_age_days=0, in_use_since=math.inf)
         click.echo(f"{cache}: {pruned.num_shards} files, {pruned.num_bytes / 1e6:.1f} MB removed")
 
 
 @commands.command("doctor")
-@click.option("--env", default="local", show_default=True, help="Environment of conf/.")
+@ENV
 def doctor(env: str) -> None:
     """Check what a run needs, one line each; exit code 1 if something failed."""
     from rpo_pipeline.doctor import examine
@@ -123,7 +129,7 @@ def doctor(env: str) -> None:
 
 
 @commands.command("open-run")
-@click.option("--env", default="local", show_default=True)
+@ENV
 @click.option("--refresh", is_flag=True, help="First decide whether there is work for one.")
 def open_run(env: str, refresh: bool) -> None:
     """Open an MLflow run that several `kedro run` join, and print its id as the last line.
@@ -151,7 +157,7 @@ def open_run(env: str, refresh: bool) -> None:
 
 @commands.command("close-run")
 @click.argument("run_id")
-@click.option("--env", default="local", show_default=True)
+@ENV
 @click.option("--refresh", is_flag=True, help="Tell how the refresh went.")
 @click.option("--failed", is_flag=True, help="It did not come to its end.")
 def close_run(run_id: str, env: str, refresh: bool, failed: bool) -> None:

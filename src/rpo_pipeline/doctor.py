@@ -3,23 +3,34 @@
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from kedro.config import OmegaConfigLoader
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from rpo_pipeline import settings
+from rpo_pipeline.environments import open_configuration
 from rpo_pipeline.errors import RpoError
-from rpo_pipeline.params import PolicyParams, TrackingParams, validate_blocks, validate_tracking
+from rpo_pipeline.params import (
+    EXTRAS,
+    Need,
+    PolicyParams,
+    TrackingParams,
+    block_needs,
+    catalog_needs,
+    tracking_needs,
+    validate_blocks,
+    validate_catalog,
+    validate_tracking,
+)
 from rpo_pipeline.secrets import hide, without_password
 
-PYTHON = ">=3.11,<3.12"
+PROJECT, PYTHON = "rpo-pipeline", ">=3.11"
 LITTLE_GIGABYTES, TOO_LITTLE_GIGABYTES = 10, 1
 SOURCES = "01_raw"
 """The folder of the data that a run only reads."""
@@ -53,6 +64,8 @@ class Configuration:
     policy: PolicyParams
     model_name: str
     catalog: Mapping[str, Any]
+    needs: Sequence[Need]
+    """Optional packages that it asks for."""
 
 
 def examine(project: Path, env: str) -> Iterator[Finding]:
@@ -72,8 +85,10 @@ def examine(project: Path, env: str) -> Iterator[Finding]:
         found = _configuration(project, env)
     except (RpoError, OSError, ValueError) as err:
         yield Finding("parameters", "failed", str(err))
+        yield from (_extra(name, None) for name in EXTRAS)
         return
     yield Finding("parameters", "ok", f"those of conf/{env} can work")
+    yield from (_extra(name, found.needs) for name in EXTRAS)
     checks: tuple[Callable[[Configuration], Finding], ...] = (
         *(_disk, _tracking, _registry, _outbox, _hub, _catalog),
     )
@@ -82,17 +97,20 @@ def examine(project: Path, env: str) -> Iterator[Finding]:
 
 
 def _configuration(project: Path, env: str) -> Configuration:
-    arguments: dict[str, Any] = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
-    loader = OmegaConfigLoader(conf_source=str(project / "conf"), **arguments)
+    loader = open_configuration(project, env)
     parameters = loader["parameters"]
-    validate_blocks(parameters)
+    blocks = validate_blocks(parameters, env)
+    tracking, catalog = validate_tracking(loader["mlflow"]), loader["catalog"]
+    validate_catalog(catalog)
+    needs = [*block_needs(blocks), *catalog_needs(catalog), *tracking_needs(tracking.tracking_uri)]
     return Configuration(
         project=project,
         places=loader["globals"],
-        tracking=validate_tracking(loader["mlflow"]),
+        tracking=tracking,
         policy=PolicyParams.model_validate(parameters["policy"]),
         model_name=parameters["promotion"]["model_name"],
-        catalog=loader["catalog"],
+        catalog=catalog,
+        needs=needs,
     )
 
 
@@ -105,15 +123,10 @@ def _python() -> Finding:
 
 def _versions(project: Path) -> Finding:
     """What is installed, against what is needed and what was tested."""
-    wrong = []
-    for text in requires("rpo-pipeline") or []:
-        needed = Requirement(text)
-        if needed.marker and not needed.marker.evaluate({"extra": ""}):
-            continue
-        installed = _installed(needed.name)
-        if installed is None or not needed.specifier.contains(installed, prereleases=True):
-            wrong.append(f"{needed.name} {installed or 'is missing'}, needed {needed.specifier}")
-    if wrong:
+    if _installed(PROJECT) is None:
+        words = f"{PROJECT} is on the path and not installed: nobody knows which versions it needs"
+        return Finding("versions", "warning", words)
+    if wrong := _not_met(extra=""):
         return Finding("versions", "failed", f"{'; '.join(wrong)} (`make setup`)")
     file = project / "constraints.txt"
     lines = file.read_text().splitlines() if file.is_file() else []
@@ -128,6 +141,35 @@ def _versions(project: Path) -> Finding:
         listed = ", ".join(other[:5]) + (" ..." if len(other) > 5 else "")
         return Finding("versions", "warning", f"{len(other)} were not tested: {listed}")
     return Finding("versions", "ok", "those of constraints.txt")
+
+
+def _extra(extra: str, needs: Sequence[Need] | None) -> Finding:
+    """Whether an extra is installed, and whether the configuration asks for it."""
+    places = sorted({need.place for need in needs or () if need.extra == extra})
+    use = f"needed by {', '.join(places)}" if places else "not needed by this configuration"
+    if needs is None:
+        use = "whether it is needed is not known without parameters that can work"
+    missing = [package for package in EXTRAS[extra] if find_spec(package) is None]
+    if missing:
+        return Finding(extra, "ok", f"extra, not installed ({', '.join(missing)}); {use}")
+    if wrong := _not_met(extra):
+        return Finding(extra, "warning", f"extra, installed with {'; '.join(wrong)}; {use}")
+    return Finding(extra, "ok", f"extra, installed; {use}")
+
+
+def _not_met(extra: str) -> list[str]:
+    """Requirements of the project, or of one of its extras, that are not met."""
+    texts = requires(PROJECT) if _installed(PROJECT) else None
+    wrong = []
+    for needed in map(Requirement, texts or []):
+        marker = needed.marker
+        always = marker is None or marker.evaluate({"extra": ""})
+        if always == bool(extra) or not (always or (marker and marker.evaluate({"extra": extra}))):
+            continue
+        installed = _installed(needed.name)
+        if installed is None or not needed.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{needed.name} {installed or 'is missing'}, needed {needed.specifier}")
+    return wrong
 
 
 def _installed(name: str) -> str | None:

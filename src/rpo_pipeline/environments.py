@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kedro.config import OmegaConfigLoader
-
 from rpo_pipeline import settings
+from rpo_pipeline.config_loader import LayeredConfigLoader, environment_names
 from rpo_pipeline.params import TrackingParams, validate_tracking
 from rpo_pipeline.refresh.lock import RUN_LOCK
 
@@ -34,16 +33,14 @@ def read_environments(project: Path) -> list[Environment]:
         project: Folder with ``conf/``.
 
     Returns:
-        ``base`` and the others, by name.
+        By name; ``conf/base`` and ``conf/local`` belong to each, and are none.
     """
-    names = [path.name for path in sorted((project / "conf").iterdir()) if path.is_dir()]
-    return [read_environment(project, name) for name in names]
+    return [read_environment(project, name) for name in environment_names(project / "conf")]
 
 
 def read_environment(project: Path, name: str) -> Environment:
     """Read the configuration of one environment."""
-    arguments: dict[str, Any] = {**settings.CONFIG_LOADER_ARGS, "default_run_env": name}
-    loader = OmegaConfigLoader(conf_source=str(project / "conf"), **arguments)
+    loader = open_configuration(project, name)
     places = loader["globals"]
     return Environment(
         name=name,
@@ -53,3 +50,20 @@ def read_environment(project: Path, name: str) -> Environment:
         model_name=loader["parameters"]["promotion"]["model_name"],
         lock=project / loader["catalog"]["refresh_workspace"]["filepath"] / RUN_LOCK,
     )
+
+
+def open_configuration(project: Path, env: str | None = None) -> LayeredConfigLoader:
+    """Open the configuration of an environment, as a run of it does.
+
+    Args:
+        project: Folder with ``conf/``.
+        env: Its name; null: the default one.
+
+    Returns:
+        Parameters, catalog and the rest by kind.
+
+    Raises:
+        ConfigError: If there is no such environment.
+    """
+    arguments: dict[str, Any] = settings.CONFIG_LOADER_ARGS
+    return LayeredConfigLoader(conf_source=str(project / "conf"), env=env, **arguments)

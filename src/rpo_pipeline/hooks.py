@@ -8,7 +8,7 @@ import subprocess
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
@@ -18,6 +18,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from rpo_pipeline import logs
+from rpo_pipeline.config_loader import LayeredConfigLoader
 from rpo_pipeline.io import WorkspaceDataset
 from rpo_pipeline.io.durable import clear_abandoned
 from rpo_pipeline.io.memory import peak_mebibytes, reset_peak
@@ -27,6 +28,7 @@ from rpo_pipeline.params import (
     Params,
     TrackingParams,
     validate_blocks,
+    validate_catalog,
     validate_tracking,
 )
 from rpo_pipeline.runner import refuse_several
@@ -65,6 +67,7 @@ class TrackingHooks:
         self._run: TrackedRun
         self._started_at = time.time()
         self._context: KedroContext
+        self._environment: str
         self._tracking: TrackingParams
         self._blocks: dict[str, Params] = {}
         self._started: dict[str, float] = {}
@@ -80,8 +83,10 @@ class TrackingHooks:
         logs.take_over()
         with suppress(MissingConfigException):  # most projects have no credentials
             keep_secret(context.config_loader["credentials"])
-        self._blocks = validate_blocks(context.config_loader["parameters"])
+        self._environment = cast(LayeredConfigLoader, context.config_loader).environment
+        self._blocks = validate_blocks(context.config_loader["parameters"], self._environment)
         self._tracking = validate_tracking(context.config_loader["mlflow"])
+        validate_catalog(context.config_loader["catalog"])
 
     @hook_impl
     def before_pipeline_run(
@@ -118,7 +123,7 @@ class TrackingHooks:
         self._run.set_tags(
             {
                 **({} if self._run.joined else names),
-                "kedro.env": str(run_params["env"]),
+                "kedro.env": self._environment,
                 **versions,
             }
         )

@@ -1,8 +1,8 @@
 """Kedro settings of the project."""
 
-import os
 import warnings
 
+from rpo_pipeline.config_loader import LayeredConfigLoader, environment_variable
 from rpo_pipeline.hooks import TrackingHooks
 
 # Kedro 1.7 still calls it; nothing that a user of this project could change.
@@ -15,11 +15,12 @@ HOOKS = (TrackingHooks(),)
 # Both would start or report runs of their own beside ours.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
 
+CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
-    "default_run_env": "local",
+    "default_run_env": "sample",
     # Kedro's default would erase the keys of a block that an environment does not repeat.
     "merge_strategy": {"parameters": "soft"},
     "config_patterns": {"mlflow": ["mlflow*"]},
-    "custom_resolvers": {"env": os.environ.get},
+    "custom_resolvers": {"env": environment_variable},
 }

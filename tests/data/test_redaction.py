@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpo_pipeline.data import redaction
 from rpo_pipeline.data.chats import parse_prompt
 from rpo_pipeline.data.quarantine import Reason, RejectedError
 from rpo_pipeline.data.redaction import Privacy, build_redactor, count_redactions, redact_raw
 from rpo_pipeline.data.rows import parse_record, prompt_key
-from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import RedactionParams, SourceParams
 from tests.conftest import read_log
 
@@ -139,9 +137,3 @@ def test_nothing_that_is_stored_holds_what_was_redacted_and_it_is_counted(tmp_pa
 def test_without_redaction_nothing_is_counted():
     empty = ibis.memtable({"prompt": ["<EMAIL>"], "response": ["x"]})
     assert count_redactions(empty, pd.DataFrame({"raw": []}), None)["rows"] == {}
-
-
-def test_a_missing_package_is_named_with_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(redaction.sys.modules, "phonenumbers", None)
-    with pytest.raises(ConfigError, match=r"rpo-pipeline\[privacy\]"):
-        build_redactor(ALL)

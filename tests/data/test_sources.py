@@ -248,7 +248,7 @@ def test_a_saved_hugging_face_dataset_is_a_source(in_folder, splits):
     assert quarantine == []
 
 
-@pytest.mark.parametrize("name", ["\udcff.jsonl", "a b\n.jsonl", "[x].jsonl"])
+@pytest.mark.parametrize("name", ["\udcff.jsonl", "a b\n.jsonl", "[x].jsonl"], ids=ascii)
 def test_a_strange_file_name_is_no_reason_to_fail(in_folder, name):
     (in_folder / "log").mkdir()
     (in_folder / "log" / name).write_bytes(jsonl(GOOD))

@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from mlflow import MlflowClient
 
-from rpo_pipeline import settings
 from rpo_pipeline.data.sample_data import write_sample_data
-from rpo_pipeline.environments import read_environment
+from rpo_pipeline.environments import open_configuration, read_environment
 from rpo_pipeline.pipeline_registry import register_pipelines
 from tests.conftest import ROOT
 from tests.e2e.conftest import kedro, override
@@ -73,8 +71,7 @@ def test_any_other_pipeline_is_one_task_of_a_dag_of_its_own(create):
 
 def test_every_dataset_that_crosses_a_task_boundary_is_persisted():
     """Between nodes of one task too: a task that is tried again starts in another process."""
-    loader = OmegaConfigLoader(conf_source=str(ROOT / "conf"), **settings.CONFIG_LOADER_ARGS)
-    catalog = DataCatalog.from_config(loader["catalog"])
+    catalog = DataCatalog.from_config(open_configuration(ROOT)["catalog"])
     refresh = register_pipelines()["refresh"]
     shared = refresh.datasets() - {"parameters", "mlflow_run"}  # every task has these anew
     shared -= {name for name in shared if name.startswith("params:")}

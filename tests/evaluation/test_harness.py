@@ -1,8 +1,6 @@
 import json
-import sys
 
 import pytest
-from pydantic import ValidationError
 
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.evaluation.harness import add_tasks, run_tasks
@@ -32,12 +30,6 @@ doc_to_text: ""
 doc_to_target: "{{{{question}}}}"
 metric_list: [{{metric: bits_per_byte}}]
 """
-
-
-def test_without_the_package_the_extra_is_named_before_anything_runs(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(ValidationError, match=r"pip install 'rpo-pipeline\[lm-eval\]'"):
-        block("evaluation", lm_eval={"tasks": ["toy"]})
 
 
 def test_metrics_of_tasks_stand_beside_the_others_and_a_gate_may_name_them():

@@ -1,9 +1,8 @@
 import pandas as pd
 import pytest
-from kedro.config import OmegaConfigLoader
 from kedro.io import DatasetError
 
-from rpo_pipeline import settings
+from rpo_pipeline.environments import open_configuration
 from rpo_pipeline.io import AtomicFileDataset, ModelDirectoryDataset, WorkspaceDataset
 from rpo_pipeline.pipeline_registry import register_pipelines
 from tests.conftest import ROOT
@@ -84,9 +83,8 @@ def test_a_page_that_is_empty_is_damaged_as_well(tmp_path):
         page.load()
 
 
-def catalog_entries(env="base"):
-    arguments = {**settings.CONFIG_LOADER_ARGS, "default_run_env": env}
-    return OmegaConfigLoader(conf_source=str(ROOT / "conf"), **arguments)["catalog"]
+def catalog_entries():
+    return open_configuration(ROOT)["catalog"]
 
 
 CANNOT_BE_MADE_AGAIN = {

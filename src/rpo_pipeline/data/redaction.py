@@ -6,15 +6,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
-from typing import Any
 
 import ibis
 import pandas as pd
 from ibis.expr.types import Table, Value
 
 from rpo_pipeline.data.chats import parse_prompt, write_prompt
-from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import RedactionParams
 
 Redact = Callable[[str], str]
@@ -73,9 +70,6 @@ def build_redactor(settings: RedactionParams | None) -> Redact:
 
     Returns:
         From a text to the same text with placeholders. Redacting twice changes nothing more.
-
-    Raises:
-        ConfigError: If the packages that it needs are not installed.
     """
     if settings is None:
         return unchanged
@@ -163,7 +157,7 @@ def _emails(_: RedactionParams) -> Redact:
 
 
 def _cards(_: RedactionParams) -> Redact:
-    luhn = _library("stdnum.luhn", "card")
+    from stdnum import luhn  # noqa: PLC0415 (an extra)
 
     def check(match: re.Match[str]) -> str:
         digits = re.sub("[^0-9]", "", match[0])
@@ -178,7 +172,8 @@ def _cards(_: RedactionParams) -> Redact:
 
 
 def _phones(settings: RedactionParams) -> Redact:
-    phonenumbers = _library("phonenumbers", "phone")
+    import phonenumbers  # noqa: PLC0415 (an extra)
+
     regions = settings.regions or ["ZZ"]  # of nowhere: only numbers that begin with +
 
     def redact(text: str) -> str:
@@ -191,14 +186,3 @@ def _phones(settings: RedactionParams) -> Redact:
         return text
 
     return redact
-
-
-def _library(name: str, kind: str) -> Any:  # noqa: ANN401 (a module)
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as err:
-        raise ConfigError(
-            f"ingestion.redaction.entities: `{kind}` needs the package {name.partition('.')[0]}, "
-            "which is not installed; `pip install rpo-pipeline[privacy]` brings it "
-            "(conf/*/parameters_ingestion.yml)"
-        ) from err

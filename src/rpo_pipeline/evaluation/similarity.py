@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.evaluation.statistics import Array
 from rpo_pipeline.models.embedding import SentenceEncoder
 from rpo_pipeline.models.loading import default_device
@@ -28,7 +27,6 @@ def similarity_columns(
         rescaled).
 
     Raises:
-        ConfigError: If the package bert-score is missing.
         ModelError: If there is no such encoder.
 
     Source:
@@ -55,13 +53,8 @@ def _cosines(responses: list[str], wanted: list[str], encoder: EncoderParams) ->
 
 
 def _bert_scores(responses: list[str], wanted: list[str], encoder: EncoderParams) -> Array:
-    try:
-        from bert_score import BERTScorer  # noqa: PLC0415 (an extra)
-    except ImportError as err:
-        raise ConfigError(
-            "evaluation.encoder needs the package bert-score: "
-            "pip install 'rpo-pipeline[similarity]'"
-        ) from err
+    from bert_score import BERTScorer  # noqa: PLC0415 (an extra)
+
     scorer = BERTScorer(
         model_type=encoder.name_or_path, num_layers=encoder.layer, device=str(default_device())
     )

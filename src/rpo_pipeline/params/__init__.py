@@ -5,7 +5,12 @@ any node runs, so a typo or a value out of bounds stops a run at once.
 """
 
 from rpo_pipeline.params.base import Params, Split
-from rpo_pipeline.params.blocks import BLOCKS, validate_blocks, validate_tracking
+from rpo_pipeline.params.blocks import (
+    BLOCKS,
+    validate_blocks,
+    validate_catalog,
+    validate_tracking,
+)
 from rpo_pipeline.params.evaluation import (
     ComparisonParams,
     EncoderParams,
@@ -17,6 +22,13 @@ from rpo_pipeline.params.evaluation import (
     PromotionParams,
     SamplingParams,
     StudiesParams,
+)
+from rpo_pipeline.params.extras import (
+    EXTRAS,
+    Need,
+    block_needs,
+    catalog_needs,
+    tracking_needs,
 )
 from rpo_pipeline.params.ingestion import (
     Conflicts,
@@ -61,6 +73,7 @@ from rpo_pipeline.params.training import (
 
 __all__ = [
     "BLOCKS",
+    "EXTRAS",
     "RESERVED",
     "CachesParams",
     "ColumnParams",
@@ -86,6 +99,7 @@ __all__ = [
     "LoraParams",
     "MethodParams",
     "NearDuplicateParams",
+    "Need",
     "NotificationParams",
     "ObjectiveParams",
     "PairwiseJudgeParams",
@@ -108,7 +122,11 @@ __all__ = [
     "StudiesParams",
     "TrackingParams",
     "TrainingParams",
+    "block_needs",
+    "catalog_needs",
     "rating_word",
+    "tracking_needs",
     "validate_blocks",
+    "validate_catalog",
     "validate_tracking",
 ]

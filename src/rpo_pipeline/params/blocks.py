@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params.base import Params
 from rpo_pipeline.params.evaluation import ComparisonParams, EvaluationParams, PromotionParams
+from rpo_pipeline.params.extras import block_needs, catalog_needs, tracking_needs, unmet
 from rpo_pipeline.params.ingestion import IngestionParams
 from rpo_pipeline.params.labelers import LABELERS
 from rpo_pipeline.params.labeling import LabelingParams
@@ -43,11 +44,12 @@ BLOCKS: dict[str, type[Params]] = {
 }
 
 
-def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
+def validate_blocks(parameters: Mapping[str, Any], env: str = "*") -> dict[str, Params]:
     """Build every block from the merged YAML and ``--params``.
 
     Args:
         parameters: Raw values by block; names with a leading underscore are YAML's own helpers.
+        env: Environment that they are of, whose files the error names.
 
     Returns:
         The typed blocks, by name.
@@ -69,9 +71,10 @@ def validate_blocks(parameters: Mapping[str, Any]) -> dict[str, Params]:
                 blocks[name] = block.model_validate(parameters[name])
             except ValidationError as err:
                 problems += [_explain(name, block, detail) for detail in err.errors()]
-    problems += _contradictions(blocks)
+    problems += [*_contradictions(blocks), *unmet(block_needs(blocks))]
     if problems:
-        raise _cannot_work("the parameters", problems)
+        own = [line.replace("conf/*/", f"conf/{env}/") for line in problems]
+        raise _cannot_work("the parameters", own)
     return blocks
 
 
@@ -111,10 +114,26 @@ def validate_tracking(raw: Mapping[str, Any]) -> TrackingParams:
         ConfigError: Naming every wrong value.
     """
     try:
-        return TrackingParams.model_validate(raw)
+        tracking = TrackingParams.model_validate(raw)
     except ValidationError as err:
         problems = [_explain("mlflow", TrackingParams, detail) for detail in err.errors()]
         raise _cannot_work("the tracking settings", problems) from None
+    if problems := unmet(tracking_needs(tracking.tracking_uri)):
+        raise _cannot_work("the tracking settings", problems)
+    return tracking
+
+
+def validate_catalog(raw: Mapping[str, Any]) -> None:
+    """Refuse entries of the catalog that need a package which is not installed.
+
+    Args:
+        raw: Entries by name.
+
+    Raises:
+        ConfigError: Naming each entry with the package.
+    """
+    if problems := unmet(catalog_needs(raw)):
+        raise _cannot_work("the catalog", problems)
 
 
 def _cannot_work(what: str, problems: list[str]) -> ConfigError:

@@ -1,7 +1,6 @@
 """What models are measured by, compared on and promoted for."""
 
 import math
-from importlib.util import find_spec
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -71,12 +70,6 @@ class LmEvalParams(Params):
     """Folder of task files of your own, beside those of the harness."""
     num_fewshot: int | None = Field(default=None, ge=0)
     """Examples before each question; null: as the task says."""
-
-    @model_validator(mode="after")
-    def _installed(self) -> Self:
-        if find_spec("lm_eval") is None:
-            raise ValueError("needs the package lm_eval: pip install 'rpo-pipeline[lm-eval]'")
-        return self
 
 
 class EvaluationParams(Params):

@@ -62,5 +62,8 @@ class PolicyParams(Params):
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if (self.name_or_path is None) == (self.from_config is None):
-            raise ValueError("give exactly one of policy.name_or_path and policy.from_config")
+            raise ValueError(
+                "give exactly one of policy.name_or_path (a directory, or a hub id with its "
+                "revision) and policy.from_config (a model built from scratch)"
+            )
         return self

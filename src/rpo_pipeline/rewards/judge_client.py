@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from rpo_pipeline.params import EndpointParams, JudgeParams
 from rpo_pipeline.rewards.judge_budget import Budget, Usage
-from rpo_pipeline.rewards.judge_endpoint import Endpoint
 from rpo_pipeline.rewards.judge_text import AnswerT, own_template, read_answer, request_texts
 
 Outcome = Literal["win", "tie", "loss"]
@@ -42,6 +41,8 @@ class JudgeClient:
     """
 
     def __init__(self, settings: EndpointParams) -> None:
+        from rpo_pipeline.rewards.judge_endpoint import Endpoint  # noqa: PLC0415 (an extra)
+
         self._settings = settings
         self._budget = Budget(settings)
         self._endpoint = Endpoint(settings, self._budget)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import openai
 from pydantic import BaseModel, Field, ValidationError
 
 from rpo_pipeline.errors import ConfigError
@@ -13,13 +14,6 @@ from rpo_pipeline.params import EndpointParams
 from rpo_pipeline.rewards.judge_budget import Budget, Hold
 from rpo_pipeline.rewards.judge_text import response_format
 from rpo_pipeline.secrets import keep_secret
-
-try:
-    import openai
-except ImportError as err:
-    raise ConfigError(
-        "labeler `judge` needs the package openai: pip install 'rpo-pipeline[judge]'"
-    ) from err
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,163 @@
+"""Configuration in layers: ``conf/base``, what an environment builds on, it, ``conf/local``."""
+
+import logging
+import os
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kedro.config import MissingConfigException, OmegaConfigLoader
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from rpo_pipeline.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+LOCAL = "local"
+"""Folder of ``conf/`` that is never shared: credentials, and what differs on this machine."""
+OWN = "globals"
+"""What no environment takes over from the one that it builds on: where it keeps what it makes."""
+NO_ENVIRONMENTS = {"base", LOCAL, "accelerate"}
+"""Folders of ``conf/`` that cannot be run."""
+
+
+class LayeredConfigLoader(OmegaConfigLoader):
+    """Kedro's loader, with two more layers.
+
+    From the lowest: ``conf/base``; the environments that the chosen one builds on; the chosen one;
+    ``conf/local``, whichever was chosen. What stands in a higher layer counts. An environment says
+    what it builds on in ``environment.yml`` (``builds_on: sample``). Its folder of data and its
+    registered model stay its own: ``globals.yml`` is not taken over. YAML may ask for the name of
+    the environment, ``${run_env:}``.
+    """
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Read the configuration of one kind.
+
+        Args:
+            key: Such as ``parameters`` or ``catalog``.
+
+        Returns:
+            What all layers say together.
+
+        Raises:
+            MissingConfigException: If no layer has a file of it.
+            ConfigError: If a file cannot be read, or there is no such environment.
+        """
+        if key in self or key not in self.config_patterns:
+            found: dict[str, Any] = super().__getitem__(key)
+            return found
+        layers = list(self._layers(key))
+        try:
+            return self._merge_layers(key, layers)
+        except ConfigError:
+            raise
+        except YAMLError as err:
+            # The parser quotes what it stumbled on, which may be a secret.
+            said = "a file cannot be read as YAML" if key == "credentials" else err
+            raise ConfigError(f"conf/ ({', '.join(layers)}), {key}: {said}") from None
+        except (OmegaConfBaseException, ValueError) as err:
+            said = str(err).splitlines()[0]
+            raise ConfigError(f"conf/ ({', '.join(layers)}), {key}: {said}") from err
+
+    @property
+    def environment(self) -> str:
+        """Name of the environment that was chosen."""
+        return str(self.env or self.default_run_env)
+
+    @cached_property
+    def foundations(self) -> list[str]:
+        """The environments that this one builds on, and itself.
+
+        Returns:
+            Their names, the lowest first.
+
+        Raises:
+            ConfigError: If one of them is missing, or they build on each other.
+        """
+        chain = [self.environment]
+        while below := self._builds_on(chain[0]):
+            if below in chain:
+                raise ConfigError(
+                    f"environments build on each other: {' on '.join([*chain[::-1], below])} "
+                    "(conf/*/environment.yml)"
+                )
+            chain.insert(0, below)
+        return chain
+
+    def _merge_layers(self, key: str, layers: list[str]) -> dict[str, Any]:
+        # OmegaConf has one set of resolvers for all loaders of a process.
+        self._register_globals_resolver()
+        OmegaConf.register_new_resolver("run_env", lambda: self.environment, replace=True)
+        if key == OWN:
+            OmegaConf.clear_resolver("runtime_params")  # as Kedro does: they are no globals
+        else:
+            self._register_runtime_params_resolver()
+        merged: dict[str, Any] = {}
+        files: set[Path] = set()
+        for layer in layers:
+            folder = self._get_conf_env_path(layer)
+            patterns = self.config_patterns[key]
+            found = self.load_and_merge_dir_config(
+                folder, patterns, key, files, read_environment_variables=key == "credentials"
+            )
+            merged = self._merge_configs(merged, found, key, folder)
+        if not files and key != OWN:
+            raise MissingConfigException(f"no file of conf/ holds {key} ({', '.join(layers)})")
+        return merged
+
+    def _layers(self, key: str) -> Iterator[str]:
+        """Folders that hold configuration of this kind, from the lowest."""
+        if not self._is_folder(self.base_env):
+            raise ConfigError(
+                f"there is no configuration in {self.conf_source}: run this in the folder of a "
+                "project, which holds conf/base"
+            )
+        yield self.base_env
+        if self.environment == self.base_env:
+            return
+        foundations = self.foundations
+        yield from foundations[-1:] if key == OWN else foundations
+        if self._is_folder(LOCAL):
+            yield LOCAL
+
+    def _builds_on(self, environment: str) -> str | None:
+        is_name = environment == Path(environment).name
+        if environment in NO_ENVIRONMENTS or not is_name or not self._is_folder(environment):
+            raise ConfigError(_no_such(environment, environment_names(Path(self.conf_source))))
+        folder = self._get_conf_env_path(environment)
+        stated = self.load_and_merge_dir_config(folder, ["environment.yml"], "environment", set())
+        below = stated.pop("builds_on", None)
+        if stated or not (below is None or isinstance(below, str)):
+            raise ConfigError(
+                f"conf/{environment}/environment.yml holds `builds_on: NAME` and nothing else"
+            )
+        return below
+
+    def _is_folder(self, name: str) -> bool:
+        return bool(self._fs.isdir(Path(self._get_conf_env_path(name)).as_posix()))
+
+
+def environment_names(conf: Path) -> list[str]:
+    """Environments that a folder of configuration holds, by name."""
+    folders = {path.name for path in conf.glob("*/") if path.is_dir()}
+    return sorted(folders - NO_ENVIRONMENTS)
+
+
+def environment_variable(name: str, default: Any = None) -> Any:  # noqa: ANN401 (any YAML value)
+    """Value of an environment variable for ``${env:NAME,DEFAULT}``; an empty one is not set."""
+    value = os.environ.get(name)
+    if value is not None and not value.strip():
+        logger.warning("the environment variable %s is set and empty: that is as if unset", name)
+        return default
+    return default if value is None else value
+
+
+def _no_such(environment: str, known: list[str]) -> str:
+    close = get_close_matches(environment, known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"there is no environment {environment!r}: {hint}conf/ holds {', '.join(known)}"
