@@ -17,19 +17,17 @@ import pyarrow.parquet as pq
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason
 from rpo_pipeline.data.quotes import Quotes
 from rpo_pipeline.environments import Environment, read_environments
-from rpo_pipeline.errors import DataError, RpoError
+from rpo_pipeline.errors import RpoError
 from rpo_pipeline.io.damage import DAMAGED, first_line
 from rpo_pipeline.io.durable import clear_abandoned, put_in_place, temporary_sibling
 from rpo_pipeline.io.erasure import (
     FORGOTTEN,
     Matches,
-    Traces,
+    Memory,
     column_names,
     find_rows,
     name_matches,
-    read_forgotten,
     take_out,
-    write_forgotten,
 )
 from rpo_pipeline.io.places import files_below, working_in
 from rpo_pipeline.io.row_store import SHARDS
@@ -37,7 +35,6 @@ from rpo_pipeline.refresh.lock import only_run, signature_of
 from rpo_pipeline.registry.forgetting import erase_reports, registered_versions
 
 SOURCES, MODELS = "01_raw", "06_models"
-REMEDY = "restore it from a backup, or copy that of another environment"
 TEXTS = {".html", ".json", ".jsonl", ".csv", ".txt", ".md"}
 
 
@@ -101,7 +98,7 @@ def _forget(ids: set[str], project: Path, environments: Sequence[Environment]) -
     result = Erasure()
     for folder in _folders(environments):
         clear_abandoned(folder)
-    known = _Memory(environments, result)
+    known = Memory({one.data / FORGOTTEN for one in environments}, result.miss)
     interrupted = {one for one, traces in known.traces.items() if not traces.is_done}
     ids |= interrupted
     files = _files(environments, result)
@@ -128,50 +125,6 @@ def _forget(ids: set[str], project: Path, environments: Sequence[Environment]) -
     return result
 
 
-class _Memory:
-    """What is known of prompts that were or are to be erased, the same in every data folder.
-
-    Args:
-        environments: Their data folders.
-        result: Names a memory that is damaged; that one is neither read nor replaced.
-
-    Raises:
-        DataError: If every memory is damaged.
-    """
-
-    def __init__(self, environments: Sequence[Environment], result: Erasure) -> None:
-        self.traces: dict[str, Traces] = {}
-        self._files = []
-        for file in sorted({one.data / FORGOTTEN for one in environments}):
-            try:
-                for prompt_id, traces in read_forgotten(file).items():
-                    self.of(prompt_id).add(traces)
-                self._files.append(file)
-            except DAMAGED as err:
-                words = f"{file} cannot be read ({first_line(err)}): {REMEDY}"
-                result.miss(f"memory of erased prompts: {words}")
-        if not self._files:
-            raise DataError(f"{words}. Nothing was erased, because nothing could be remembered")
-
-    def of(self, prompt_id: str) -> Traces:
-        """The traces of a prompt."""
-        return self.traces.setdefault(prompt_id, Traces())
-
-    def gathered(self, ids: set[str], name: str) -> set[str]:
-        """One kind of traces of some prompts."""
-        return {one for prompt_id in ids for one in getattr(self.of(prompt_id), name)}
-
-    def write(self, ids: set[str], *, is_done: bool) -> None:
-        """Remember prompts; their texts only for as long as they are needed."""
-        for prompt_id in ids:
-            traces = self.of(prompt_id)
-            traces.is_done = is_done
-            if is_done:
-                traces.prompts.clear()
-        for file in self._files:
-            write_forgotten(self.traces, file)
-
-
 def _folders(environments: Sequence[Environment]) -> set[Path]:
     return {one.data for one in environments} | {one.cache for one in environments}
 
@@ -192,7 +145,7 @@ def _files(environments: Sequence[Environment], result: Erasure) -> list[Path]:
     return sorted(found - signatures)
 
 
-def _trace(file: Path, ids: set[str], known: _Memory, environments: Sequence[Environment]) -> None:
+def _trace(file: Path, ids: set[str], known: Memory, environments: Sequence[Environment]) -> None:
     """Note what a table says of prompts."""
     columns = column_names(file)
     if "prompt_id" not in columns:

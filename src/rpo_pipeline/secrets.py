@@ -23,7 +23,7 @@ SECRET_NAME = re.compile(
     rf"(?:^|[_\-.])(?:{_WORDS})S?(?:[_\-.\d]|$)|(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)S?$",
     re.IGNORECASE,
 )
-SECRET_ADDRESS = "RPO_WEBHOOK_URL"
+WEBHOOK_VARIABLE = "RPO_WEBHOOK_URL"
 SHAPES = re.compile(
     r"\b(?:sk|rk|pk)-[\w-]{16,}|\bgh[pousr]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}"
     r"|\bhf_[A-Za-z0-9]{16,}|\bxox[abeoprs]-[\w-]{10,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}"
@@ -86,7 +86,7 @@ def _secrets() -> list[str]:
     named = {
         os.environ.get(name, "")
         for name in os.environ
-        if name == SECRET_ADDRESS or SECRET_NAME.search(name)
+        if name == WEBHOOK_VARIABLE or SECRET_NAME.search(name)
     }
     values = {value.strip() for value in named if not _is_path(value)} | _kept
     return sorted((one for one in values if len(one) >= MIN_CHARACTERS), key=len, reverse=True)

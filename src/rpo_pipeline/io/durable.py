@@ -67,6 +67,10 @@ def put_in_place(prepared: Path, target: Path) -> None:
     A folder cannot be replaced in one step: the old one is moved aside first, and removed last. A
     link stays, and what it leads to is replaced.
 
+    Args:
+        prepared: Beside the target, as ``temporary_sibling`` named it.
+        target: Gets its place.
+
     Raises:
         DataError: If there is a folder where the file belongs, or a file where the folder does.
     """
@@ -99,6 +103,10 @@ def put_new(prepared: Path, target: Path) -> None:
     """Give a finished file its name if the name is free.
 
     Without hard links there is a moment between the look and the renaming.
+
+    Args:
+        prepared: Finished, on the same file system.
+        target: The name.
 
     Raises:
         FileExistsError: If somebody else was faster.

@@ -1,6 +1,6 @@
 """Erasing rows from Parquet files in place, a batch at a time, and remembering what was erased."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,10 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.io.damage import DAMAGED, first_line
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 
 FORGOTTEN = Path("03_primary/forgotten.parquet")
 """In a data folder: the prompts that were erased or are to be."""
+REMEDY = "restore it from a backup, or copy that of another environment"
 _TRACES = ("prompts", "row_ids", "origins", "learned_in")
 _SCHEMA = pa.schema(
     [
@@ -45,33 +48,71 @@ class Traces:
         self.is_done &= other.is_done
 
 
-def read_forgotten(file: Path) -> dict[str, Traces]:
-    """Read what is remembered of erased prompts, by ``prompt_id``; nothing without a file."""
+class Memory:
+    """What is known of prompts that were or are to be erased, the same in every data folder.
+
+    Args:
+        files: One for each data folder; those that are not there yet are made.
+        damaged: Is told of a file that cannot be read; that one is not replaced.
+
+    Raises:
+        DataError: If none can be read.
+    """
+
+    def __init__(self, files: Iterable[Path], damaged: Callable[[str], None]) -> None:
+        self.traces: dict[str, Traces] = {}
+        self._files = []
+        words = ""
+        for file in sorted(files):
+            try:
+                for prompt_id, traces in _read_memory(file).items():
+                    self.of(prompt_id).add(traces)
+                self._files.append(file)
+            except DAMAGED as err:
+                words = f"{file} cannot be read ({first_line(err)}): {REMEDY}"
+                damaged(f"memory of erased prompts: {words}")
+        if not self._files:
+            raise DataError(f"{words}. Nothing was erased, because nothing could be remembered")
+
+    def of(self, prompt_id: str) -> Traces:
+        """The traces of a prompt."""
+        return self.traces.setdefault(prompt_id, Traces())
+
+    def gathered(self, ids: set[str], name: str) -> set[str]:
+        """One kind of traces of some prompts."""
+        return {one for prompt_id in ids for one in getattr(self.of(prompt_id), name)}
+
+    def write(self, ids: set[str], *, is_done: bool) -> None:
+        """Remember prompts; their texts only for as long as they are needed."""
+        for prompt_id in ids:
+            traces = self.of(prompt_id)
+            traces.is_done = is_done
+            if is_done:
+                traces.prompts.clear()
+        lines = [
+            {
+                "prompt_id": prompt_id,
+                "is_done": one.is_done,
+                **{name: sorted(getattr(one, name)) for name in _TRACES},
+            }
+            for prompt_id, one in sorted(self.traces.items())
+        ]
+        for file in self._files:
+            prepared = temporary_sibling(file)
+            pq.write_table(pa.Table.from_pylist(lines, _SCHEMA), prepared)
+            put_in_place(prepared, file)
+
+
+def _read_memory(file: Path) -> dict[str, Traces]:
     if not file.exists():
         return {}
-    lines = pq.read_table(file).to_pylist()
     return {
         line["prompt_id"]: Traces(
             **{name: set(line.get(name) or ()) for name in _TRACES},
             is_done=line.get("is_done", True),  # files of earlier versions hold hashes alone
         )
-        for line in lines
+        for line in pq.read_table(file).to_pylist()
     }
-
-
-def write_forgotten(traces: Mapping[str, Traces], file: Path) -> None:
-    """Remember erased prompts."""
-    lines = [
-        {
-            "prompt_id": prompt_id,
-            "is_done": one.is_done,
-            **{name: sorted(getattr(one, name)) for name in _TRACES},
-        }
-        for prompt_id, one in sorted(traces.items())
-    ]
-    prepared = temporary_sibling(file)
-    pq.write_table(pa.Table.from_pylist(lines, _SCHEMA), prepared)
-    put_in_place(prepared, file)
 
 
 def column_names(file: Path) -> list[str]:

@@ -77,6 +77,9 @@ def working_in(project: Path, data: Path) -> Iterator[None]:
 def ensure_folder(folder: Path) -> None:
     """Make a folder that is not there.
 
+    Args:
+        folder: With the folders above it.
+
     Raises:
         DataError: If it cannot be made.
     """
@@ -88,6 +91,9 @@ def ensure_folder(folder: Path) -> None:
 
 def ensure_writable(folder: Path) -> None:
     """Make a folder and write into it, so that a run does not find out at its end that it cannot.
+
+    Args:
+        folder: Made if it is not there.
 
     Raises:
         DataError: If it cannot be made or written to.

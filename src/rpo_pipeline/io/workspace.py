@@ -21,7 +21,10 @@ class WorkspaceDataset(AbstractDataset[NoReturn, Path]):
         self.metadata = metadata
 
     def load(self) -> Path:
-        """Path of the folder.
+        """Make the folder.
+
+        Returns:
+            Its path.
 
         Raises:
             DataError: If it is not there and cannot be made.

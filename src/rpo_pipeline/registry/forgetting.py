@@ -67,7 +67,15 @@ def _erase_quoting(
 
 
 def registered_versions(tracking: TrackingParams, project: Path, model_name: str) -> list[str]:
-    """Versions of a registered model with their aliases, for people.
+    """List the versions of a registered model.
+
+    Args:
+        tracking: Server.
+        project: A relative sqlite path starts there.
+        model_name: Registered model.
+
+    Returns:
+        Their numbers with their aliases, for people.
 
     Raises:
         RegistryError: If the tracking server does not answer.
