@@ -10,7 +10,7 @@ AIRFLOW := .venv-airflow
 AIRFLOW_STAMP := $(AIRFLOW)/installed-$(shell cksum < deploy/airflow/requirements.txt | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run refresh bench bench-full faults doctor audit test integration check format clean clean-cache
+.PHONY: help setup run refresh bench bench-full faults doctor audit install-check test integration check format clean clean-cache
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ doctor: setup ## Check what a run of ENV=sample needs, one line each
 audit: setup ## Known vulnerabilities of the installed packages; needs a network
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/pip-audit --skip-editable
+
+install-check: ## Run it as users install it: from a wheel and by the Dockerfile, in fresh environments (5 minutes)
+	$(PYTHON) deploy/install_check.py
 
 test: setup ## Run the whole suite
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup

@@ -101,6 +101,11 @@ def test_credentials_and_overrides_of_this_machine_count_in_every_environment(pr
     assert loader["mlflow"]["on_outage"] == "continue"
 
 
+def test_what_kedro_calls_local_is_the_sample(project):
+    """Plugins of Kedro name it where nobody chose an environment."""
+    assert open_configuration(project, "local").environment == "sample"
+
+
 def test_a_folder_without_conf_local_is_a_project_too(project):
     (project / "conf/local").rmdir()
     assert open_configuration(project, "smoke")["parameters"]["promotion"]["min_test_prompts"] == 10
@@ -110,7 +115,7 @@ def test_the_folder_of_credentials_is_committed():
     assert (ROOT / "conf/local/.gitkeep").is_file()
 
 
-@pytest.mark.parametrize("env", ["smok", "nothing-like-it", "accelerate", "local", "base/../smoke"])
+@pytest.mark.parametrize("env", ["smok", "nothing-like-it", "accelerate", "base/../smoke"])
 def test_an_environment_that_is_not_there_is_named_with_those_that_are(project, env):
     with pytest.raises(ConfigError, match=f"no environment '{env}'") as error:
         open_configuration(project, env)

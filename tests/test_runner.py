@@ -3,12 +3,13 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from rpo_pipeline.errors import ConfigError
-from rpo_pipeline.io import AtomicFileDataset
+from rpo_pipeline.io import AtomicFileDataset, freshness
 from rpo_pipeline.runner import ALWAYS, FreshnessRunner, refuse_several
 
 RUNS = []
@@ -21,7 +22,7 @@ def double(number, settings):
 
 def sign(number):
     RUNS.append("sign")
-    return number > 0
+    return bool(np.sign(number) > 0)
 
 
 def describe(positive):
@@ -132,3 +133,13 @@ def test_runners_of_several_nodes_are_refused(runner):
 @pytest.mark.parametrize("runner", [None, "None", "SequentialRunner", "x.FreshnessRunner"])
 def test_runners_of_one_node_at_a_time_are_taken(runner):
     refuse_several(runner)
+
+
+def test_an_upgrade_of_a_library_wakes_what_computes_with_it_and_is_named(run, monkeypatch, caplog):
+    monkeypatch.setattr(freshness, "installed_version", {"numpy": "1.0"}.get)
+    run(number=3)
+    assert run() == {"ask"}
+    monkeypatch.setattr(freshness, "installed_version", {"numpy": "1.1"}.get)
+    with caplog.at_level(logging.INFO):
+        assert run() == {"sign", "ask"}
+    assert "sign runs: changed: version of numpy" in caplog.text

@@ -66,8 +66,8 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
     @property
     def environment(self) -> str:
-        """Name of the environment that was chosen."""
-        return str(self.env or self.default_run_env)
+        """Name of the environment that was chosen; ``local``, as Kedro calls it, is the default."""
+        return str(self.default_run_env if self.env in (None, "", LOCAL) else self.env)
 
     @cached_property
     def foundations(self) -> list[str]:

@@ -25,5 +25,9 @@ class TrainingError(RpoError, RuntimeError):
     """Training that cannot go on, such as a loss that is not finite."""
 
 
+class StaleReferenceError(TrainingError):
+    """Cached log-probabilities that are not those of the model that training starts from."""
+
+
 class RegistryError(RpoError, RuntimeError):
     """A tracking server or model registry that does not answer as it must."""

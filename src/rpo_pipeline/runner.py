@@ -13,7 +13,8 @@ from pluggy import PluginManager
 
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.io import WorkspaceDataset
-from rpo_pipeline.io.digests import code_digest, path_digest, value_digest
+from rpo_pipeline.io.digests import path_digest, value_digest
+from rpo_pipeline.io.freshness import code_digest, library_versions
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def refuse_several(runner: str | None) -> None:
 
 
 class FreshnessRunner(SequentialRunner):
-    """Runs the nodes whose inputs, parameters or code changed since they last succeeded.
+    """Runs the nodes whose inputs, parameters, code or libraries changed since they last succeeded.
 
     What a node read and wrote is known by its content, so a node that writes what it wrote before
     wakes none of those behind it. ``kedro run --runner SequentialRunner`` runs every node.
@@ -78,8 +79,9 @@ class FreshnessRunner(SequentialRunner):
                 catalog.save(LEDGER, ledger)
         if skipped:
             logger.info(
-                "%d of %d nodes were skipped, because their inputs, parameters and code are those "
-                "of the run that made what is there: %s (--runner SequentialRunner runs them all)",
+                "%d of %d nodes were skipped, because their inputs, parameters, code and libraries "
+                "are those of the run that made what is there: %s (--runner SequentialRunner runs "
+                "them all)",
                 len(skipped),
                 len(pipeline.nodes),
                 ", ".join(skipped),
@@ -101,6 +103,7 @@ def _read(node: Node, catalog: CatalogProtocol[Any, Any]) -> Digests:
     """Content of what decides a node's results; a workspace, or its own last result, does not."""
     made = {_path(name, catalog) for name in node.outputs}
     read: Digests = {"code": code_digest(node.func)}
+    read |= {f"version of {name}": v for name, v in library_versions(node.func).items()}
     for name in node.inputs:
         path = _path(name, catalog)
         if name == "parameters" or name.startswith("params:"):

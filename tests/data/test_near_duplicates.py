@@ -227,3 +227,25 @@ def test_a_leaked_prompt_stays_so_when_its_twins_are_gone():
     flagged = splits.assign(leaked=splits["prompt_id"] == first)
     again = frame(assign_splits(rows, clusters, ibis.memtable(flagged), SHARES))
     assert again.loc[again["leaked"], "prompt_id"].tolist() == [first]
+
+
+def test_signatures_of_another_version_are_made_again_and_clusters_keep_their_names(caplog):
+    log = Log()
+    log.add([text(seed) for seed in range(20)])
+    before = frame(log.clusters).set_index("prompt_id")
+    old = frame(log.clusters)
+    old["signature"] = [bytes(255 - byte for byte in signature) for signature in old["signature"]]
+    log.clusters = ibis.memtable(old)
+    log.add([text(seed) for seed in range(20)] + [text(3, changed=1)])
+    after = frame(log.clusters).set_index("prompt_id")
+    assert "signatures of 20 prompts are of another version" in caplog.text
+    assert after["signature"][before.index].equals(before["signature"])
+    assert after["cluster_id"][before.index].equals(before["cluster_id"])
+    assert set(after["cluster_id"]) == set(before["cluster_id"])
+
+
+def test_signatures_that_hold_are_kept_without_a_word(caplog):
+    log = Log()
+    for _ in range(2):
+        log.add([text(seed) for seed in range(20)])
+    assert "another version" not in caplog.text

@@ -1,9 +1,12 @@
 import logging
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from rpo_pipeline.data.chats import render_prompt, write_prompt
 from rpo_pipeline.data.tokenisation import (
+    TextFormat,
     Truncation,
     count_truncation,
     find_end_token,
@@ -132,3 +135,20 @@ def test_a_model_without_a_template_reads_a_chat_of_the_column_turn_by_turn(mode
         [render_prompt(prompts[0]), "Hello"]
     )
     assert "1 of 2 prompts are chats" in caplog.text
+
+
+def test_tokens_and_line_breaks_that_a_vocabulary_does_not_have_are_counted(rows, caplog):
+    vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2, "We": 3, "are": 4}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    rows.loc[0, "response"] = "We\nare sorry"
+    tokenise_groups(rows, TextFormat(tokenizer, False, 64, 64))
+    assert "(100.0 %) of the prompts are <unk>" in caplog.text
+    assert "1 of 6 responses have several lines" in caplog.text
+    caplog.clear()
+    tokenise_groups(rows, text_format(build_small("llama")))
+    assert "<unk>" not in caplog.text
+    assert "several lines" not in caplog.text

@@ -1,12 +1,5 @@
-import shutil
-from pathlib import Path
-
-import pytest
-
-from rpo_pipeline.io import digests
-from rpo_pipeline.io.digests import code_digest, path_digest, value_digest
+from rpo_pipeline.io.digests import path_digest, value_digest
 from rpo_pipeline.params import SplitShares
-from rpo_pipeline.pipelines.evaluation import nodes
 
 
 def test_a_folder_is_known_by_the_names_and_contents_of_its_files(tmp_path):
@@ -29,22 +22,3 @@ def test_parameters_are_known_by_their_values_in_any_order():
     assert value_digest({"b": 1, "a": 2}) == value_digest({"a": 2, "b": 1})
     assert value_digest(block) == value_digest(block.model_dump())
     assert value_digest(block) != value_digest(block.model_copy(update={"test": 0.3}))
-
-
-@pytest.mark.parametrize(
-    ("module", "changes"),
-    [
-        ("evaluation/report.py", True),
-        ("evaluation/templates/report.html.j2", True),
-        ("training/loop.py", False),
-    ],
-)
-def test_the_code_of_a_node_is_what_it_reaches_and_nothing_else(
-    tmp_path, monkeypatch, module, changes
-):
-    package = Path(shutil.copytree(digests.PACKAGE, tmp_path / "rpo_pipeline"))
-    monkeypatch.setattr(digests, "PACKAGE", package)
-    before = code_digest(nodes.render_report)
-    with (package / module).open("a") as file:
-        file.write("\n")
-    assert (code_digest(nodes.render_report) != before) is changes

@@ -11,9 +11,14 @@ from rpo_pipeline.models.adapters import FOLDER, add_adapters, merged_weights
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.row_scoring import score_table
 from rpo_pipeline.params import LoraParams
-from tests.conftest import build_small
+from tests.conftest import SIZES, build_small
 from tests.training.test_reference import policy
 
+EXPERTS = {"num_key_value_heads": 2, "head_dim": 8}
+SIZES["mixtral"] = {**SIZES["llama"], **EXPERTS, "num_local_experts": 3}
+SIZES["gpt_oss"] = SIZES["mixtral"] | {"num_experts_per_tok": 1}
+SIZES["qwen3_moe"] = {**SIZES["llama"], **EXPERTS, "num_experts": 4, "num_experts_per_tok": 2}
+SIZES["qwen3_moe"] |= {"moe_intermediate_size": 24}
 LORA = LoraParams(r=2, alpha=3, target_modules="all-linear")
 
 
@@ -86,3 +91,35 @@ def test_adapters_are_kept_beside_the_merged_weights_and_peft_puts_them_on_the_b
     merged = scores(load_language_model(tmp_path / "merged"), rows)
     with_adapters = scores(replace(base, model=adapted.get_base_model()), rows)
     torch.testing.assert_close(with_adapters, merged, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("model_type", ["qwen3_moe", "mixtral", "gpt_oss"])
+def test_adapters_on_fused_experts_are_merged_expert_by_expert(model_type, rows, tmp_path):
+    language_model = build_small(model_type)
+    language_model.save(tmp_path / "base")
+    add_adapters(language_model.model, LORA)
+    train_adapters(language_model)
+    live = scores(language_model, rows)
+    language_model.save(tmp_path / "merged")
+    merged = load_language_model(tmp_path / "merged")
+    torch.testing.assert_close(scores(merged, rows), live, rtol=1e-5, atol=1e-4)
+    base = load_language_model(tmp_path / "base")
+    assert not torch.allclose(scores(base, rows), live, rtol=1e-3)
+    adapted = PeftModel.from_pretrained(base.model, tmp_path / "merged" / FOLDER)
+    with_adapters = scores(replace(base, model=adapted.get_base_model()), rows)
+    torch.testing.assert_close(with_adapters, live, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "target", "name"),
+    [
+        ("llama", "embed_tokens", "model.embed_tokens"),
+        ("gpt2", "lm_head", "lm_head"),
+    ],
+)
+def test_adapters_that_cannot_be_merged_are_refused_by_name_before_training(
+    model_type, target, name
+):
+    lora = LoraParams(r=2, alpha=3, target_modules=[target])
+    with pytest.raises(ConfigError, match=rf"{name}.*cannot be merged"):
+        add_adapters(build_small(model_type).model, lora)

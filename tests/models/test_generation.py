@@ -1,6 +1,7 @@
 import torch
 
 from rpo_pipeline.models.generation import GumbelNoise, sample_responses
+from rpo_pipeline.models.loading import as_language_model
 from rpo_pipeline.models.row_scoring import score_rows
 from tests.conftest import build_small, limits
 
@@ -60,6 +61,7 @@ def test_sampling_stops_at_the_end_of_a_turn():
     language_model = build_small("llama")
     tokenizer = language_model.tokenizer
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<|user|>{% endfor %}"
+    language_model = as_language_model(language_model.model, tokenizer)
     end = tokenizer.convert_tokens_to_ids("<|user|>")
     _, responses = sample(language_model, ["Help!"] * 60, range(60), max_new_tokens=40)
     ended = [r.token_ids for r in responses if end in r.token_ids]

@@ -1,4 +1,4 @@
-"""Only new rows are paid for, and nothing but their tokens decides what is new."""
+"""Only new rows are paid for, and their tokens decide what is new."""
 
 import subprocess
 import sys
@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rpo_pipeline.io import freshness
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.logps_cache import cache_key, score_new_rows
 from rpo_pipeline.models.row_scoring import score_table
+from rpo_pipeline.models.samples_cache import samples_key
 from tests.conftest import ROOT, build_small
 from tests.training.test_reference import policy
 
@@ -84,6 +86,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import pandas as pd
+from rpo_pipeline.io import freshness
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.logps_cache import score_new_rows
 from rpo_pipeline.params import PolicyParams
@@ -134,17 +137,29 @@ def model(tmp_path):
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"dtype": "bfloat16"}, {"max_prompt_tokens": 63}, {"max_response_tokens": 63}],
-)
-def test_precision_and_truncation_are_part_of_the_key(model, change):
-    assert cache_key(model, policy(**change)) != cache_key(model, policy())
+def test_precision_is_part_of_the_key(model):
+    assert cache_key(model, policy(dtype="bfloat16")) != cache_key(model, policy())
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "tokenizers"])
+def test_an_upgrade_of_what_computes_them_scores_again(model, monkeypatch, library):
+    versions = freshness.installed_version
+    before = cache_key(model, policy()), samples_key(model, policy())
+    monkeypatch.setattr(
+        freshness, "installed_version", lambda name: "99" if name == library else versions(name)
+    )
+    assert cache_key(model, policy()) != before[0]
+    assert samples_key(model, policy()) != before[1]
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"warm_start_learning_rate": 1.0}, {"reset_reference": True}, {"prefix_sharing": "off"}],
+    [
+        {"warm_start_learning_rate": 1.0},
+        {"reset_reference": True},
+        {"prefix_sharing": "off"},
+        {"max_prompt_tokens": 63},  # where a text is cut decides its tokens, which name the row
+    ],
 )
 def test_what_does_not_change_a_log_probability_is_not(model, change):
     assert cache_key(model, policy(**change)) == cache_key(model, policy())

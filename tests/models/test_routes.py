@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpo_pipeline.data.groups import Group, collate
-from rpo_pipeline.models.scoring import choose_route, group_logps, micro_batches, score_groups
+from rpo_pipeline.models.batches import choose_route, micro_batches, score_groups
+from rpo_pipeline.models.scoring import group_logps
 from tests.conftest import SIZES, build_small
 
 SIZES["qwen2"] = {**SIZES["llama"], "num_key_value_heads": 2}
@@ -130,12 +131,14 @@ def test_checkpointing_changes_neither_values_nor_gradients(model_type, lora, gr
 
 
 @pytest.mark.parametrize("model_type", ["llama", "t5"])
-def test_the_cache_under_checkpointing_is_an_error_rather_than_responses_without_a_prompt(
-    model_type,
-):
-    language_model = prepared(model_type, checkpointing=True)
-    with pytest.raises(RuntimeError, match="gradient checkpointing empties it"):
-        group_logps(language_model, collate([group(20, [3, 4])], 0), "cache")
+def test_a_route_that_fails_gives_way_to_row_by_row_with_a_warning(model_type, caplog):
+    language_model = replace(prepared(model_type, checkpointing=True), checked_routes={})
+    batch = collate([group(20, [3, 4])], 0)
+    torch.testing.assert_close(
+        group_logps(language_model, batch, "cache"), plain_logps(language_model, batch)
+    )
+    assert "prefix sharing by cache does not work" in caplog.text
+    assert "gradient checkpointing empties it" in caplog.text
 
 
 @pytest.mark.parametrize("model_type", ["llama", "t5"])
@@ -180,7 +183,7 @@ def test_rows_longer_than_a_sliding_window_are_scored_row_by_row_and_said_once(m
     ]
     assert batches[0][1] != "off"
     list(micro_batches(language_model, [long], 1000))
-    assert caplog.text.count("over the model's sliding window of 16 tokens") == 1
+    assert caplog.text.count("over the model's attention window of 16 tokens") == 1
     assert_same_values_and_gradients(language_model, [long], "off")
 
 

@@ -9,8 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rpo_pipeline.data.groups import collate
 from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.models.batches import score_groups
 from rpo_pipeline.models.row_scoring import score_rows
-from rpo_pipeline.models.scoring import group_logps, group_scores, score_groups
+from rpo_pipeline.models.scoring import group_logps, group_scores
 from tests.conftest import SIZES, build_small, limits
 
 SIZES["gemma2"] = {**SIZES["llama"], "num_key_value_heads": 2, "head_dim": 8}

@@ -11,12 +11,16 @@ from werkzeug.serving import make_server
 from rpo_pipeline.params import GateParams, PromotionParams, TrackingParams
 from rpo_pipeline.registry import aliases
 from rpo_pipeline.registry import client as registry
+from rpo_pipeline.registry.serving import serving_documents
 from rpo_pipeline.registry.tracking import TrackedRun
 from tests.conftest import build_small
 
 GATE = GateParams(
     metric="reward_mean", against="champion", direction="above", threshold=0, bound="low"
 )
+
+
+SERVED = {"max_prompt_tokens": 24, "max_response_tokens": 12, "dtype": "float32"}
 
 
 def tracked_run(
@@ -82,7 +86,11 @@ def register(tracked, model_name, checkpoint, **documents):
         tracked.describe(),
         model_name,
         checkpoint,
-        documents={"normaliser.json": {"kind": "none"}, **documents},
+        documents={
+            "normaliser.json": {"kind": "none"},
+            **serving_documents(SERVED),
+            **documents,
+        },
         metrics={"eval/reward_mean": 0.5},
         tags={"base_licence": "apache-2.0"},
     )["version"]

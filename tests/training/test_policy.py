@@ -5,9 +5,9 @@ import torch
 from rpo_pipeline.data.mismatched import mismatched_pairs
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.errors import ConfigError, DataError
+from rpo_pipeline.models.batches import score_groups
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.models.row_scoring import score_table
-from rpo_pipeline.models.scoring import score_groups
 from rpo_pipeline.params import ObjectiveParams
 from rpo_pipeline.training.policy import train_policy, training_rows
 from tests.conftest import block, build_small, limits
@@ -37,7 +37,9 @@ def joined(rows, reference):
     return training_rows(feedback, rewards, scores, targets, mismatched_logps)
 
 
-def learn(joined, reference, tmp_path, objective, responses="top", lora=None, **settings):
+def learn(
+    joined, reference, tmp_path, objective, responses="top", lora=None, cache=None, **settings
+):
     return train_policy(
         joined,
         reference,
@@ -47,6 +49,7 @@ def learn(joined, reference, tmp_path, objective, responses="top", lora=None, **
         ),
         training=SETTINGS.model_copy(update={"objective": objective, **settings}),
         workspace=tmp_path,
+        cache=cache,
     )
 
 

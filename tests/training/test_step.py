@@ -7,8 +7,8 @@ import torch
 
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.errors import TrainingError
+from rpo_pipeline.models.batches import score_groups
 from rpo_pipeline.models.loading import load_language_model
-from rpo_pipeline.models.scoring import score_groups
 from rpo_pipeline.training.loop import prepare
 from rpo_pipeline.training.objectives import KtoObjective, RpoObjective, SftObjective
 from rpo_pipeline.training.step import mean_loss, optimizer_step

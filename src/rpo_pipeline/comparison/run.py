@@ -30,8 +30,8 @@ from rpo_pipeline.comparison.table import (
 from rpo_pipeline.evaluation.generation import generate, held_out_prompts
 from rpo_pipeline.evaluation.heldout import score_heldout
 from rpo_pipeline.evaluation.metrics import distinct, prompt_means, rank_correlations
-from rpo_pipeline.io.digests import value_digest
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
+from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.params import ComparisonParams, EvaluationParams, ObjectiveParams
 from rpo_pipeline.rewards.labeling import label_responses
 from rpo_pipeline.rewards.partition import partition_rows, partition_settings
@@ -93,7 +93,9 @@ def run_cells(
         # Without defaults, so that a cell outlives parameters that are added and not set.
         content = own.model_dump(mode="json", exclude_defaults=True)
         log = change_log(material, *cell.study, seed=cell.seed) if cell.study else material
-        key = value_digest([cell.split, comparison.num_prompts, content, log.digest])
+        key = result_key(
+            *(cell.split, comparison.num_prompts, content, log.digest), code=[_finish, change_log]
+        )
         folders[cell] = folder / key
         if not (folder / key).is_dir():
             logger.info("cell: %s", cell.name)
@@ -120,6 +122,7 @@ def _finish(
         ),
         training=settings.training,
         workspace=workspace,
+        cache=material.model_cache,
     )
     feedback = material.feedback
     prompts = held_out_prompts(feedback, comparison.num_prompts, cell.split)

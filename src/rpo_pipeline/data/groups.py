@@ -33,6 +33,14 @@ class Group:
         """Tokens of the prompt and of every response."""
         return len(self.prompt) + sum(map(len, self.responses))
 
+    def take(self, places: Sequence[int]) -> "Group":
+        """Some of the responses, in the order of their places in the group."""
+        return replace(
+            self,
+            responses=[self.responses[place] for place in places],
+            rows=[self.rows[place] for place in places],
+        )
+
 
 @dataclass(frozen=True)
 class GroupBatch:
@@ -163,15 +171,10 @@ def _split(
 ) -> Iterator[Group]:
     start = 0
     for stop in range(1, len(group.rows) + 1):
-        if stop - start > 1 and padded_tokens([_part(group, start, stop)]) > max_tokens:
-            yield _part(group, start, stop - 1)
+        if stop - start > 1 and padded_tokens([group.take(range(start, stop))]) > max_tokens:
+            yield group.take(range(start, stop - 1))
             start = stop - 1
-    yield _part(group, start, len(group.rows))
-
-
-def _part(group: Group, start: int, stop: int) -> Group:
-    part = slice(start, stop)
-    return replace(group, responses=group.responses[part], rows=group.rows[part])
+    yield group.take(range(start, len(group.rows)))
 
 
 def _num_rows(groups: Sequence[Group]) -> int:

@@ -15,6 +15,7 @@ import ibis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from ibis.expr.types import Table
 from numpy.typing import NDArray
 from rensa import RMinHash
@@ -26,7 +27,8 @@ from rpo_pipeline.params import NearDuplicateParams
 
 logger = logging.getLogger(__name__)
 
-# Signatures are stored: a change of these four, or of rensa's hash, voids `prompt_clusters`.
+# Signatures are stored: a change of these four, or of rensa's hash, voids those of earlier runs,
+# which is seen by signing some of their prompts again.
 NUM_SLOTS = 128
 SHINGLE_WORDS = 3
 SEED = 0
@@ -38,6 +40,8 @@ MAX_MISS = 0.01
 WINDOW = 32
 """Neighbours that a prompt is compared with in its bucket of a band, where more are in it."""
 BATCH = 8192
+PROBES = 8
+"""Prompts of earlier runs that are signed again, to see whether their signatures still hold."""
 CHUNK = 2**16
 
 LARGE_CLUSTER, LARGE_SHARE = 20, 0.2
@@ -65,10 +69,10 @@ def cluster_prompts(
     Returns:
         prompt_id, cluster_id (the smallest prompt_id among those that founded it), signature.
     """
-    known = _empty() if previous is None else previous.to_pyarrow()
     if near_duplicates is None:
-        return ibis.memtable(known)
+        return ibis.memtable(_empty() if previous is None else previous.to_pyarrow())
     prompts = rows.select("prompt_id", "prompt").distinct()
+    known = _empty() if previous is None else _signed_alike(previous, prompts)
     if previous is not None:
         prompts = prompts.anti_join(previous, "prompt_id")
     batches = prompts.to_pyarrow().to_batches(max_chunksize=BATCH)
@@ -152,6 +156,36 @@ def sign_prompts(prompts: Sequence[str]) -> Signatures:
         [shingles(prompt) for prompt in prompts], NUM_SLOTS, SEED
     )
     return np.array(matrix.to_rows(), dtype="<u4").reshape(-1, NUM_SLOTS)
+
+
+def _signed_alike(previous: Table, prompts: Table) -> pa.Table:
+    """Earlier clusters with signatures that compare with today's.
+
+    Another version of rensa may hash otherwise: then what the log still holds is signed again.
+    """
+    known = previous.to_pyarrow()
+    texts = prompts.semi_join(previous, "prompt_id")
+    if _same_signatures(known, texts.limit(PROBES)):
+        return known
+    logger.warning(
+        "the signatures of %d prompts are of another version of rensa or of this project: they are "
+        "made again",
+        len(known),
+    )
+    again = pa.concat_tables([_empty(), *map(_signed, texts.to_pyarrow().to_batches(BATCH))])
+    signatures = dict(zip(*(again[c].to_pylist() for c in ("prompt_id", "signature")), strict=True))
+    table = known.to_pandas()
+    table["signature"] = table["prompt_id"].map(signatures).fillna(table["signature"])
+    return pa.Table.from_pandas(table, known.schema, preserve_index=False)
+
+
+def _same_signatures(known: pa.Table, probes: Table) -> bool:
+    texts = probes.to_pyarrow()
+    ids = texts["prompt_id"].to_pylist()
+    stored = known.filter(pc.is_in(known["prompt_id"], pa.array(ids, pa.string())))
+    held = dict(zip(*(stored[c].to_pylist() for c in ("prompt_id", "signature")), strict=True))
+    fresh = sign_prompts(texts["prompt"].to_pylist())
+    return all(held[name] == row.tobytes() for name, row in zip(ids, fresh, strict=True))
 
 
 def _signed(batch: pa.RecordBatch) -> pa.Table:

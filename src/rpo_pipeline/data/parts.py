@@ -31,6 +31,7 @@ from rpo_pipeline.data.rows import (
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.io.damage import is_whole_parquet
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
+from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.params import RedactionParams, SourceParams
 
 logger = logging.getLogger(__name__)
@@ -39,13 +40,6 @@ BATCH_ROWS, BATCH_CHARACTERS = 20_000, 2**24
 """Rows are written when as many, or as much text, are in memory."""
 DETECTION_RECORDS = 50
 """Records at the start of a file that tell its format."""
-
-CODE = (
-    "chats formats json_stream parts quarantine readers records redaction rows table_readers "
-    "text_readers"
-).split()
-"""Modules that decide what a part holds."""
-
 
 ROWS, QUARANTINE = "rows.parquet", "quarantine.parquet"
 PART_SCHEMA = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("position")).append(
@@ -70,15 +64,13 @@ def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams 
     """
     with file.path.open("rb") as stream:
         content = hashlib.file_digest(stream, "blake2b").hexdigest()
-    settings = source.model_dump_json(exclude={"path", "revision"})
-    digest = hashlib.blake2b(digest_size=16)
-    private = redaction.model_dump_json() if redaction else ""
-    kind = "ratings" if file.holds_ratings else "log"
-    for text in (content, escape(file.name), kind, settings, private):
-        digest.update(f"{len(text)} {text}".encode())
-    for module in CODE:
-        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
-    return digest.hexdigest()
+    settings = source.model_dump(mode="json", exclude={"path", "revision"})
+    private = redaction and redaction.model_dump(mode="json")
+    return result_key(
+        *(content, escape(file.name), file.holds_ratings, settings, private),
+        code=[_write_part],
+        without=frozenset(),  # how a rating is read is told by `params/ingestion.py` as well
+    )
 
 
 def ensure_part(

@@ -5,17 +5,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from rpo_pipeline.data.chats import Prompt, as_messages, parse_prompt, render_prompt
+from rpo_pipeline.data.chat_templates import folds_system, writes_role
+from rpo_pipeline.data.chats import Message, Prompt, as_messages, parse_prompt, render_prompt
+from rpo_pipeline.data.encoding import (
+    TemplateRefusalError,
+    cut_prompt,
+    encode_prompts,
+    encode_texts,
+)
 from rpo_pipeline.data.groups import Group
-from rpo_pipeline.errors import DataError
+from rpo_pipeline.errors import DataError, ModelError
 
 logger = logging.getLogger(__name__)
+
+MAX_UNKNOWN_SHARE = 0.001
+"""Of tokens; beyond it a model that has no token for what is written is warned of."""
 
 
 @dataclass(frozen=True)
@@ -47,49 +56,44 @@ class TextFormat:
 
         Raises:
             DataError: If there are messages and the model has no chat template.
+            ModelError: If the chat template refuses a chat.
         """
         return [self.cut(ids) for ids in self.encode_uncut(prompts)]
 
     def encode_responses(self, responses: Sequence[str]) -> list[list[int]]:
         """Token ids of responses, each with its end token unless it was cut at the limit."""
-        if not responses:
-            return []
-        encoded = self.tokenizer(list(responses), add_special_tokens=False)["input_ids"]
+        encoded = encode_texts(self.tokenizer, responses, add_special_tokens=False)
         return [[*ids, self.end_token_id][: self.max_response_tokens] for ids in encoded]
 
     def encode_uncut(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Token ids of whole prompts, as ``encode_prompts`` has them before its cut."""
-        if not prompts:
-            return []
-        if self.tokenizer.chat_template:
-            chats = [as_messages(prompt) for prompt in prompts]
-            encoding: Any = self.tokenizer.apply_chat_template(
-                chats, add_generation_prompt=True, tokenize=True, return_dict=True
-            )
-            chat_ids: list[list[int]] = encoding["input_ids"]
-            return chat_ids
-        if any(not isinstance(prompt, str) for prompt in prompts):
-            raise DataError(
-                "a prompt is a list of chat messages, and the tokenizer of this model has no chat "
-                "template to write them as text (policy.name_or_path: a chat model, or give "
-                "prompts as plain text)"
-            )
-        encoded: list[list[int]] = self.tokenizer(_texts(prompts))["input_ids"]
-        if self.is_encoder_decoder:
-            return encoded
-        # A decoder that has read an end token has nothing left to say.
-        eos = self.tokenizer.eos_token_id
-        return [ids[:-1] if ids and ids[-1] == eos else ids for ids in encoded]
+        if not self.tokenizer.chat_template:
+            if any(not isinstance(prompt, str) for prompt in prompts):
+                raise DataError(
+                    "a prompt is a list of chat messages, and the tokenizer of this model has no "
+                    "chat template to write them as text (policy.name_or_path: a chat model, or "
+                    "give prompts as plain text)"
+                )
+            return self._encode(_texts(prompts))
+        chats = [as_messages(prompt) for prompt in prompts]
+        _warn_of_roles(chats, self.tokenizer)
+        return self._encode(chats)
 
     def cut(self, prompt: list[int]) -> list[int]:
         """A prompt's token ids within the limit, with what the model needs at its end."""
-        limit = self.max_prompt_tokens
-        if len(prompt) <= limit:
-            return prompt
-        if not self.is_encoder_decoder:
-            return prompt[-limit:]
-        eos = self.tokenizer.eos_token_id
-        return [*prompt[: limit - 1], eos if prompt[-1] == eos else prompt[limit - 1]]
+        limit, is_encoder_decoder = self.max_prompt_tokens, self.is_encoder_decoder
+        return cut_prompt(prompt, limit, self.tokenizer, is_encoder_decoder=is_encoder_decoder)
+
+    def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        try:
+            return encode_prompts(
+                self.tokenizer, prompts, is_encoder_decoder=self.is_encoder_decoder
+            )
+        except TemplateRefusalError as err:
+            raise ModelError(
+                f"{err} (policy.name_or_path: a model that takes them, or leave such chats out of "
+                "the log)"
+            ) from err
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,14 @@ def find_end_token(tokenizer: PreTrainedTokenizerBase) -> int:
         return int(tokenizer.eos_token_id)
     words = "words"
     chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": words}]
-    text = str(tokenizer.apply_chat_template(chat, tokenize=False))
-    behind = tokenizer(text[text.rindex(words) + len(words) :], add_special_tokens=False)
+    try:
+        text = str(tokenizer.apply_chat_template(chat, tokenize=False))
+    except Exception as err:  # a template may fail in any way
+        raise ModelError(
+            f"the chat template of the model cannot write a question and its answer: {err}"
+        ) from err
+    _, _, end = text.rpartition(words)
+    behind = tokenizer(end, add_special_tokens=False)
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     return int(next((i for i in behind["input_ids"] if i in special), tokenizer.eos_token_id))
 
@@ -151,6 +161,7 @@ def tokenise_groups(table: pd.DataFrame, text_format: TextFormat) -> list[Group]
         for prompt, (start, stop) in zip(prompts, pairwise([*starts, len(order)]), strict=True)
     ]
     _warn_of_cuts(count_truncation(groups, text_format), text_format)
+    _warn_of_unknown(prompts, responses, table["response"], text_format.tokenizer)
     return groups
 
 
@@ -198,3 +209,51 @@ def _warn_of_cuts(truncation: Truncation, text_format: TextFormat) -> None:
             truncation.num_prompts,
             text_format.max_prompt_tokens,
         )
+
+
+def _warn_of_roles(chats: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Say which turns a chat template writes elsewhere, or not at all."""
+    for role in ("system", "tool"):
+        count = sum(any(turn["role"] == role for turn in chat) for chat in chats)
+        if not count:
+            continue
+        if role == "system" and folds_system(tokenizer):
+            logger.warning(
+                "%d of %d prompts have a system message, which the chat template of this model "
+                "does not take: it is written at the start of the user turn behind it",
+                *(count, len(chats)),
+            )
+        elif not writes_role(tokenizer, role):
+            logger.warning(
+                "%d of %d prompts have a %s message, which the chat template of this model may "
+                "leave out (policy.name_or_path: a model that reads such turns)",
+                *(count, len(chats), role),
+            )
+
+
+def _warn_of_unknown(
+    prompts: Sequence[list[int]],
+    responses: Sequence[list[int]],
+    texts: pd.Series,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """Say what the vocabulary of a model has no token for."""
+    unknown = tokenizer.unk_token_id
+    if unknown is not None and unknown not in (tokenizer.eos_token_id, tokenizer.bos_token_id):
+        for name, sequences in (("prompts", prompts), ("responses", responses)):
+            total = sum(map(len, sequences))
+            count = sum(ids.count(unknown) for ids in sequences)
+            if count > MAX_UNKNOWN_SHARE * total:
+                logger.warning(
+                    "%d of %d tokens (%.1f %%) of the %s are %s: the vocabulary of this model has "
+                    "no token for what stands there (policy.name_or_path)",
+                    *(count, total, 100 * count / total, name, tokenizer.unk_token),
+                )
+    if "\n" not in str(tokenizer.decode(tokenizer("a\nb", add_special_tokens=False)["input_ids"])):
+        lines = int(texts.str.contains("\n", regex=False).sum())
+        if lines:
+            logger.warning(
+                "%d of %d responses have several lines, and this model knows no line break: it "
+                "reads and writes them as one line (policy.name_or_path)",
+                *(lines, len(texts)),
+            )

@@ -13,11 +13,11 @@ import pandas as pd
 from rpo_pipeline.data.chats import render_prompt
 from rpo_pipeline.data.rows import prompt_key, row_key
 from rpo_pipeline.evaluation.statistics import Interval, mean_interval, resample_prompts
-from rpo_pipeline.io.digests import value_digest
+from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.io.row_store import fetch_rows
 from rpo_pipeline.params import PairwiseJudgeParams
 from rpo_pipeline.rewards.judge_client import JudgeClient
-from rpo_pipeline.rewards.judge_text import SYSTEM, own_template
+from rpo_pipeline.rewards.judge_text import own_template, request_fields
 
 logger = logging.getLogger(__name__)
 
@@ -168,5 +168,9 @@ def _rated_pairs(rated: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
 
 def _name_verdicts(judge: PairwiseJudgeParams) -> str:
     """What a verdict depends on beside the text."""
-    template = judge.template or own_template("compare")
-    return value_digest([judge.endpoint.decisive, template, SYSTEM, "compare"])
+    template = judge.template or own_template("compare.j2")
+    return result_key(
+        *(judge.endpoint.decisive, template),
+        code=[JudgeClient.compare, request_fields],
+        libraries=[],  # a verdict is paid for, and no library writes it
+    )

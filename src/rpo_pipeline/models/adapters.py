@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
+from typing import Any
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
@@ -25,7 +27,7 @@ def add_adapters(model: nn.Module, lora: LoraParams) -> None:
         lora: Rank, scale, and which layers.
 
     Raises:
-        ConfigError: If no layer of the model has one of the names.
+        ConfigError: If no layer of the model has one of the names, or one of them cannot be merged.
     """
     config = LoraConfig(r=lora.r, target_modules=lora.target_modules)
     config.lora_alpha = lora.alpha  # type: ignore[assignment] # any number, whatever peft declares
@@ -35,6 +37,36 @@ def add_adapters(model: nn.Module, lora: LoraParams) -> None:
         raise ConfigError(
             f"policy.lora.target_modules {lora.target_modules} fit no layer of the model: {err}"
         ) from err
+    _check_mergeable(model, lora)
+
+
+def _check_mergeable(model: nn.Module, lora: LoraParams) -> None:
+    tied = {id(weight) for weight in _tied_weights(model)}
+    unmergeable = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, LoraLayer) and not _is_mergeable(layer, tied)
+    ]
+    if unmergeable:
+        raise ConfigError(
+            f"policy.lora.target_modules {lora.target_modules} put adapters on "
+            f"{', '.join(unmergeable)}, which cannot be merged into the policy: embeddings, "
+            "convolutions, and a head that shares its weight with the embedding"
+        )
+
+
+def _is_mergeable(layer: Any, tied: set[int]) -> bool:  # noqa: ANN401 (peft's layers are modules only by their subclasses)
+    """Whether a layer has two matrices whose product is added to a weight of its own."""
+    if ADAPTER not in layer.lora_A or layer.lora_A[ADAPTER].weight.ndim > 2:
+        return False
+    return id(getattr(layer.get_base_layer(), "weight", None)) not in tied
+
+
+def _tied_weights(model: nn.Module) -> list[Tensor]:
+    """Weights that several layers of a model share."""
+    names = dict(model.named_parameters())
+    every = model.named_parameters(remove_duplicate=False)
+    return [weight for name, weight in every if name not in names]
 
 
 def merged_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -45,21 +77,34 @@ def merged_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str,
         weights: Its whole state dict, by the names that the adapters brought.
 
     Returns:
-        ``W + alpha / r * B A`` under the name of each layer's own weight.
+        ``W + alpha / r * B A`` under the name of each layer's own weight, for each expert where a
+        weight holds several.
     """
     merged = {
-        name.replace(".base_layer.", "."): tensor
+        name.replace(".base_layer", ""): tensor
         for name, tensor in weights.items()
         if ".lora_" not in name
     }
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLayer):
             up, down = (weights[f"{name}.lora_{part}.{ADAPTER}.weight"] for part in "BA")
-            delta = layer.scaling[ADAPTER] * (up @ down)
-            merged[f"{name}.weight"] = merged[f"{name}.weight"] + (
-                delta.T if getattr(layer, "fan_in_fan_out", False) else delta
-            )
+            own = f"{name.replace('.base_layer', '')}.{getattr(layer, 'parameter_name', 'weight')}"
+            merged[own] = merged[own] + layer.scaling[ADAPTER] * _product(layer, up, down)
     return merged
+
+
+def _product(layer: LoraLayer, up: Tensor, down: Tensor) -> Tensor:
+    """``B A`` as the layer's weight lies in memory, or one for each expert that it holds.
+
+    Shapes: E experts, R rank, I inputs, O outputs; ``up`` is ``(O, R E)``, ``down`` ``(E R, I)``.
+    """
+    experts = getattr(layer, "num_experts", 1)
+    if experts > 1:
+        ups, downs = up.reshape(len(up), -1, experts), down.reshape(experts, -1, down.shape[1])
+        outputs_first = getattr(layer, "_did_swap_in_out_features", False)
+        return torch.einsum(f"ore,eri->e{'oi' if outputs_first else 'io'}", ups, downs)
+    product = up @ down
+    return product.T if getattr(layer, "fan_in_fan_out", False) else product
 
 
 def save_adapters(model: nn.Module, weights: Mapping[str, Tensor], directory: Path) -> None:

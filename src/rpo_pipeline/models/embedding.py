@@ -8,20 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import nn
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rpo_pipeline.data.groups import Group, pack_rows
 from rpo_pipeline.data.tokenisation import TextFormat
-from rpo_pipeline.errors import ModelError
+from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.io.hub import use_hub_or_cache
-from rpo_pipeline.models.loading import LanguageModel, default_device
+from rpo_pipeline.models.batches import micro_batches
+from rpo_pipeline.models.checks import check_folder, check_weights
+from rpo_pipeline.models.loading import LanguageModel, default_device, reason_of
 from rpo_pipeline.models.routes import read_responses
-from rpo_pipeline.models.scoring import micro_batches
 
 Array = NDArray[np.float32]
+UNREAD = ("pooler", "position_ids")
+"""Weights of sentence encoders that a mean of the last states does not read."""
 
 
 class SentenceEncoder:
@@ -38,23 +40,29 @@ class SentenceEncoder:
     def __init__(self, name_or_path: str, revision: str | None) -> None:
         use_hub_or_cache(name_or_path)
         try:
-            self._model: PreTrainedModel = AutoModel.from_pretrained(
+            check_folder(name_or_path)
+            model, loading = AutoModel.from_pretrained(
                 name_or_path,
                 revision=revision,
                 dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # they are named below, all of them
+                output_loading_info=True,
             )
             self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 name_or_path, revision=revision, trust_remote_code=False
             )
-        except (OSError, ValueError, SafetensorError) as err:
-            reason = str(err).strip().splitlines()[0]
+        except RpoError:
+            raise
+        except Exception as err:  # packages that read files of others raise anything
             raise ModelError(
-                f"cannot load a sentence encoder from {name_or_path!r}: {reason} (name_or_path of "
-                "labeler `fitted_reward_model`: a hub id that can be reached, or a directory with "
-                "config.json, *.safetensors and the tokenizer)"
+                f"cannot load a sentence encoder from {name_or_path!r}: {reason_of(err)} "
+                "(name_or_path of labeler `fitted_reward_model`: a hub id that can be reached, or "
+                "a directory with config.json, *.safetensors and the tokenizer)"
             ) from err
+        check_weights(name_or_path, loading, UNREAD)
+        self._model: PreTrainedModel = model
         nn.Module.to(self._model, default_device())  # transformers' own wrapper of it is untyped
         self._model.eval()
 
@@ -70,7 +78,9 @@ class SentenceEncoder:
             Shape ``(N, H)``.
         """
         limit = min(max_tokens, getattr(self._model.config, "max_position_embeddings", max_tokens))
-        encoded = self._tokenizer(list(texts), truncation=True, max_length=limit)
+        encoded = self._tokenizer(
+            list(texts), truncation=True, max_length=limit, split_special_tokens=True
+        )
         lengths = [len(ids) for ids in encoded["input_ids"]]
         states = torch.zeros(len(texts), self._model.config.hidden_size)
         with (

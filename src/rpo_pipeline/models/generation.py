@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from rpo_pipeline.data.tokenisation import find_end_token
+from rpo_pipeline.data.encoding import decode_answer, until_end
 from rpo_pipeline.models.loading import LanguageModel
 
 
@@ -94,7 +94,7 @@ def _generate(
     max_new_tokens: int,
 ) -> list[list[int]]:
     model, tokenizer = language_model.model, language_model.tokenizer
-    ends = [find_end_token(tokenizer), tokenizer.eos_token_id]
+    ends = model.generation_config.eos_token_id
     side = "right" if language_model.is_encoder_decoder else "left"
     batch = tokenizer.pad({"input_ids": prompts}, padding_side=side, return_tensors="pt")
     with torch.inference_mode(), language_model.autocast():
@@ -103,16 +103,11 @@ def _generate(
             do_sample=False,
             max_new_tokens=max_new_tokens,
             logits_processor=noise,
-            eos_token_id=ends,
         )
     given = 1 if language_model.is_encoder_decoder else batch["input_ids"].shape[1]
-    return [_until_end(row, ends) for row in output[:, given:].tolist()]
-
-
-def _until_end(ids: list[int], ends: list[int]) -> list[int]:
-    stop = next((place for place, token in enumerate(ids, start=1) if token in ends), None)
-    return ids[:stop]
+    return [until_end(row, ends) for row in output[:, given:].tolist()]
 
 
 def _to_response(language_model: LanguageModel, ids: list[int]) -> SampledResponse:
-    return SampledResponse(str(language_model.tokenizer.decode(ids, skip_special_tokens=True)), ids)
+    ends = language_model.model.generation_config.eos_token_id
+    return SampledResponse(decode_answer(language_model.tokenizer, ids, ends), ids)

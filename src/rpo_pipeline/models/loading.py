@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import (
@@ -21,10 +22,20 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from rpo_pipeline.data.tokenisation import TextFormat
-from rpo_pipeline.errors import ModelError
+from rpo_pipeline.data.chat_templates import STANDARD_DATE, adapt_template
+from rpo_pipeline.data.encoding import control_tokens
+from rpo_pipeline.data.tokenisation import TextFormat, find_end_token
+from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.io.hub import use_hub_or_cache
 from rpo_pipeline.models.adapters import FOLDER, merged_weights, save_adapters
+from rpo_pipeline.models.checks import (
+    check_folder,
+    check_kind,
+    check_settings,
+    check_vocabulary,
+    check_weights,
+)
+from rpo_pipeline.models.lengths import check_positions
 from rpo_pipeline.params import PolicyParams, PrefixSharing
 
 logger = logging.getLogger(__name__)
@@ -44,6 +55,8 @@ class LanguageModel:
     """How a decoder computes a prompt once for all its responses."""
     checked_routes: dict[str, bool] = field(default_factory=dict, compare=False)
     """Routes that were compared with row-by-row scoring, and whether they agreed."""
+    checked_lengths: dict[str, int] = field(default_factory=dict, compare=False)
+    """Tokens of the longest row that each route was compared with."""
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -89,6 +102,7 @@ def load_language_model(
     dtype: str = "float32",
     prefix_sharing: PrefixSharing = "auto",
     revision: str | None = None,
+    day: date = STANDARD_DATE,
 ) -> LanguageModel:
     """Load a causal or encoder-decoder model with its tokenizer.
 
@@ -97,13 +111,14 @@ def load_language_model(
         dtype: ``float32`` or ``bfloat16``, of the forward pass.
         prefix_sharing: How a decoder computes a prompt once for all its responses.
         revision: Commit of a hub id.
+        day: What a chat template that asks for the date writes from now on.
 
     Returns:
         The model in evaluation mode, float32 weights, every dropout 0.
 
     Raises:
-        ModelError: If there is no such model, or it has no safetensors weights, or its
-            tokenizer lacks an end-of-sequence token.
+        ModelError: If there is no such model, or it cannot be trained here, or its weights or its
+            tokenizer are not those of its architecture.
     """
     if revision is None and not Path(name_or_path).is_dir():
         logger.warning(
@@ -113,33 +128,53 @@ def load_language_model(
         )
     use_hub_or_cache(name_or_path)
     try:
+        check_folder(name_or_path)
+        check_settings(
+            name_or_path, PreTrainedConfig.get_config_dict(name_or_path, revision=revision)[0]
+        )
         config = AutoConfig.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=False
         )
         auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = auto_class.from_pretrained(
+        check_kind(name_or_path, config, auto_class)
+        loaded: Any = auto_class.from_pretrained(
             name_or_path,
             config=without_dropout(config),
             revision=revision,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are named below, all of them
+            output_loading_info=True,
         )
+        model, loading = loaded
         tokenizer = AutoTokenizer.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=False
         )
-    except (OSError, ValueError, SafetensorError) as err:
-        reason = str(err).strip().splitlines()[0]
+    except RpoError:
+        raise
+    except Exception as err:  # packages that read files of others raise anything
         raise ModelError(
-            f"cannot load a model from {str(name_or_path)!r}: {reason} "
+            f"cannot load a model from {str(name_or_path)!r}: {reason_of(err)} "
             "(policy.name_or_path: a hub id that can be reached, or a directory with config.json, "
             "*.safetensors and the tokenizer)"
         ) from err
-    if tokenizer.eos_token_id is None:
-        raise ModelError(f"the tokenizer of {str(name_or_path)!r} has no end-of-sequence token")
+    check_weights(name_or_path, loading)
+    check_vocabulary(name_or_path, model, tokenizer)
+    adapt_template(tokenizer, day)
     nn.Module.to(model, default_device())  # transformers' own wrapper of it is untyped
     language_model = as_language_model(model, tokenizer, dtype=dtype)
     return replace(language_model, prefix_sharing=prefix_sharing)
+
+
+def reason_of(err: Exception) -> str:
+    """First line of an error of another package, or what one of ours would say instead."""
+    if "trust_remote_code" in str(err):
+        return (
+            "it needs Python code that comes with it (auto_map), which is not run here; name a "
+            "model of an architecture that transformers has itself"
+        )
+    return (str(err).strip().splitlines() or [type(err).__name__])[0]
 
 
 def default_device() -> torch.device:
@@ -148,8 +183,23 @@ def default_device() -> torch.device:
 
 
 def load_checkpoint(directory: Path, policy: PolicyParams) -> LanguageModel:
-    """Load a model that the project made, with the precision and sharing of the parameters."""
-    return load_language_model(directory, dtype=policy.dtype, prefix_sharing=policy.prefix_sharing)
+    """Load a model that the project made, with the precision and sharing of the parameters.
+
+    Args:
+        directory: Of the model.
+        policy: Precision, sharing, and the limits on tokens.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        ModelError: If it cannot be loaded, or has fewer positions than the limits allow tokens.
+    """
+    language_model = load_language_model(
+        directory, dtype=policy.dtype, prefix_sharing=policy.prefix_sharing
+    )
+    check_positions(language_model.model, policy)
+    return language_model
 
 
 def as_language_model(
@@ -163,13 +213,39 @@ def as_language_model(
             "policy.dtype: bfloat16 is many times slower than float32 on this processor, which has "
             "no instructions for it"
         )
+    if tokenizer.chat_control_tokens is None:
+        tokenizer.chat_control_tokens = control_tokens(tokenizer)
+    if model.config.is_encoder_decoder and model.config.decoder_start_token_id is None:
+        raise ModelError(
+            "the model has no decoder_start_token_id in its config.json, so that its decoder has "
+            "nothing to begin with"
+        )
     # A checkpoint's own may hold top_p or a repetition penalty: samples would not be the policy's.
     model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=find_end_tokens(model, tokenizer),
         pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
         decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
     )
     return LanguageModel(model.eval(), tokenizer, getattr(torch, dtype))
+
+
+def find_end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer, in sampling, evaluation and serving alike.
+
+    Args:
+        model: Its generation_config.json may name more ends than the tokenizer.
+        tokenizer: Its chat template ends an assistant's turn.
+
+    Returns:
+        The token that ends a response of the log first, then the others.
+    """
+    named = getattr(model.generation_config, "eos_token_id", None)
+    others = named if isinstance(named, list) else [named]
+    embedding: Any = model.get_input_embeddings()
+    rows = len(embedding.weight)
+    known = [token for token in others if token is not None and token < rows]
+    return [*dict.fromkeys([find_end_token(tokenizer), int(tokenizer.eos_token_id), *known])]
 
 
 def _multiplies_in_bfloat16() -> bool:

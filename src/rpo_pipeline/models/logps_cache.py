@@ -1,15 +1,15 @@
 """Log-probabilities of rows, kept under what they depend on, so that only new rows are scored."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 
 import pandas as pd
 
 from rpo_pipeline.data.tokenisation import tokenise_groups
 from rpo_pipeline.io.digests import model_fingerprint
+from rpo_pipeline.io.freshness import MODEL_LIBRARIES, result_key
 from rpo_pipeline.io.row_store import SHARD_ROWS, content_key, fetch_rows
-from rpo_pipeline.models.loading import LanguageModel
+from rpo_pipeline.models.loading import LanguageModel, load_checkpoint
 from rpo_pipeline.models.row_scoring import score_rows
 from rpo_pipeline.params import PolicyParams
 
@@ -19,18 +19,17 @@ def cache_key(model: Path, policy: PolicyParams) -> str:
 
     Args:
         model: Model directory: weights, configuration, tokenizer.
-        policy: Precision and truncation; nothing else of it counts.
+        policy: Precision; nothing else of it counts. Where a text is cut decides its tokens.
 
     Returns:
         32 hexadecimal digits.
     """
-    parts = (
+    return result_key(
         model_fingerprint(model),
         policy.dtype,
-        policy.max_prompt_tokens,
-        policy.max_response_tokens,
+        code=[load_checkpoint, score_rows],
+        libraries=MODEL_LIBRARIES,
     )
-    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
 def score_new_rows(

@@ -147,21 +147,24 @@ def _cross_cache(
 
 
 def _rowwise(model: PreTrainedModel, batch: GroupBatch) -> Iterator[Pass]:
+    """Padding stands behind a row, where no token of a decoder can see it."""
     del model
-    prompts, prompt_mask = _pad_left(batch.prompt_ids, batch.prompt_mask)
-    input_ids = torch.cat([prompts[batch.prompt_index], batch.response_ids], dim=1)
-    mask = torch.cat([prompt_mask[batch.prompt_index], batch.loss_mask.long()], dim=1)
-    # The token at t is predicted at t - 1: the scored positions start at the prompt's last token.
-    scored = torch.zeros_like(input_ids, dtype=torch.bool)
-    first = prompts.shape[1] - 1
-    scored[:, first : first + batch.loss_mask.shape[1]] = batch.loss_mask
+    prompt_lengths = batch.prompt_mask.sum(dim=1)[batch.prompt_index]
+    row, step = batch.loss_mask.nonzero(as_tuple=True)
+    lengths = prompt_lengths + batch.num_tokens
+    columns = torch.arange(int(lengths.max()), device=row.device)
+    input_ids = nn.functional.pad(
+        batch.prompt_ids[batch.prompt_index], (0, len(columns) - batch.prompt_ids.shape[1])
+    )
+    input_ids[row, prompt_lengths[row] + step] = batch.response_ids[row, step]
     inputs = {
         "input_ids": input_ids,
-        "attention_mask": mask,
-        "position_ids": _positions(mask),
+        "attention_mask": (columns < lengths[:, None]).long(),
+        "position_ids": columns.expand_as(input_ids),
         "use_cache": False,
     }
-    yield Pass(list(range(len(batch.rows))), inputs, scored)
+    # The token at t is predicted at t - 1: the scored positions start at the prompt's last token.
+    yield Pass(list(range(len(batch.rows))), inputs, (row, prompt_lengths[row] + step - 1))
 
 
 def _tree(model: PreTrainedModel, batch: GroupBatch) -> Iterator[Pass]:

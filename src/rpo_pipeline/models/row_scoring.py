@@ -7,8 +7,8 @@ import torch
 
 from rpo_pipeline.data.groups import Group
 from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.models.batches import score_groups
 from rpo_pipeline.models.loading import LanguageModel
-from rpo_pipeline.models.scoring import score_groups
 from rpo_pipeline.params import PolicyParams
 
 

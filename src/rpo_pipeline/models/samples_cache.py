@@ -1,15 +1,15 @@
 """Responses sampled from a model, kept by content, so that only new ones are drawn."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 
 import pandas as pd
 
 from rpo_pipeline.io.digests import model_fingerprint
+from rpo_pipeline.io.freshness import MODEL_LIBRARIES, result_key
 from rpo_pipeline.io.row_store import content_key, fetch_rows
 from rpo_pipeline.models.generation import sample_responses
-from rpo_pipeline.models.loading import LanguageModel
+from rpo_pipeline.models.loading import LanguageModel, load_checkpoint
 from rpo_pipeline.params import PolicyParams
 
 SAMPLING_TEMPERATURE = 1.0
@@ -29,13 +29,14 @@ def samples_key(
     Returns:
         32 hexadecimal digits.
     """
-    parts = (
+    return result_key(
         model_fingerprint(model),
         policy.dtype,
         policy.max_response_tokens,
         sampling_temperature,
+        code=[load_checkpoint, sample_responses],
+        libraries=MODEL_LIBRARIES,
     )
-    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
 def sample_new_rows(

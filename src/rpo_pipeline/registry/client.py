@@ -166,7 +166,12 @@ def register_version(
             artifacts=artifacts,
             input_example=(
                 ["Hello"],
-                {"max_new_tokens": 80, "sampling_temperature": 0.0, "temperature": 0.0, "seed": 0},
+                {
+                    "max_new_tokens": -1,  # what is served unless a request says more
+                    "sampling_temperature": 0.0,
+                    "temperature": 0.0,
+                    "seed": -1,
+                },
             ),
             pip_requirements=[f"{name}=={installed_version(name)}" for name in SERVED_WITH],
         )

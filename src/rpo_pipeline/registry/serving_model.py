@@ -1,22 +1,27 @@
 """The model that MLflow serves (models from code): prompts in, answers out.
 
 It needs transformers and nothing of this project, so a registered version outlives the code that
-trained it.
+trained it: what it shares with training, ``encoding.py``, travels with the version.
 """
 
+import importlib.util
 import json
 import logging
+import math
 import os
+import secrets
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 import yaml
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -31,6 +36,16 @@ logging.getLogger("mlflow.types.type_hints").setLevel(logging.ERROR)
 BATCH_SIZE = 32
 LOG = "RPO_SERVING_LOG"
 """Environment variable: a file that gets a line of JSON for each answer."""
+MAX_NEW_TOKENS, MAX_PROMPTS = "RPO_SERVING_MAX_NEW_TOKENS", "RPO_SERVING_MAX_PROMPTS"
+"""Environment variables: lower ceilings of an answer's tokens, and of a request's prompts."""
+PROMPTS = 256
+"""Of one request; a longer list is for several."""
+CHARACTERS = 1_000_000
+"""Of one prompt, most of which would be cut anyway."""
+TEMPERATURES = (0.01, 100.0)
+"""Beyond them every draw is the same token, or noise; 0 takes the most likely token."""
+UNSET = -1
+"""Of a whole number in a request: the ceiling of new tokens; a new seed for every request."""
 META = "registered_model_meta"
 """File that MLflow puts beside a model that it fetched from the registry."""
 UNREGISTERED = "unregistered"
@@ -45,16 +60,21 @@ class PolicyModel(PythonModel):
     def load_context(self, context: Any) -> None:  # noqa: ANN401 (MLflow's own type is private)
         """Load the checkpoint that was logged with this version."""
         checkpoint = Path(context.artifacts["checkpoint"])
+        self.settings = json.loads(Path(context.artifacts["serving.json"]).read_text())
+        self.encoding = _load_module(Path(context.artifacts["encoding.py"]))
         config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
         self.is_encoder_decoder = config.is_encoder_decoder
         auto_class = AutoModelForSeq2SeqLM if self.is_encoder_decoder else AutoModelForCausalLM
         self.model = auto_class.from_pretrained(
             checkpoint, use_safetensors=True, trust_remote_code=False
         ).eval()
+        nn.Module.to(self.model, torch.accelerator.current_accelerator() or "cpu")
         side = "right" if self.is_encoder_decoder else "left"
         self.tokenizer = AutoTokenizer.from_pretrained(
             checkpoint, padding_side=side, trust_remote_code=False
         )
+        ends = self.model.generation_config.eos_token_id
+        self.ends = ends if isinstance(ends, list) else [ends]
         meta = checkpoint.parents[1] / META
         known = yaml.safe_load(meta.read_text()) if meta.is_file() else {}
         self.version = str(known.get("model_version", UNREGISTERED))
@@ -65,36 +85,30 @@ class PolicyModel(PythonModel):
         """Answer each prompt.
 
         Args:
-            model_input: Prompts: texts, or chats as lists of messages with role and content.
-            params: ``max_new_tokens``; ``sampling_temperature`` (or ``temperature``), 0 for the
-                most likely answer; ``seed`` of the sampling.
+            model_input: Prompts: texts, or chats as lists of messages with role and content. What
+                is longer than in training is cut as there.
+            params: ``max_new_tokens``, at most as in training and evaluation, which is the default;
+                ``sampling_temperature`` (or ``temperature``), 0 for the most likely answer;
+                ``seed`` of the sampling, without which every request draws anew.
 
         Returns:
             One answer per prompt, in order: ``response_id``, which ratings refer to, ``response``
             and ``model_version``.
 
         Raises:
-            ValueError: If a prompt is neither a text nor a chat.
+            ValueError: If a prompt is neither a text nor a chat, or a parameter or the request is
+                beyond its limits.
         """
-        for prompt in model_input:
-            if not _is_prompt(prompt):
-                raise ValueError(
-                    "a prompt is a text, or a list of messages such as "
-                    f'{{"role": "user", "content": "Hello"}}; got {prompt!r}'
-                )
-        params = params or {}
-        torch.manual_seed(int(params.get("seed", 0)))
-        temperature = params.get("sampling_temperature") or params.get("temperature") or 0.0
-        # Top-k and top-p off: the policy's own distribution, not a trimmed one.
-        sampling = {"do_sample": True, "temperature": float(temperature), "top_k": 0, "top_p": 1.0}
-        settings = {
-            "max_new_tokens": int(params.get("max_new_tokens", 80)),
-            **(sampling if temperature > 0 else {"do_sample": False}),
-        }
+        ceiling = _ceiling(MAX_PROMPTS, PROMPTS)
+        if len(model_input) > ceiling:
+            raise ValueError(f"a request has at most {ceiling} prompts; got {len(model_input)}")
+        prompts = [self._read(prompt) for prompt in model_input]
+        settings = self._settings(params or {})
         answers = []
-        for start in range(0, len(model_input), BATCH_SIZE):
-            prompts = model_input[start : start + BATCH_SIZE]
-            for prompt, response in zip(prompts, self._answer(prompts, settings), strict=True):
+        for start in range(0, len(prompts), BATCH_SIZE):
+            responses = self._answer(prompts[start : start + BATCH_SIZE], settings)
+            given = model_input[start : start + BATCH_SIZE]
+            for prompt, response in zip(given, responses, strict=True):
                 answer = {
                     "response_id": uuid.uuid4().hex,
                     "response": response,
@@ -104,34 +118,110 @@ class PolicyModel(PythonModel):
                 answers.append(answer)
         return answers
 
+    def _settings(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Settings of the generation, each within its limits."""
+        ceiling = _ceiling(MAX_NEW_TOKENS, self.settings["max_response_tokens"])
+        limit = _whole("max_new_tokens", params, 1, ceiling)
+        seed = _whole("seed", params, 0, 2**63 - 1)
+        temperature = params.get("sampling_temperature") or params.get("temperature") or 0.0
+        lowest, highest = TEMPERATURES
+        if not isinstance(temperature, int | float) or not (
+            temperature == 0 or lowest <= temperature <= highest
+        ):
+            raise ValueError(
+                f"sampling_temperature is 0, for the most likely answer, or from {lowest} to "
+                f"{highest:g}; got {temperature!r}"
+            )
+        torch.manual_seed(secrets.randbits(63) if seed == UNSET else seed)
+        # Top-k and top-p off: the policy's own distribution, not a trimmed one.
+        sampling = {"do_sample": True, "temperature": float(temperature), "top_k": 0, "top_p": 1.0}
+        return {
+            "max_new_tokens": ceiling if limit == UNSET else limit,
+            **(sampling if temperature > 0 else {"do_sample": False}),
+        }
+
     def _answer(
         self, prompts: Sequence[str | list[Message]], settings: dict[str, Any]
     ) -> list[str]:
-        batch = self._encode(prompts)
-        with torch.inference_mode():
-            output = self.model.generate(**batch, **settings)
-        given = 1 if self.is_encoder_decoder else batch["input_ids"].shape[1]
-        return list(self.tokenizer.batch_decode(output[:, given:], skip_special_tokens=True))
-
-    def _encode(self, prompts: Sequence[str | list[Message]]) -> Any:  # noqa: ANN401 (a BatchEncoding)
-        if not self.tokenizer.chat_template:
-            texts = [prompt if isinstance(prompt, str) else _as_text(prompt) for prompt in prompts]
-            ids = self.tokenizer(texts)["input_ids"]
-            if not self.is_encoder_decoder:
-                # A decoder that has read an end token has nothing left to say.
-                eos = self.tokenizer.eos_token_id
-                ids = [one[:-1] if one and one[-1] == eos else one for one in ids]
-            return self.tokenizer.pad({"input_ids": ids}, return_tensors="pt")
-        return self.tokenizer.apply_chat_template(
-            [
-                [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-                for prompt in prompts
-            ],
-            add_generation_prompt=True,
-            padding=True,
-            return_dict=True,
-            return_tensors="pt",
+        device, dtype = self.model.device, getattr(torch, self.settings["dtype"])
+        limit, is_encoder_decoder = self.settings["max_prompt_tokens"], self.is_encoder_decoder
+        encoded = self.encoding.encode_prompts(
+            self.tokenizer, prompts, is_encoder_decoder=is_encoder_decoder
         )
+        ids = [
+            self.encoding.cut_prompt(
+                one, limit, self.tokenizer, is_encoder_decoder=is_encoder_decoder
+            )
+            for one in encoded
+        ]
+        batch = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(device)
+        precision = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+        with torch.inference_mode(), precision:
+            output = self.model.generate(**batch, **settings)
+        given = 1 if is_encoder_decoder else batch["input_ids"].shape[1]
+        return [
+            self.encoding.decode_answer(
+                self.tokenizer, self.encoding.until_end(row, self.ends), self.ends
+            )
+            for row in output[:, given:].tolist()
+        ]
+
+    def _read(self, prompt: Any) -> str | list[Message]:  # noqa: ANN401 (what a request holds)
+        """A prompt as training would have it, or an error in words."""
+        if not _is_prompt(prompt):
+            raise ValueError(
+                "a prompt is a text, or a list of messages such as "
+                f'{{"role": "user", "content": "Hello"}}; got {str(prompt)[:200]!r}'
+            )
+        texts = [prompt] if isinstance(prompt, str) else [one["content"] for one in prompt]
+        if not any(text.strip() for text in texts):
+            raise ValueError("a prompt is empty, and there is nothing to answer")
+        if isinstance(prompt, str):
+            return _text(prompt)
+        roles = self.settings["roles"]
+        unknown = sorted({message["role"] for message in prompt} - set(roles))
+        if unknown:
+            raise ValueError(f"a role is one of {', '.join(roles)}; got {', '.join(unknown)}")
+        chat = [{"role": roles[one["role"]], "content": _text(one["content"])} for one in prompt]
+        return chat if self.tokenizer.chat_template else _as_text(chat)
+
+
+def _load_module(file: Path) -> ModuleType:
+    """Code that travels with a version, under a name that no other version takes."""
+    spec = importlib.util.spec_from_file_location(f"rpo_{uuid.uuid4().hex}", file)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _ceiling(variable: str, limit: int) -> int:
+    """A limit, or the lower one of the environment."""
+    lower = os.environ.get(variable, "").strip()
+    if lower and not (lower.isascii() and lower.isdigit() and int(lower)):
+        raise ValueError(f"{variable} is a whole number from 1; got {lower!r}")
+    return min(limit, int(lower or limit))
+
+
+def _whole(name: str, params: dict[str, Any], lowest: int, highest: int) -> int:
+    value = params.get(name)
+    if value is None or value == UNSET:
+        return UNSET
+    number = float(value) if isinstance(value, int | float) else math.nan
+    if not (number.is_integer() and lowest <= value <= highest):
+        raise ValueError(f"{name} is a whole number from {lowest} to {highest}; got {value!r}")
+    return int(value)
+
+
+def _text(text: str) -> str:
+    if len(text) > CHARACTERS:
+        raise ValueError(f"a prompt has at most {CHARACTERS} characters; got {len(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as err:
+        raise ValueError(f"a prompt is no text: {err}") from err
+    return text
 
 
 def _is_prompt(prompt: object) -> bool:

@@ -12,10 +12,6 @@ DISAGREEMENT = "disagreement"
 """Component: standard deviation of a row's raw rewards over the members."""
 
 
-VERSION = 1
-"""Raised when the same settings begin to combine otherwise."""
-
-
 class EnsembleLabeler:
     """Combines the raw rewards of its members.
 
@@ -29,7 +25,7 @@ class EnsembleLabeler:
         self.fingerprint = settings_fingerprint(
             settings,
             *(member.fingerprint for member in members),
-            version=VERSION,
+            code=[EnsembleLabeler.label],
             ignored=frozenset({"members"}),
         )
         self._settings = settings

@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 
 from rpo_pipeline.data.chats import render_prompt
 from rpo_pipeline.data.rows import prompt_key, row_key
-from rpo_pipeline.io.digests import value_digest
+from rpo_pipeline.io.freshness import MODEL_LIBRARIES, result_key
 from rpo_pipeline.io.row_store import fetch_rows
 from rpo_pipeline.models.embedding import SentenceEncoder, embed_responses
 from rpo_pipeline.models.loading import LanguageModel, load_language_model
 from rpo_pipeline.params import FittedRewardModelParams
 from rpo_pipeline.rewards.reward_model import weights_name
-
-VERSION = 1
-"""Raised whenever the same settings begin to embed otherwise."""
 
 
 class FeatureExtractor:
@@ -29,8 +26,10 @@ class FeatureExtractor:
     """
 
     def __init__(self, settings: FittedRewardModelParams, cache: Path | None) -> None:
-        self.fingerprint = value_digest(
-            [settings.embedding, settings.max_tokens, weights_name(settings), VERSION]
+        self.fingerprint = result_key(
+            *(settings.embedding, settings.max_tokens, weights_name(settings)),
+            code=[FeatureExtractor.__call__],
+            libraries=MODEL_LIBRARIES,
         )
         self._settings = settings
         self._folder = cache / self.fingerprint if cache else None

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from rpo_pipeline.errors import ConfigError, DataError
-from rpo_pipeline.io.digests import value_digest
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
+from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.params import (
     EnsembleParams,
     FittedRewardModelParams,
@@ -36,8 +36,6 @@ from rpo_pipeline.rewards.ridge import (
 logger = logging.getLogger(__name__)
 
 CALIBRATION_BINS = 10
-VERSION = 1
-"""Raised whenever the same head begins to answer otherwise."""
 
 
 class FittedRewardModelLabeler:
@@ -57,7 +55,7 @@ class FittedRewardModelLabeler:
         head = _read_head(settings, self._features.fingerprint)
         self._problems: list[str] = head["problems"]
         self._coefficients = np.array(head["coefficients"])
-        self.fingerprint = value_digest([head, VERSION])
+        self.fingerprint = result_key(head, code=[FittedRewardModelLabeler.label], libraries=[])
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Predict what people would rate; without a component, and null if the head fell short."""

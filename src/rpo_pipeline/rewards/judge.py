@@ -9,16 +9,15 @@ import pandas as pd
 from rpo_pipeline.data.chats import render_prompt
 from rpo_pipeline.data.rows import prompt_key, row_key
 from rpo_pipeline.io.digests import value_digest
+from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.io.row_store import fetch_rows
 from rpo_pipeline.params import JudgeParams
 from rpo_pipeline.rewards.judge_budget import Usage
 from rpo_pipeline.rewards.judge_client import JudgeClient
-from rpo_pipeline.rewards.judge_text import SYSTEM, own_template
+from rpo_pipeline.rewards.judge_text import own_template, request_fields
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
-"""Raised whenever the same settings begin to answer otherwise."""
 SHARD_REQUESTS = 8
 """Requests, for each that may be under way at one time, whose answers are stored together: what a
 killed run loses at most."""
@@ -87,9 +86,11 @@ class JudgeLabeler:
         """What the answers depend on beside the text."""
         settings = self._settings
         meanings = {name: each.meaning for name, each in settings.criteria.items()}
-        template = settings.template or own_template("rate")
-        return value_digest(
-            [settings.endpoint.decisive, meanings, settings.answer_scale, template, SYSTEM, VERSION]
+        template = settings.template or own_template("rate.j2")
+        return result_key(
+            *(settings.endpoint.decisive, meanings, settings.answer_scale, template),
+            code=[JudgeClient.rate, request_fields],
+            libraries=[],  # an answer is paid for, and no library writes it
         )
 
     def _report(self, num_missing: int, num_rows: int) -> None:

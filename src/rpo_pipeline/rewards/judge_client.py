@@ -83,7 +83,7 @@ class JudgeClient:
         """
         lowest, highest = rubric.answer_scale
         answer = self._ask(
-            rubric.template or own_template("rate"),
+            rubric.template or own_template("rate.j2"),
             {"prompt": prompt, "response": response},
             _rating_model(rubric),
             criteria={name: criterion.meaning for name, criterion in rubric.criteria.items()},
@@ -113,7 +113,7 @@ class JudgeClient:
         verdicts: list[Outcome] = []
         for shown, own in (((first, second), "A"), ((second, first), "B")):
             texts = {"prompt": prompt, "first": shown[0], "second": shown[1]}
-            answer = self._ask(template or own_template("compare"), texts, Preference)
+            answer = self._ask(template or own_template("compare.j2"), texts, Preference)
             if answer is None:
                 return None
             verdicts.append(_verdict(answer, own))

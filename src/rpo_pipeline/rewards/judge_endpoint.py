@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import EndpointParams
 from rpo_pipeline.rewards.judge_budget import Budget, Hold
-from rpo_pipeline.rewards.judge_text import response_format
+from rpo_pipeline.rewards.judge_text import request_fields, response_format
 from rpo_pipeline.secrets import keep_secret
 
 logger = logging.getLogger(__name__)
@@ -129,8 +129,7 @@ class Endpoint:
     ) -> tuple[_Completion | None, int]:
         """The answer, if it is a chat completion, and how often the endpoint was asked again."""
         settings = self._settings
-        fields = {"temperature": 0, "max_tokens": settings.max_answer_tokens, **body}
-        fields = {k: v for k, v in {**fields, **settings.request}.items() if v is not None}
+        fields = request_fields(settings, body)
         raw = client.chat.completions.with_raw_response.create(
             model=settings.model, messages=fields.pop("messages"), extra_body=fields
         )

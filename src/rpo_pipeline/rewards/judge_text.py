@@ -12,6 +12,8 @@ from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel
 
+from rpo_pipeline.params import EndpointParams
+
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 MAX_CHARACTERS, MAX_BRACES = 50_000, 200
@@ -58,8 +60,22 @@ def fence(text: str) -> str:
 
 
 def own_template(name: str) -> str:
-    """Text of a template that comes with the project: ``rate`` or ``compare``."""
-    return (files("rpo_pipeline.rewards") / "templates" / f"{name}.j2").read_text()
+    """Text of a template that comes with the project: ``rate.j2`` or ``compare.j2``."""
+    return (files("rpo_pipeline.rewards") / "templates" / name).read_text()
+
+
+def request_fields(settings: EndpointParams, body: dict[str, Any]) -> dict[str, Any]:
+    """What is sent beside the name of the model.
+
+    Args:
+        settings: Its ``request`` goes before all else; a null there takes a field out.
+        body: Messages, seed, and the format of the answer.
+
+    Returns:
+        The fields of the request.
+    """
+    fields = {"temperature": 0, "max_tokens": settings.max_answer_tokens, **body}
+    return {k: v for k, v in {**fields, **settings.request}.items() if v is not None}
 
 
 def response_format(answer: type[BaseModel]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """What gives a raw_reward to a row: the protocol of labelers, and the two that cost nothing."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import pandas as pd
 
 from rpo_pipeline.data.chats import render_prompt
 from rpo_pipeline.errors import ConfigError
-from rpo_pipeline.io.digests import value_digest
+from rpo_pipeline.io.freshness import Definition, result_key
 from rpo_pipeline.params import RESERVED, LabelerSettings, RulesParams
 from rpo_pipeline.rewards.scorers import build_scorers
 
@@ -20,7 +21,7 @@ class Labeler(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Everything its labels depend on beside the text: settings, weights, code version."""
+        """Everything its labels depend on beside the text: settings, weights, code, libraries."""
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Label rows.
@@ -35,25 +36,26 @@ class Labeler(Protocol):
 
 
 def settings_fingerprint(
-    settings: LabelerSettings, *parts: str, version: int, ignored: frozenset[str] = frozenset()
+    settings: LabelerSettings,
+    *parts: str,
+    code: Iterable[Definition],
+    libraries: Iterable[str] | None = None,
+    ignored: frozenset[str] = frozenset(),
 ) -> str:
     """Name of what a labeler's answers depend on beside the text.
 
     Args:
         settings: Of the labeler; how its answers are named and scaled does not count.
         *parts: What else decides, such as the content of weights.
-        version: Raised in the code whenever the same settings begin to answer otherwise.
+        code: What answers.
+        libraries: Whose versions decide the answers; null: all that the code rests on.
         ignored: Fields that decide how an answer is computed, but not the answer.
 
     Returns:
         32 hexadecimal digits.
     """
     dumped = settings.model_dump(mode="json", exclude={"name", "scale", "offset", *ignored})
-    return value_digest([dumped, *parts, version])
-
-
-RULES_VERSION = 1
-"""Raised when the same settings begin to score otherwise."""
+    return result_key(dumped, *parts, code=code, libraries=libraries)
 
 
 class ColumnLabeler:
@@ -76,7 +78,7 @@ class RulesLabeler:
 
     def __init__(self, settings: RulesParams) -> None:
         self.name = settings.title
-        self.fingerprint = settings_fingerprint(settings, version=RULES_VERSION)
+        self.fingerprint = settings_fingerprint(settings, code=[RulesLabeler.label, build_scorers])
         self._weights = settings.weights
         self._scorers = build_scorers(settings)
 

@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -18,10 +17,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from rpo_pipeline.data.chat_templates import adapt_template
 from rpo_pipeline.data.chats import as_messages, render_prompt
+from rpo_pipeline.data.encoding import TemplateRefusalError, encode_chats
 from rpo_pipeline.data.groups import pack_rows
 from rpo_pipeline.errors import ConfigError, ModelError
 from rpo_pipeline.io.digests import model_fingerprint
+from rpo_pipeline.io.freshness import MODEL_LIBRARIES
 from rpo_pipeline.io.hub import use_hub_or_cache
 from rpo_pipeline.models.loading import default_device
 from rpo_pipeline.params import FittedRewardModelParams, RewardModelParams
@@ -35,9 +37,6 @@ LATE_POSITIONS = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembe
 Encoded = dict[str, list[int]]
 """One row as the tokenizer gives it: input_ids, attention_mask and, for some models, more."""
 
-
-VERSION = 1
-"""Raised when the same settings and weights begin to score otherwise."""
 # Where the weights lie and how they are batched does not change an answer.
 IGNORED = frozenset(
     "name_or_path revision micro_batch_tokens num_processes accelerate_config".split()
@@ -59,7 +58,11 @@ class RewardModelLabeler:
         self._settings = settings
         self._has_warned = False
         self.fingerprint = settings_fingerprint(
-            settings, weights_name(settings), version=VERSION, ignored=IGNORED
+            settings,
+            weights_name(settings),
+            code=[RewardModelLabeler.label],
+            libraries=MODEL_LIBRARIES,
+            ignored=IGNORED,
         )
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -119,13 +122,12 @@ class RewardModelLabeler:
         if self._tokenizer.chat_template:
             return self._encode_chats(prompts, responses)
         prompts = [render_prompt(prompt) for prompt in prompts]
-        whole = self._tokenizer(prompts, responses, verbose=False)
+        read = partial(self._tokenizer.__call__, prompts, responses, split_special_tokens=True)
+        whole = read(verbose=False)
         num_cut = sum(len(ids) > self._limit for ids in whole["input_ids"])
         self._warn_of_cuts(num_cut, len(prompts))
         if num_cut:
-            whole = self._tokenizer(
-                prompts, responses, truncation="longest_first", max_length=self._limit
-            )
+            whole = read(truncation="longest_first", max_length=self._limit)
         return [{name: whole[name][row] for name in whole} for row in range(len(prompts))]
 
     def _encode_chats(self, prompts: list[str], responses: list[str]) -> list[Encoded]:
@@ -133,8 +135,10 @@ class RewardModelLabeler:
             [*as_messages(prompt), {"role": "assistant", "content": response}]
             for prompt, response in zip(prompts, responses, strict=True)
         ]
-        encoding: Any = self._tokenizer.apply_chat_template(chats, tokenize=True, return_dict=True)
-        whole: list[list[int]] = encoding["input_ids"]
+        try:
+            whole = encode_chats(self._tokenizer, chats, add_generation_prompt=False)
+        except TemplateRefusalError as err:
+            raise ModelError(f"labeler `{self.name}`: {err}") from err
         num_cut = sum(len(ids) > self._limit for ids in whole)
         self._warn_of_cuts(num_cut, len(whole))
         # The reward is read at the last token: what must go is the start of the prompt.
@@ -220,6 +224,7 @@ def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedToken
             f"{settings.name_or_path!r} is no reward model: it has no weights for "
             f"{', '.join(sorted(info['missing_keys']))}, which would be random"
         )
+    adapt_template(tokenizer)
     return model, tokenizer
 
 

@@ -60,7 +60,7 @@ class Identity:
     settings: Mapping[str, Any]
     """Parameters that decide the result, by dotted name."""
     inputs: Mapping[str, str]
-    """Fingerprints of the rows and of the model that training starts from."""
+    """Fingerprints of the rows, of the model that training starts from, and of the code."""
 
 
 class Checkpoints:
@@ -178,7 +178,7 @@ class Checkpoints:
                 "`kedro run --params training.resume=false`"
             )
         if identity["inputs"] != dict(self._identity.inputs):
-            logger.warning("an interrupted training had other rows or weights; starting anew")
+            logger.warning("an interrupted training had other rows, weights or code; starting anew")
             return False
         return True
 

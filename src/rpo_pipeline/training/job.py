@@ -9,7 +9,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.errors import StaleReferenceError
 from rpo_pipeline.io.digests import model_fingerprint
+from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.models.adapters import add_adapters
 from rpo_pipeline.models.loading import load_checkpoint
 from rpo_pipeline.params import ObjectiveParams, PolicyParams, TrainingParams
@@ -40,6 +42,8 @@ class TrainingJob(BaseModel):
     training: TrainingParams
     objectives: ObjectiveParams | None = None
     """Settings of each objective; supervised fine-tuning needs none."""
+    cache: Path | None = None
+    """Where the reference's log-probabilities are kept, for messages."""
 
     def write(self, rows: pd.DataFrame) -> Path:
         """Put the job and its rows into its workspace.
@@ -70,7 +74,18 @@ class TrainingJob(BaseModel):
         Raises:
             ConfigError: If an interrupted training in the workspace had other settings.
             TrainingError: If a loss or a gradient is not finite.
+            StaleReferenceError: If cached log-probabilities are not those of the start.
         """
+        try:
+            return self._run()
+        except StaleReferenceError as err:
+            folder = self.cache / "logps" if self.cache else "`logps` in the cache"
+            raise StaleReferenceError(
+                f"{err}. Remove the folder {folder} (`cache` in conf/*/globals.yml), then `kedro "
+                "run --runner SequentialRunner`"
+            ) from None
+
+    def _run(self) -> TrainingSummary:
         rows = pd.read_parquet(self._rows)
         language_model = load_checkpoint(self.start, self.policy)
         torch.manual_seed(self.training.seed)
@@ -111,5 +126,6 @@ class TrainingJob(BaseModel):
             inputs={
                 "rows": hashlib.sha256(self._rows.read_bytes()).hexdigest(),
                 "start": model_fingerprint(self.start),
+                "code": result_key(code=[TrainingJob.run]),
             },
         )

@@ -20,11 +20,12 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from rpo_pipeline.data.groups import Group
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
+from rpo_pipeline.models.batches import check_routes
 from rpo_pipeline.models.loading import LanguageModel
-from rpo_pipeline.models.scoring import check_routes
 from rpo_pipeline.params import TrainingParams
 from rpo_pipeline.training.checkpoint import Checkpoints, Identity
 from rpo_pipeline.training.objectives import Objective
+from rpo_pipeline.training.reference_check import check_reference
 from rpo_pipeline.training.scorer import POLICY, Scorer
 from rpo_pipeline.training.step import Trainee, mean_loss, optimizer_step
 
@@ -76,13 +77,13 @@ def train(
 
     Raises:
         ConfigError: If an interrupted training in the workspace had other settings.
+        StaleReferenceError: If cached log-probabilities are not those of the language model.
         TrainingError: If a loss or a gradient is not finite.
     """
     started = time.monotonic()
     num_groups = len(groups["train"])
     num_steps = math.ceil(settings.num_epochs * num_groups / settings.global_batch_groups)
-    if settings.num_processes > 1:
-        check_routes(language_model, groups["train"])
+    check_routes(language_model, [*groups["train"], *groups["validation"]])
     trainee, schedule = prepare(language_model, objective, settings, num_steps)
     checkpoints = Checkpoints(
         workspace / "checkpoints",
@@ -100,6 +101,8 @@ def train(
         _bar(trainee.accelerator, area, progress.step, num_steps) as bar,
     ):
         for batch in islice(_batches(groups["train"], settings), progress.step, num_steps):
+            if progress.step == 0:
+                check_reference(trainee, batch)
             learning_rate = schedule.get_last_lr()[0]
             metrics = optimizer_step(trainee, batch) | {"learning_rate": float(learning_rate)}
             schedule.step()

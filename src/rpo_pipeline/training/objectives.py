@@ -5,7 +5,7 @@ Shapes: R rows of a micro-batch. "By row" means by position in the table of trai
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,14 @@ class RowScores:
     """What the objective asked to know of the whole step."""
 
 
+class Cached(NamedTuple):
+    """Log-probabilities that were computed with the reference, in ``partition_estimation``."""
+
+    groups: Sequence[Group]
+    ref_logps: Tensor
+    """Summed over the response, in nats, of the rows of the groups as listed, shape ``(R,)``."""
+
+
 class Objective(Protocol):
     """A loss that is a sum over rows, divided by a number known before the forward pass.
 
@@ -68,6 +76,10 @@ class Objective(Protocol):
         """
         return None
 
+    def cached(self, groups: Sequence[Group]) -> list[Cached]:  # noqa: ARG002
+        """What was scored with the reference, of the rows of some groups; here nothing."""
+        return []
+
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of each row, and numbers to log, each shape ``(R,)``."""
 
@@ -82,6 +94,10 @@ class RpoObjective(Objective):
     """``r / tau - log_z`` by row, in nats."""
     per_token: bool
     """``logp_reduction: mean``: log-probabilities are averaged over the response's tokens."""
+
+    def cached(self, groups: Sequence[Group]) -> list[Cached]:
+        """The logged responses."""
+        return [Cached(groups, self.ref_logps[_rows(groups)])]
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """RPO loss of each row, in nats^2."""
@@ -104,6 +120,10 @@ class DroObjective(Objective):
     """``logp_reduction: mean``: log-probabilities are averaged over the response's tokens."""
     value_learning_rate: float
     """Peak learning rate of the value head."""
+
+    def cached(self, groups: Sequence[Group]) -> list[Cached]:
+        """The logged responses."""
+        return [Cached(groups, self.ref_logps[_rows(groups)])]
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """DRO-V loss of each row, in nats^2."""
@@ -134,9 +154,17 @@ class KtoObjective(Objective):
         self, groups: Sequence[Group], score: Callable[[Sequence[Group]], Tensor]
     ) -> Tensor:
         """KTO's ``z0`` over the mismatched pairs of the step's rows, in nats, shape ``()``."""
+        _, (pairs, ref_logps) = self.cached(groups)
+        return kto_reference_point(score(pairs), ref_logps)
+
+    def cached(self, groups: Sequence[Group]) -> list[Cached]:
+        """The logged responses, and the mismatched pairs."""
         pairs = [replace(group, prompt=self.partner_prompts[group.prompt_id]) for group in groups]
-        rows = [row for group in groups for row in group.rows]
-        return kto_reference_point(score(pairs), self.mismatched_ref_logps[rows])
+        rows = _rows(groups)
+        return [
+            Cached(groups, self.ref_logps[rows]),
+            Cached(pairs, self.mismatched_ref_logps[rows]),
+        ]
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """KTO loss of each row, 0 to its weight."""
@@ -167,6 +195,10 @@ class SftObjective(Objective):
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative log-likelihood of each row, in nats."""
         return sft_loss(scores.logps), {"mean_logps": scores.logps.detach() / batch.num_tokens}
+
+
+def _rows(groups: Sequence[Group]) -> list[int]:
+    return [row for group in groups for row in group.rows]
 
 
 def _reduced(

@@ -52,6 +52,7 @@ def train_policy(
     objectives: ObjectiveParams,
     training: TrainingParams,
     workspace: Path,
+    cache: Path | None = None,
 ) -> TrainingSummary:
     """Train from the reference by ``training.objective``; the frozen one is never loaded beside it.
 
@@ -62,6 +63,7 @@ def train_policy(
         objectives: Settings of each objective.
         training: The loop's settings.
         workspace: Gets ``best/`` and ``metrics.jsonl``.
+        cache: Where the reference's log-probabilities are kept, for messages.
 
     Returns:
         How it went.
@@ -77,6 +79,7 @@ def train_policy(
         policy=policy,
         training=training,
         objectives=objectives,
+        cache=cache,
     )
     return launch(job.write(rows))
 

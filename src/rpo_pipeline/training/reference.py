@@ -2,13 +2,16 @@
 
 import json
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from rpo_pipeline.data.chat_templates import warn_of_opening
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.models.building import build_language_model
+from rpo_pipeline.models.lengths import check_positions
 from rpo_pipeline.models.loading import LanguageModel, load_language_model
 from rpo_pipeline.params import PolicyParams, TrainingParams
 from rpo_pipeline.training.job import TrainingJob
@@ -55,6 +58,8 @@ def prepare_reference(
         logger.info("reusing the reference in %s", existing)
         return existing
     language_model = _load_or_build(feedback, policy, training.seed)
+    check_positions(language_model.model, policy)
+    warn_of_opening(language_model.tokenizer)
     directory = workspace / "initial"
     language_model.save(directory)
     if policy.warm_start_epochs > 0:
@@ -66,7 +71,10 @@ def prepare_reference(
 def _load_or_build(feedback: pd.DataFrame, policy: PolicyParams, seed: int) -> LanguageModel:
     if policy.from_config is None:
         return load_language_model(
-            str(policy.name_or_path), dtype=policy.dtype, revision=policy.revision
+            str(policy.name_or_path),
+            dtype=policy.dtype,
+            revision=policy.revision,
+            day=datetime.now(UTC).date(),
         )
     train_rows = feedback[feedback["split"] == "train"]
     texts = [*train_rows["prompt"].drop_duplicates(), *train_rows["response"]]

@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from rpo_pipeline.data.groups import Group, GroupBatch
 from rpo_pipeline.errors import TrainingError
+from rpo_pipeline.models.batches import micro_batches
 from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.models.routes import Route
-from rpo_pipeline.models.scoring import micro_batches
 from rpo_pipeline.training.objectives import Objective
 
 
@@ -76,7 +76,7 @@ def _accumulate(trainee: Trainee, groups: Sequence[Group], *, train: bool) -> di
     accelerator, objective = trainee.accelerator, trainee.objective
     denominator = objective.denominator(groups)
     num_rows = sum(len(group.rows) for group in groups)
-    reference_point = objective.reference_point(groups, lambda pairs: _score(trainee, pairs))
+    reference_point = objective.reference_point(groups, lambda pairs: score(trainee, pairs))
     sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=accelerator.device))
     for part in _shares(trainee, groups):
         # Gradients of several processes are added up once, after the last micro-batch.
@@ -96,8 +96,16 @@ def _accumulate(trainee: Trainee, groups: Sequence[Group], *, train: bool) -> di
     return dict(zip(sums, totals.tolist(), strict=True))
 
 
-def _score(trainee: Trainee, groups: Sequence[Group]) -> Tensor:
-    """Log-probabilities of the policy without gradients, in the order of the rows as listed."""
+def score(trainee: Trainee, groups: Sequence[Group]) -> Tensor:
+    """Score rows with the policy, without gradients.
+
+    Args:
+        trainee: The policy.
+        groups: The same in every process.
+
+    Returns:
+        Summed log-probabilities in nats, shape ``(R,)``, group by group as listed.
+    """
     listed, start = [], 0
     for group in groups:
         listed.append(replace(group, rows=list(range(start, start + len(group.rows)))))

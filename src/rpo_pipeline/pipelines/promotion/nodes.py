@@ -65,6 +65,7 @@ def register_version(
     from rpo_pipeline.io.digests import model_fingerprint
     from rpo_pipeline.registry import client
     from rpo_pipeline.registry.provenance import resolved_parameters
+    from rpo_pipeline.registry.serving import serving_documents
 
     previous, fingerprint = previous or {}, model_fingerprint(policy)
     known = previous.get("policy") == fingerprint
@@ -84,6 +85,7 @@ def register_version(
             "parameters.json": resolved_parameters(parameters),
             "report.html": report,
             "model_card.md": model_card,
+            **serving_documents(parameters["policy"]),
         },
         metrics={name: value for name, value in metrics.items() if value is not None},
         tags={name: str(value) for name, value in provenance.items() if value is not None},

@@ -39,6 +39,7 @@ def train_policy(
     dro: DroParams,
     training: TrainingParams,
     workspace: Path,
+    cache: Path,
 ) -> tuple[Path, pd.DataFrame, dict[str, Any]]:
     """Train the policy and keep the best model."""
     from rpo_pipeline.training import policy as policy_training
@@ -50,5 +51,6 @@ def train_policy(
         objectives=ObjectiveParams(rpo=rpo, sft=sft, kto=kto, dro=dro),
         training=training,
         workspace=workspace,
+        cache=cache,
     )
     return workspace / "best", policy_training.read_metrics(workspace), summary.to_dict()

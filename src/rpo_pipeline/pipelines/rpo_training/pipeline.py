@@ -25,6 +25,7 @@ def create_pipeline() -> Pipeline:
                     "params:dro",
                     "params:training",
                     "training_workspace",
+                    "reference_cache",
                 ],
                 ["policy", "training_metrics", "training_summary"],
                 name="train_policy",

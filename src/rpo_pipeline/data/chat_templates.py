@@ -1,0 +1,134 @@
+"""Chat templates as they come, made to fit any log: no clock in them, and every turn written.
+
+What is changed is written into the template itself, in front of it, so that whoever reads the saved
+model, and serving first of all, writes the same tokens.
+"""
+
+import logging
+from datetime import date, datetime
+
+from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+STANDARD_DATE = date(2025, 1, 1)
+"""Of models that have no date of their own, so that they write the same tokens every day."""
+_CLOCK = "strftime_now"
+_FOLDED = "{# rpo_pipeline: a system message goes into the user turn behind it #}"
+# Lines end with a tag, behind which Jinja drops the line break: nothing is written.
+_FOLD = (
+    _FOLDED
+    + """{% set rpo = namespace(turns=[], system='') %}
+{% for message in messages %}
+{% set last = rpo.turns[-1]['role'] if rpo.turns else none %}
+{% if message['role'] == 'system' %}
+{% set rpo.system = rpo.system + message['content'] + '\\n\\n' %}
+{% elif message['role'] == last %}
+{% set whole = rpo.turns[-1]['content'] + '\\n\\n' + rpo.system + message['content'] %}
+{% set rpo.turns = rpo.turns[:-1] + [{'role': last, 'content': whole}] %}
+{% set rpo.system = '' %}
+{% elif message['role'] == 'user' %}
+{% set rpo.turns = rpo.turns + [{'role': 'user', 'content': rpo.system + message['content']}] %}
+{% set rpo.system = '' %}
+{% else %}
+{% set rpo.turns = rpo.turns + [message] %}
+{% endif %}
+{% endfor %}
+{% if rpo.system %}
+{% set rpo.turns = rpo.turns + [{'role': 'user', 'content': rpo.system}] %}
+{% endif %}
+{% set messages = rpo.turns %}
+"""
+)
+_SYSTEM = {"role": "system", "content": "words of a system"}
+_USER = {"role": "user", "content": "words of a user"}
+
+
+def adapt_template(tokenizer: PreTrainedTokenizerBase, day: date = STANDARD_DATE) -> None:
+    """Make a chat template write the same tokens every day, and what it refuses in another way.
+
+    A system message, or a second turn of the same role, that the template refuses or leaves out
+    goes into the user turn. A template that was adapted before stays as it is.
+
+    Args:
+        tokenizer: Changed in place, where it has a template that needs it.
+        day: The date that a template writes which asks for today's.
+    """
+    template = tokenizer.chat_template
+    if not template:
+        return
+    if not isinstance(template, str):  # several by name, of which prompts meet the default
+        template = template.get("default") or next(iter(template.values()))
+    if _CLOCK in template and "macro " + _CLOCK not in template:
+        logger.info("the chat template writes a date: it is %s for this model from now on", day)
+        template = _clock(day) + template
+    tokenizer.chat_template = template
+    chats = ([_SYSTEM, _USER], [_USER, _USER | {"content": "more words"}])
+    if _writes(tokenizer, [_USER]) and not all(_writes(tokenizer, chat) for chat in chats):
+        tokenizer.chat_template = _FOLD + template
+        if not all(_writes(tokenizer, chat) for chat in chats):
+            tokenizer.chat_template = template
+
+
+def folds_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether system messages are written into the user turn behind them."""
+    return _FOLDED in str(tokenizer.chat_template or "")
+
+
+def writes_role(tokenizer: PreTrainedTokenizerBase, role: str) -> bool:
+    """Whether a chat template writes the messages of a role, rather than leave them out."""
+    chat = [_USER, {"role": "assistant", "content": "an answer"}]
+    return _writes(tokenizer, [*chat, {"role": role, "content": f"words of a {role}"}])
+
+
+def warn_of_opening(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Say where a chat template opens an answer that it asks for unlike one that is there.
+
+    Thinking models do: their template opens a thought, or leaves earlier thoughts out.
+
+    Args:
+        tokenizer: Of any model.
+    """
+    if not tokenizer.chat_template:
+        return
+    answer = "words of an answer"
+    asked = str(tokenizer.apply_chat_template([_USER], tokenize=False, add_generation_prompt=True))
+    chat = [_USER, {"role": "assistant", "content": answer}]
+    there = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition(answer)[0]
+    if asked != there:
+        openings = (text.rpartition(_USER["content"])[2] for text in (asked, there))
+        logger.warning(
+            "the chat template opens an answer that it asks for with %r, and writes one that is "
+            "there behind %r: responses of the log are scored behind the first, as the model "
+            "writes its own, so a log without thoughts teaches to answer without them",
+            *openings,
+        )
+
+
+def _writes(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> bool:
+    try:
+        text = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+    except Exception:  # a template may refuse in any way
+        return False
+    return all(message["content"] in text for message in chat)
+
+
+def _clock(day: date) -> str:
+    """A clock that stands still, under the name of transformers' own.
+
+    The longer directives come first, ``%-d`` before ``%d``.
+    """
+    moment = datetime(day.year, day.month, day.day)
+    directives = [
+        "-d",
+        "-m",
+        "-H",
+        "-I",
+        "-M",
+        "-S",
+        "-j",
+        "-y",
+        *"YmdBbAaHIMSpjyZzfFTDRcxXeuwUWGV",
+    ]
+    steps = "".join(f" | replace('%{one}', '{moment.strftime('%' + one)}')" for one in directives)
+    return f"{{% macro {_CLOCK}(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}\n"
