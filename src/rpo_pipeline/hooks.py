@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +22,7 @@ from rpo_pipeline.config_loader import LayeredConfigLoader
 from rpo_pipeline.io import WorkspaceDataset
 from rpo_pipeline.io.durable import clear_abandoned
 from rpo_pipeline.io.memory import peak_mebibytes, reset_peak
+from rpo_pipeline.io.places import ensure_writable, working_in
 from rpo_pipeline.params import (
     CachesParams,
     Params,
@@ -30,6 +31,7 @@ from rpo_pipeline.params import (
     validate_catalog,
     validate_tracking,
 )
+from rpo_pipeline.runner import refuse_several
 from rpo_pipeline.secrets import keep_secret
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,8 @@ class TrackingHooks:
         self._started: dict[str, float] = {}
         self._measures_memory = False
         self._followers: dict[str, list[MetricsFollower]] = {}
+        self._place = ExitStack()
+        """The project's folder, for as long as the run lasts."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -91,9 +95,13 @@ class TrackingHooks:
         """Start the MLflow run, or join the scheduler's, and tell nodes which it is."""
         from rpo_pipeline.registry.tracking import JOINED_RUN, OUTBOXES, TrackedRun
 
+        refuse_several(run_params["runner"])
         context, self._started_at = self._context, time.time()
         places = context.config_loader["globals"]
         data = context.project_path / places["data"]
+        for folder in (data, context.project_path / places["cache"]):
+            ensure_writable(folder)
+        self._place.enter_context(working_in(context.project_path, data))
         self._run = TrackedRun(
             self._tracking,
             context.project_path,
@@ -168,11 +176,13 @@ class TrackingHooks:
             logger.info("report: %s", os.path.relpath(report, self._context.project_path))
         self._prune_cache(pipeline, catalog)
         self._run.complete()
+        self._place.close()
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Mark the run as failed."""
         self._run.finish("FAILED")
+        self._place.close()
 
     def _prune_cache(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Keep the cache within its limits; what a skipped node last used is in use as well."""

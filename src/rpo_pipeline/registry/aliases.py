@@ -1,4 +1,4 @@
-"""Who is champion: promotion and rollback, and how often a champion was challenged.
+"""Who is champion: promotion and rollback.
 
 MLflow moves an alias without comparing it first. On one host promotions queue at a lock file.
 Another host is noticed by reading the alias again, once its write would have arrived.
@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from rpo_pipeline.params import PromotionParams
-from rpo_pipeline.registry.gate import require_artifacts
+from rpo_pipeline.registry.gate import require_artifacts, waived
 from rpo_pipeline.registry.outage import needs_registry
 
 logger = logging.getLogger(__name__)
@@ -45,29 +45,6 @@ def find_version(client: MlflowClient, model_name: str, alias: str) -> str | Non
         if err.error_code in {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}:
             return None
         raise
-
-
-@needs_registry
-def count_look(
-    run: Mapping[str, str], model_name: str, champion: str | None, version: str | None
-) -> int:
-    """Which challenger of a champion a version is, from 1.
-
-    Args:
-        run: Tracking server.
-        model_name: Registered model.
-        champion: Version that is challenged; None: the reference, before there is a champion.
-        version: The challenger, if it is registered: it keeps the number that it was judged by.
-
-    Returns:
-        One more than the largest number so far, which outlives versions that are deleted.
-    """
-    looks = {}
-    client = MlflowClient(run["tracking_uri"])
-    for found in client.search_model_versions(f"name = '{model_name}'"):
-        if found.tags.get("gate_champion") == (champion or NOBODY):
-            looks[str(found.version)] = int(found.tags["gate_look"])
-    return looks.get(version or "", 1 + max(looks.values(), default=0))
 
 
 @needs_registry
@@ -102,7 +79,7 @@ def apply_decision(
             if not reason:
                 after = _promote(client, name, version, before)
                 reason = (
-                    f"promoted over {before or 'no champion'}"
+                    "; although ".join([f"promoted over {before or 'no champion'}", *waived(gate)])
                     if after == version
                     else f"not promoted: another host made version {after} champion at the same "
                     f"moment; to measure it against that one: {ANOTHER}{version}"

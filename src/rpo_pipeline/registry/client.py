@@ -22,7 +22,7 @@ from mlflow.models import Model
 
 from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.io.digests import model_fingerprint
-from rpo_pipeline.io.durable import temporary_folder
+from rpo_pipeline.io.durable import link_or_copy, temporary_folder
 from rpo_pipeline.registry.aliases import CHALLENGER, CHAMPION, PROMOTION_TAG, find_version
 from rpo_pipeline.registry.outage import needs_registry
 
@@ -150,7 +150,7 @@ def register_version(
         return found
     with temporary_folder(checkpoint.parent) as folder:
         # MLflow stores a folder under its own name. Links: the weights are not copied for that.
-        staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=os.link)
+        staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=link_or_copy)
         artifacts = {CHECKPOINT: str(staged)}
         for name, document in documents.items():
             file = folder / name

@@ -1,7 +1,6 @@
 """What a tracking server has not taken yet, kept on disk until it does."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from rpo_pipeline.io.durable import put_in_place, temporary_sibling
+from rpo_pipeline.io.durable import link_or_copy, put_in_place, temporary_sibling
 
 Entry = dict[str, Any]
 """One call: what JSON can say; ``file`` is the path of an artifact."""
@@ -96,10 +95,7 @@ class Outbox:
         """Link a file, under its own name: results are replaced, never written over."""
         kept = self.folder / uuid4().hex / file.name
         kept.parent.mkdir()
-        try:
-            os.link(file, kept)
-        except OSError:  # another file system
-            shutil.copyfile(file, kept)
+        link_or_copy(file, kept)
         return kept
 
     def _write(self) -> None:
