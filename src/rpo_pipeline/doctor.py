@@ -33,6 +33,8 @@ from rpo_pipeline.variables import variable
 
 PROJECT, PYTHON = "rpo-pipeline", ">=3.11"
 LITTLE_GIGABYTES, TOO_LITTLE_GIGABYTES = 10, 1
+SOURCES = "01_raw"
+"""The folder of the data that a run only reads."""
 HUB = "https://huggingface.co"
 HUB_SECONDS = 5
 # What the hook puts into the catalog of each run, and Kedro itself.
@@ -188,12 +190,16 @@ def _accelerator() -> Finding:
 
 
 def _disk(found: Configuration) -> Finding:
-    data = found.project / found.places["data"]
-    place = next(folder for folder in (data, *data.parents) if folder.is_dir())
-    free = shutil.disk_usage(place).free / 1e9
+    data, cache = (found.project / found.places[name] for name in ("data", "cache"))
+    places = [
+        next(place for place in (folder, *folder.parents) if place.is_dir())
+        for folder in (data, cache)
+    ]
+    free = shutil.disk_usage(places[0]).free / 1e9
     words = f"{free:.1f} GB free for {data}"
-    if not os.access(place, os.W_OK):
-        return Finding("disk", "failed", f"{place} cannot be written to")
+    for folder in [*places, *(path for path in sorted(places[0].iterdir()) if path.is_dir())]:
+        if not os.access(folder, os.W_OK) and folder.name != SOURCES:
+            return Finding("disk", "failed", f"{folder} cannot be written to")
     if free < TOO_LITTLE_GIGABYTES:
         return Finding("disk", "failed", words)
     return Finding("disk", "warning" if free < LITTLE_GIGABYTES else "ok", words)

@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +23,7 @@ from rpo_pipeline.errors import RpoError
 from rpo_pipeline.io import WorkspaceDataset
 from rpo_pipeline.io.durable import clear_abandoned
 from rpo_pipeline.io.memory import peak_mebibytes, reset_peak
+from rpo_pipeline.io.places import ensure_writable, working_in
 from rpo_pipeline.params import (
     CachesParams,
     Params,
@@ -32,6 +33,7 @@ from rpo_pipeline.params import (
     validate_catalog,
     validate_tracking,
 )
+from rpo_pipeline.runner import refuse_several
 from rpo_pipeline.secrets import keep_secret
 from rpo_pipeline.variables import variable
 
@@ -74,6 +76,8 @@ class TrackingHooks:
         self._started: dict[str, float] = {}
         self._measures_memory = False
         self._followers: dict[str, list[MetricsFollower]] = {}
+        self._place = ExitStack()
+        """The project's folder, for as long as the run lasts."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -95,9 +99,13 @@ class TrackingHooks:
         from rpo_pipeline.registry.opening import JOINED_RUN
         from rpo_pipeline.registry.tracking import OUTBOXES, TrackedRun
 
+        refuse_several(run_params["runner"])
         context, self._started_at = self._context, time.time()
         places = context.config_loader["globals"]
         data = context.project_path / places["data"]
+        for folder in (data, context.project_path / places["cache"]):
+            ensure_writable(folder)
+        self._place.enter_context(working_in(context.project_path, data))
         self._run = TrackedRun(
             self._tracking,
             context.project_path,
@@ -174,11 +182,13 @@ class TrackingHooks:
             logger.info("report: %s", os.path.relpath(report, self._context.project_path))
         self._prune_cache(pipeline, catalog)
         self._run.complete()
+        self._place.close()
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Mark the run as failed."""
         self._run.finish("FAILED")
+        self._place.close()
 
     def _require_champion(self) -> None:
         """Find out before any work whether there is a champion that cannot be measured against."""

@@ -107,6 +107,8 @@ def promotion(model_name, **changes):
         "mode": "auto",
         "min_test_prompts": 1,
         "confidence": 0.95,
+        "require_ratings": True,
+        "require_agreement": True,
         "required_artifacts": ["checkpoint", "normaliser.json"],
         "gates": [GATE],
     }

@@ -29,6 +29,7 @@ from rpo_pipeline.data.rows import (
     parse_record,
 )
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.io.damage import is_whole_parquet
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.params import RedactionParams, SourceParams
@@ -91,7 +92,9 @@ def ensure_part(
     """
     part = folder / part_key(file, source, privacy.redaction)
     if part.is_dir():
-        return part, False
+        if all(is_whole_parquet(part / name) for name in (ROWS, QUARANTINE)):
+            return part, False
+        logger.warning("%s is damaged: %s is read again", part, file.name)
     prepared = temporary_sibling(part)
     prepared.mkdir(parents=True)
     try:

@@ -1,4 +1,4 @@
-"""Who is champion: promotion and rollback, and how often a champion was challenged.
+"""Who is champion: promotion and rollback.
 
 MLflow moves an alias without comparing it first. On one host promotions queue at a lock file.
 Another host is noticed by reading the alias again, once its write would have arrived.
@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from rpo_pipeline.params import PromotionParams
 from rpo_pipeline.registry import moves
-from rpo_pipeline.registry.gate import require_artifacts
+from rpo_pipeline.registry.gate import require_artifacts, waived
 from rpo_pipeline.registry.moves import (
     PREVIOUS,
     PROMOTION_TAG,
@@ -37,29 +37,6 @@ NOBODY = "none"
 SETTLE_SECONDS = 2.0
 """Longer than a host takes from reading the champion to replacing it."""
 ANOTHER = "kedro run --pipelines promotion --params promotion.version="
-
-
-@needs_registry
-def count_look(
-    run: Mapping[str, str], model_name: str, champion: str | None, version: str | None
-) -> int:
-    """Which challenger of a champion a version is, from 1.
-
-    Args:
-        run: Tracking server.
-        model_name: Registered model.
-        champion: Version that is challenged; None: the reference, before there is a champion.
-        version: The challenger, if it is registered: it keeps the number that it was judged by.
-
-    Returns:
-        One more than the largest number so far, which outlives versions that are deleted.
-    """
-    looks = {}
-    client = MlflowClient(run["tracking_uri"])
-    for found in client.search_model_versions(f"name = '{model_name}'"):
-        if found.tags.get("gate_champion") == (champion or NOBODY):
-            looks[str(found.version)] = int(found.tags["gate_look"])
-    return looks.get(version or "", 1 + max(looks.values(), default=0))
 
 
 @needs_registry
@@ -165,7 +142,7 @@ def _decide(
     _record(client, name, version, gate)
     reason = _refusal(gate, champion, promotion, client.get_model_version(name, version).tags)
     if not reason:
-        reason = f"promoted over {champion or 'no champion'}"
+        reason = "; although ".join([f"promoted over {champion or 'no champion'}", *waived(gate)])
         after = _move(client, name, Move("promotion", version, champion, reason))
         if after == version:
             return after, reason

@@ -23,7 +23,7 @@ from mlflow.models import Model
 
 from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.io.digests import model_fingerprint
-from rpo_pipeline.io.durable import put_in_place, temporary_folder
+from rpo_pipeline.io.durable import link_or_copy, put_in_place, temporary_folder
 from rpo_pipeline.registry.aliases import ARTIFACTS
 from rpo_pipeline.registry.moves import CHALLENGER, PROMOTION_TAG, read_standing
 from rpo_pipeline.registry.outage import describe, is_refusal, needs_registry
@@ -195,7 +195,7 @@ def register_version(
         return found
     with temporary_folder(checkpoint.parent) as folder:
         # MLflow stores a folder under its own name. Links: the weights are not copied for that.
-        staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=os.link)
+        staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=link_or_copy)
         artifacts = {CHECKPOINT: str(staged)}
         for name, document in documents.items():
             file = folder / name

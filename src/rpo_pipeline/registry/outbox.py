@@ -6,7 +6,6 @@ beside the outbox, ``<run id>.broken``, so that it holds up nothing and is not l
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from rpo_pipeline.io.durable import put_in_place, temporary_sibling
+from rpo_pipeline.io.durable import link_or_copy, put_in_place, temporary_sibling
 
 logger = logging.getLogger(__name__)
 
@@ -144,10 +143,7 @@ class Outbox:
         """Link a file, under its own name: results are replaced, never written over."""
         kept = self.folder / uuid4().hex / file.name
         kept.parent.mkdir()
-        try:
-            os.link(file, kept)
-        except OSError:  # another file system
-            shutil.copyfile(file, kept)
+        link_or_copy(file, kept)
         return kept
 
     def _set_aside_refused(self, entry: Entry, error: Exception) -> None:

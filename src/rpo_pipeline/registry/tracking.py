@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.utils.time import get_current_time_millis
 
 from rpo_pipeline.errors import RegistryError, RpoError
-from rpo_pipeline.io.durable import clear_abandoned, temporary_sibling
+from rpo_pipeline.io.durable import clear_abandoned, put_new, temporary_sibling
 from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.registry.delivery import Delivery
 from rpo_pipeline.registry.opening import explain, find_experiment, join_run
@@ -255,11 +254,11 @@ def _make_database(tracking_uri: str) -> None:
     database = Path(tracking_uri.removeprefix(SQLITE))
     if database.exists():
         return
-    clear_abandoned(database.parent, ".*")
+    clear_abandoned(database.parent, deep=False)
     prepared = temporary_sibling(database)
     try:
         MlflowClient(f"{SQLITE}{prepared}").search_experiments(max_results=1)
-        os.link(prepared, database)
+        put_new(prepared, database)
     except FileExistsError:  # another run was faster
         pass
     finally:

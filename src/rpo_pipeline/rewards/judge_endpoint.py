@@ -12,6 +12,7 @@ from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import EndpointParams
 from rpo_pipeline.rewards.judge_budget import Budget, Hold
 from rpo_pipeline.rewards.judge_text import request_fields, response_format
+from rpo_pipeline.secrets import keep_secret
 from rpo_pipeline.variables import variable
 
 logger = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ class _Choice(BaseModel):
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
 
 
 class _Completion(BaseModel):
@@ -170,6 +171,7 @@ def _api_key(settings: EndpointParams) -> str:
             f"the environment variable {settings.api_key_variable} is not set; it must hold the "
             f"key of {settings.base_url} (api_key_variable of the labeler's endpoint)"
         )
+    keep_secret(key)  # whatever its variable is called
     return key
 
 
