@@ -137,7 +137,7 @@ def open_run(env: str, refresh: bool) -> None:
     Exit code 99, which Airflow takes as skipped: there is nothing to do.
     """
     from rpo_pipeline.refresh.lock import BusyError
-    from rpo_pipeline.registry.tracking import JOINED_RUN
+    from rpo_pipeline.registry.opening import JOINED_RUN
 
     with _errors_for_people():
         _work_in_project(env)
