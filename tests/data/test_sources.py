@@ -20,6 +20,8 @@ from rpo_pipeline.data import parts
 from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.data.sources import read_rows, read_sources
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.io import freshness
+from rpo_pipeline.io.freshness import reach
 from rpo_pipeline.params import RatingParams, SourceParams
 from tests.conftest import read_log
 
@@ -480,3 +482,23 @@ def test_a_hub_dataset_that_cannot_be_had_is_named(in_folder):
     with pytest.raises(DataError, match=f"does not give the dataset owner/name at {COMMIT}"):
         read("hf://owner/name", revision=COMMIT)
     assert not (in_folder / "parts").exists() or not list((in_folder / "parts").iterdir())
+
+
+def test_the_code_that_decides_what_a_part_holds_is_how_ratings_are_read_as_well():
+    reached = {module.removeprefix("rpo_pipeline.") for module in reach(parts._write_part).modules}
+    assert {
+        "params.ingestion",
+        "data.rows",
+        "data.formats",
+        "data.chats",
+        "data.readers",
+    } <= reached
+    assert not {room for room in ("models", "rewards", "training") if room in reached}
+
+
+def test_another_release_of_a_reader_reads_again(tmp_path, monkeypatch):
+    (tmp_path / "log.csv").write_text("prompt,response\n")
+    file, source = parts.SourceFile(tmp_path / "log.csv", "log.csv"), SourceParams(path="log.csv")
+    before = parts.part_key(file, source, None)
+    monkeypatch.setattr(freshness, "installed_version", {"pyarrow": "99"}.get)
+    assert parts.part_key(file, source, None) != before

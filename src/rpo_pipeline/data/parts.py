@@ -32,6 +32,7 @@ from rpo_pipeline.data.rows import (
     parse_rating,
     parse_record,
 )
+from rpo_pipeline.io.damage import is_whole_parquet
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.params import RedactionParams, SourceParams
@@ -96,7 +97,9 @@ def ensure_part(
     """
     part = folder / part_key(file, source, privacy.redaction)
     if part.is_dir():
-        return part, False
+        if _is_whole(part):
+            return part, False
+        logger.warning("%s is damaged: %s is read again", part, file.name)
     prepared = temporary_sibling(part)
     prepared.mkdir(parents=True)
     before = file.path.stat()
@@ -110,6 +113,14 @@ def ensure_part(
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
     return part, True
+
+
+def _is_whole(part: Path) -> bool:
+    try:
+        read_about(part)
+    except (OSError, ValueError):
+        return False
+    return all(is_whole_parquet(part / name) for name in (ROWS, QUARANTINE))
 
 
 def read_about(part: Path) -> dict[str, Any]:

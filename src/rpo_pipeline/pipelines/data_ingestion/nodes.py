@@ -1,5 +1,6 @@
 """Nodes of data ingestion."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from ibis.expr.types import Table
 from pyarrow import RecordBatchReader
 
 from rpo_pipeline.params import IngestionParams
+
+logger = logging.getLogger(__name__)
 
 
 def read_sources(
@@ -18,6 +21,10 @@ def read_sources(
     from rpo_pipeline.data.redaction import Privacy
 
     erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
+    if forgotten is not None and not forgotten.get("is_done", pd.Series(dtype=bool)).all():
+        logger.warning(
+            "an erasure did not come to its end: `python -m rpo_pipeline forget` goes on with it"
+        )
     return sources.read_sources(ingestion.sources, parts, Privacy(ingestion.redaction, erased))
 
 
