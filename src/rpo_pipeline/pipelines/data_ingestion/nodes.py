@@ -71,10 +71,16 @@ def assign_splits(
     previous: Table | None,
     ingestion: IngestionParams,
 ) -> Table:
-    """Give every prompt its split, near-duplicates the same."""
+    """Give every prompt its split, the same to near-duplicates and to one conversation."""
     from rpo_pipeline.data import splits
 
-    given = splits.assign_splits(rows, clusters, previous, ingestion.split_shares)
+    given = splits.assign_splits(
+        rows,
+        clusters,
+        previous,
+        ingestion.split_shares,
+        by_conversation=ingestion.conversations_share_split,
+    )
     if ingestion.near_duplicates:
         splits.check_leakage(given, clusters, ingestion.near_duplicates.threshold)
     return given
