@@ -1,7 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from rpo_pipeline.core.bounds import lower_bound
 from rpo_pipeline.evaluation.comparison import compare_models
 
 
@@ -40,11 +42,11 @@ HELDOUT = pd.DataFrame(
         "scaled_reward": [0.0, 0.5, 0.0, 0.5],
     }
 )
-NOT_JUDGED = pd.DataFrame(columns=["kind", "prompt_id", "win", "orders_agree"])
+NOT_JUDGED = pd.DataFrame(columns=["kind", "prompt_id", "win", "orders_agree", "longer"])
 
 
 def compare(gains, seed=0):
-    return compare_models(table_of(gains), HELDOUT, NOT_JUDGED, num_resamples=500, seed=seed)
+    return compare_models(table_of(gains), HELDOUT, NOT_JUDGED, {}, num_resamples=500, seed=seed)
 
 
 def test_differences_are_paired_by_prompt_so_that_the_prompts_own_level_cancels():
@@ -94,11 +96,29 @@ def test_the_win_rate_over_a_baseline_is_counted_against_that_baseline():
     assert numbers["difference"]["vs_champion"]["win_rate"]["value"] == -0.5
 
 
-def test_what_so_many_prompts_can_show_follows_from_the_interval():
-    numbers = compare({"reference": 0.0, "challenger": 0.5})
-    gain = numbers["difference"]["vs_reference"]["reward_mean"]
-    standard_error = (gain["high"] - gain["low"]) / 2 / 1.96
-    assert numbers["detectable_difference"] == pytest.approx(2.8 * standard_error, rel=1e-3)
+def test_a_true_gain_as_large_as_is_detectable_passes_the_first_look_four_times_in_five():
+    numbers = compare({"reference": 0.0, "challenger": 0.0})
+    spread = numbers["by_prompt"]["vs_reference"]["reward_mean"]
+    rng, deviation = np.random.default_rng(0), np.std(spread["values"], ddof=1)
+    gaps = torch.tensor(rng.normal(numbers["detectable_difference"], deviation, (1000, 40)))
+    worst = torch.full((1000,), spread["worst"], dtype=gaps.dtype)
+    passed = (lower_bound(gaps, worst, error=0.025) > 0).double().mean()
+    assert passed == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_prompt_could_lose_as_much_as_rewards_lie_apart_in_the_evaluation_or_in_the_log():
+    tables = table_of({"reference": 0.0, "challenger": 0.5})
+    rewards = tables["raw_reward"]
+    for ranges, apart in (
+        ({}, rewards.max() - rewards.min()),
+        ({"raw_reward": [-50.0, 0.0]}, rewards.max() + 50),
+    ):
+        numbers = compare_models(tables, HELDOUT, NOT_JUDGED, ranges, num_resamples=100, seed=0)
+        spread = numbers["by_prompt"]["vs_reference"]["reward_mean"]
+        assert spread["worst"] == pytest.approx(-apart)
+        assert np.mean(spread["values"]) == pytest.approx(
+            numbers["difference"]["vs_reference"]["reward_mean"]["value"]
+        )
 
 
 def test_p_values_pay_for_the_metrics_beside_them_and_a_metric_that_never_differs_has_1():
@@ -116,7 +136,7 @@ def test_a_log_ratio_that_rises_with_reward_over_tau_is_calibrated_within_prompt
 def test_an_objective_without_tau_has_no_calibration():
     heldout = HELDOUT.assign(scaled_reward=np.nan)
     tables = table_of({"reference": 0.0, "challenger": 0.5})
-    numbers = compare_models(tables, heldout, NOT_JUDGED, num_resamples=100, seed=0)
+    numbers = compare_models(tables, heldout, NOT_JUDGED, {}, num_resamples=100, seed=0)
     assert "calibration_slope" not in numbers["challenger"]
 
 
@@ -127,12 +147,17 @@ def test_a_judges_verdicts_become_win_rates_over_each_baseline():
             "prompt_id": ["a", "b", "c", "d"] * 2 + ["a", "b"],
             "win": [1, 1, 1, 0.5, 0, 0, 0.5, 0.5, 1, 0],
             "orders_agree": [1, 1, 1, 0, 1, 1, 1, 0, 1, 1],
+            "longer": 1.0,
         }
     )
     tables = table_of({"reference": 0.0, "challenger": 0.5, "champion": 0.5})
-    numbers = compare_models(tables, HELDOUT, verdicts, num_resamples=200, seed=0)
+    numbers = compare_models(tables, HELDOUT, verdicts, {}, num_resamples=200, seed=0)
     assert numbers["challenger"]["judge_win_rate"]["value"] == 0.875
     assert numbers["difference"]["vs_reference"]["judge_win_rate"]["value"] == 0.375
     assert numbers["difference"]["vs_champion"]["judge_win_rate"]["value"] == -0.25
     assert numbers["judge"]["orders_agree"] == 0.8
     assert numbers["judge"]["agreement_with_ratings"]["value"] == 0.5
+    assert numbers["judge"]["against_length"]["length_agreement"] == 1
+    assert numbers["by_prompt"]["vs_champion"]["judge_win_rate"] == {
+        **{"values": [-0.5, -0.5, 0, 0], "worst": -0.5, "best": 0.5}
+    }

@@ -41,7 +41,7 @@ def test_metrics_of_tasks_stand_beside_the_others_and_a_gate_may_name_them():
     assert merged["champion"] is None
     gates = [{"metric": "lm_eval_toy_acc", "against": "champion", "direction": "above"}]
     gates[0] |= {"threshold": 0.45, "bound": "low"}
-    (_, check) = decide(merged, block("promotion", gates=gates))["checks"]
+    check = decide(merged, block("promotion", gates=gates))["checks"][-1]
     assert check["observed"] == pytest.approx(0.4, abs=0.01)  # of Student's t
     assert (check["against"], check["passed"]) == ("reference", False)
     assert add_tasks(summary, {}) == summary

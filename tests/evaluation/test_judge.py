@@ -54,6 +54,7 @@ def test_the_challenger_is_compared_with_each_baseline_and_people_with_the_judge
     trusted = trust(verdicts, num_resamples=100, seed=0)
     assert (trusted["num_pairs"], trusted["num_rated_pairs"], trusted["unanswered"]) == (7, 1, 0)
     assert trusted["agreement_with_ratings"]["value"] == 1.0
+    assert trusted["against_length"]["num_prompts"] == 1
     assert len(server.requests) == 12  # both orders of six pairs; the rated one is among them
 
 

@@ -38,6 +38,21 @@ def test_the_verdict_says_whether_and_why():
     assert few == "Not promoted: 4 test prompts are too few, 20 are needed."
 
 
+def test_the_verdict_says_first_what_cannot_be_believed_and_what_was_waived():
+    nobody = {"metric": "ratings", "observed": 0, "passed": False, "waived": False}
+    nobody["reason"] = "people rated 0 rows of the log"
+    (check,) = make_summary()["gate"]["checks"]
+    both = {"checks": [nobody, {**check, "passed": False, "observed": -0.1}]}
+    assert say_verdict(both, "auto").startswith(
+        "Not promoted: people rated 0 rows of the log; the difference in reward"
+    )
+    waived = {"checks": [{**nobody, "passed": True, "waived": True}, check]}
+    assert say_verdict(waived, "auto") == (
+        "Earns promotion: every condition of the gate holds; although people rated 0 rows of the "
+        "log."
+    )
+
+
 def test_a_difference_is_called_by_the_side_of_zero_that_its_interval_lies_on():
     verdicts = {row["label"]: row["verdict"] for row in metric_rows(make_summary())}
     assert verdicts == {

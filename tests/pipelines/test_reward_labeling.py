@@ -11,7 +11,7 @@ from rpo_pipeline.pipelines.reward_labeling.nodes import label_rows
 from rpo_pipeline.registry.gate import decide
 from tests.conftest import block
 from tests.evaluation.test_comparison import HELDOUT, NOT_JUDGED, table_of
-from tests.registry.test_gate import gate, promotion
+from tests.registry.test_gate import check_of, gate, labelers, promotion
 from tests.rewards.test_labelers import COLUMN, LENGTH, RULES, feedback
 from tests.rewards.test_reward_model import save_reward_model
 
@@ -50,12 +50,18 @@ def test_a_gate_may_name_a_component_or_a_labeler_that_gives_no_reward(tmp_path,
     labelled = label_generations(
         generations(), LOGGED, REWARDS, block("labeling"), evaluation, tmp_path
     )
-    numbers = compare_models(labelled, HELDOUT, NOT_JUDGED, num_resamples=100, seed=0)
+    numbers = compare_models(labelled, HELDOUT, NOT_JUDGED, {}, num_resamples=100, seed=0)
     assert numbers["challenger"]["reward_mean"] == numbers["challenger"]["component_rules"]
     result = decide(
-        {**numbers, "champion_version": None, "look": 1}, promotion(gate(metric=metric))
+        {
+            **numbers,
+            "champion_version": None,
+            "look": 1,
+            "labelers": labelers(brief_length=0.1, brief=0.1, sentiment=0.1),
+        },
+        promotion(gate(metric=metric)),
     )
-    assert result["checks"][1]["observed"] is not None
+    assert check_of(result, metric)["observed"] is not None
     assert result["passed"] is passed
 
 
@@ -65,10 +71,13 @@ def test_a_metric_that_no_labeler_gives_fails_its_gate(tmp_path):
     labelled = label_generations(
         generations(), LOGGED, REWARDS, block("labeling"), evaluation, tmp_path
     )
-    numbers = compare_models(labelled, HELDOUT, NOT_JUDGED, num_resamples=100, seed=0)
+    numbers = compare_models(labelled, HELDOUT, NOT_JUDGED, {}, num_resamples=100, seed=0)
     toxicity = gate(metric="toxicity_mean", direction="below")
     result = decide({**numbers, "champion_version": None, "look": 1}, promotion(toxicity))
-    assert "toxicity_mean to the reference was not measured" in result["checks"][1]["reason"]
+    assert (
+        "toxicity_mean to the reference was not measured"
+        in check_of(result, "toxicity_mean")["reason"]
+    )
 
 
 def test_a_labeler_that_judges_and_has_labelled_training_rows_is_warned_of(tmp_path, caplog):

@@ -107,6 +107,8 @@ def promotion(model_name, **changes):
         "mode": "auto",
         "min_test_prompts": 1,
         "confidence": 0.95,
+        "require_ratings": True,
+        "require_agreement": True,
         "required_artifacts": ["checkpoint", "normaliser.json"],
         "gates": [GATE],
     }
@@ -161,6 +163,8 @@ def server(tmp_path_factory):
         patch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
         patch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(folder / "artifacts"))
         patch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+        # As `mlflow server` does before it listens; the app would in its first answer.
+        MlflowClient(f"sqlite:///{folder}/server.db").search_experiments(max_results=1)
         server.start()
         yield server
         server.stop()

@@ -151,20 +151,8 @@ def test_a_version_that_was_rolled_back_is_promoted_again_only_by_name(
     assert "rolled_back" not in client.get_model_version(model_name, second).tags
 
 
-def test_challengers_of_a_champion_are_numbered_and_keep_their_number(
-    tracked, client, model_name, challenge, settle
-):
-    def look(champion, version=None):
-        return aliases.count_look(tracked.describe(), model_name, champion, version)
-
-    first = challenge()
-    assert look(None) == 1
-    settle(first, decision())
-    assert (look(first), look(None)) == (1, 2)
-    failed = [challenge(), challenge()]
-    for number, version in enumerate(failed, start=1):
-        assert look(first, version) == number
-        settle(version, decision(passed=False, champion=first, look=number))
-    assert (look(first, failed[0]), look(first)) == (1, 3)
-    client.delete_model_version(model_name, failed[0])
-    assert look(first) == 3
+def test_a_promotion_says_which_checks_were_waived(challenge, settle):
+    gate = decision()
+    gate["checks"][0] |= {"waived": True, "reason": "people rated 0 rows of the log"}
+    reason = settle(challenge(), gate)["reason"]
+    assert reason == "promoted over no champion; although people rated 0 rows of the log"

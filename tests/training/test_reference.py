@@ -1,10 +1,12 @@
 import json
 
+import pandas as pd
 import pytest
 
 from rpo_pipeline.errors import ConfigError, ModelError
 from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.models.loading import load_language_model
+from rpo_pipeline.training.log_sketch import sketch_log
 from rpo_pipeline.training.reference import prepare_reference
 from tests.conftest import SIZES, block, build_small
 from tests.training.test_loop import SETTINGS, metrics_of
@@ -13,7 +15,8 @@ from tests.training.test_loop import SETTINGS, metrics_of
 @pytest.fixture
 def feedback(rows):
     return rows.assign(
-        split=rows["prompt_id"].map({"p0": "train", "p1": "train", "p2": "validation"})
+        split=rows["prompt_id"].map({"p0": "train", "p1": "train", "p2": "validation"}),
+        origin=[f"first.jsonl:{line}" for line in range(len(rows))],
     )
 
 
@@ -28,9 +31,10 @@ def policy(**changes):
     return block("policy", **(settings | changes))
 
 
-def prepare(feedback, folder, existing=None, **changes):
+def prepare(feedback, folder, existing=None, last_log=None, **changes):
     folder.mkdir(exist_ok=True)
-    return prepare_reference(existing, feedback, policy(**changes), SETTINGS, folder)
+    settings = (policy(**changes), SETTINGS, folder)
+    return prepare_reference(existing, feedback, *settings, last_log=last_log)
 
 
 def test_a_reference_is_built_from_its_config_block_and_warm_started(feedback, tmp_path):
@@ -73,6 +77,52 @@ def test_a_reference_made_from_other_settings_is_refused_with_what_changed(feedb
     existing = prepare(feedback, tmp_path / "first")
     with pytest.raises(ConfigError, match=r"policy\.warm_start_epochs: 2\.0 -> 3\.0"):
         prepare(feedback, tmp_path / "second", existing, warm_start_epochs=3)
+
+
+def with_ids(feedback, prefix):
+    """The same number of rows of another log."""
+    ids = [f"{prefix}{place}" for place in range(len(feedback))]
+    return feedback.assign(row_id=ids, origin=[f"{prefix}.jsonl:{i}" for i in range(len(ids))])
+
+
+def test_a_reference_that_learned_from_another_log_is_refused_and_both_logs_are_named(
+    feedback, tmp_path
+):
+    existing = prepare(feedback, tmp_path / "first")
+    other = with_ids(feedback, "other")
+    with pytest.raises(ConfigError, match=r"0% of its rows \(first.jsonl: 4 rows\)") as error:
+        prepare(other, tmp_path / "second", existing)
+    assert "(other.jsonl: 6 rows)" in str(error.value)
+    assert "policy.reset_reference=true" in str(error.value)
+    assert prepare(other, tmp_path / "third", existing, min_log_overlap=0) == existing
+
+
+def test_a_log_that_grows_loses_a_few_rows_or_is_joined_by_another_keeps_its_reference(
+    feedback, tmp_path
+):
+    existing = prepare(feedback, tmp_path / "first")
+    joined = pd.concat([feedback, with_ids(feedback, "other")], ignore_index=True)
+    for log in (feedback.iloc[1:], joined):
+        assert prepare(log, tmp_path / "second", existing) == existing
+
+
+def test_a_log_that_rotates_keeps_its_reference_for_as_long_as_it_knows_itself_a_run_ago(
+    feedback, tmp_path
+):
+    existing = prepare(feedback, tmp_path / "first")
+    later = with_ids(feedback, "later")
+    half = pd.concat([feedback.iloc[3:], later.iloc[:3]], ignore_index=True)
+    assert prepare(half, tmp_path / "second", existing, sketch_log(feedback)) == existing
+    assert prepare(later, tmp_path / "third", existing, sketch_log(half)) == existing
+
+
+def test_a_reference_that_learned_from_no_log_goes_with_any(feedback, tmp_path):
+    build_small("t5").save(tmp_path / "pretrained")
+    taken = {"name_or_path": str(tmp_path / "pretrained"), "from_config": None}
+    taken |= {"warm_start_epochs": 0}
+    existing = prepare(feedback, tmp_path / "first", **taken)
+    other = with_ids(feedback, "other")
+    assert prepare(other, tmp_path / "second", existing, sketch_log(feedback), **taken) == existing
 
 
 def test_a_model_that_is_not_there_is_named(feedback, tmp_path):

@@ -8,19 +8,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rpo_pipeline.evaluation import judge
+from rpo_pipeline.evaluation.by_prompt import (
+    RATE,
+    Range,
+    detectable_gain,
+    differences,
+    metric_ranges,
+    spread,
+)
 from rpo_pipeline.evaluation.metrics import (
+    average,
     calibration_slope,
     distinct,
     length_controlled_wins,
     pair_accuracies,
-    prompt_means,
     rank_correlations,
+    response_numbers,
     wins_over,
 )
 from rpo_pipeline.evaluation.statistics import (
     Array,
     Interval,
-    detectable_difference,
     holm,
     jackknife_interval,
     mean_interval,
@@ -39,6 +47,7 @@ def compare_models(
     generations: pd.DataFrame,
     heldout: pd.DataFrame,
     verdicts: pd.DataFrame,
+    ranges: Mapping[str, Range],
     *,
     num_resamples: int,
     seed: int,
@@ -49,6 +58,7 @@ def compare_models(
         generations: Responses with labels, by model, prompt_id and sample.
         heldout: Test rows with the challenger's log-ratio.
         verdicts: Of the judge, as ``judge.judge_pairs`` gives them; empty without one.
+        ranges: Lowest and highest label of logged responses, by column.
         num_resamples: Bootstrap resamples behind each interval.
         seed: Of the resampling.
 
@@ -57,14 +67,18 @@ def compare_models(
         ``vs_reference``, ``vs_champion``), each metric as {value, low, high}; ``p_holm``, by
         baseline the p-value of each difference, by Holm over the metrics beside it;
         ``num_prompts``; ``detectable_difference`` in reward_mean; ``judge``, how far it can be
-        trusted (null without one).
+        trusted (null without one); ``by_prompt``: of the challenger and of each difference, the
+        values of each prompt with the worst and the best possible one.
     """
     tables = {
         str(name): rows.sort_values(["prompt_id", "sample"], ignore_index=True)
         for name, rows in generations.groupby("model")
     }
     resamples = resample_prompts(generations["prompt_id"].nunique(), num_resamples, seed)
-    means = {name: prompt_means(table, tables["reference"]) for name, table in tables.items()}
+    responses = {name: response_numbers(own, tables["reference"]) for name, own in tables.items()}
+    means = {name: average(own) for name, own in responses.items()}
+    ends = metric_ranges(responses.values(), ranges)
+    by_prompt = {"challenger": {m: spread(v, ends[m]) for m, v in means["challenger"].items()}}
     corpus = {name: _corpus_metrics(table, tables["reference"]) for name, table in tables.items()}
     numbers: dict[str, Any] = {
         name: {metric: mean_interval(values, resamples) for metric, values in means[name].items()}
@@ -96,16 +110,20 @@ def compare_models(
         gains |= _gaps(tails, baseline, percentile_interval)
         wins = wins_over(tables["challenger"], tables[baseline]).reshape(resamples.shape[1], -1)
         gains["win_rate"] = mean_interval(wins.mean(axis=1) - 0.5, resamples)
+        gaps = differences(means["challenger"], means[baseline], ends)
+        gaps["win_rate"] = spread(wins.mean(axis=1) - 0.5, RATE)
         if baseline in judged:
             gains["judge_win_rate"] = shifted(judged[baseline], -0.5)
+            gaps["judge_win_rate"] = spread(judge.prompt_wins(verdicts, baseline) - 0.5, RATE)
         difference[f"vs_{baseline}"] = gains
+        by_prompt[f"vs_{baseline}"] = gaps
     if "reference" in judged:
         numbers["challenger"]["judge_win_rate"] = judged["reference"]
         numbers["reference"]["judge_win_rate"] = {"value": 0.5, "low": 0.5, "high": 0.5}
-    closest = difference.get("vs_champion") or difference["vs_reference"]
+    closest = by_prompt.get("vs_champion") or by_prompt["vs_reference"]
     return {
         "num_prompts": int(resamples.shape[1]),
-        "detectable_difference": detectable_difference(closest["reward_mean"]),
+        "detectable_difference": detectable_gain(closest["reward_mean"]),
         "judge": (
             judge.trust(verdicts, num_resamples=num_resamples, seed=seed) if len(verdicts) else None
         ),
@@ -117,6 +135,7 @@ def compare_models(
             baseline: holm({metric: p_value(interval) for metric, interval in gains.items()})
             for baseline, gains in difference.items()
         },
+        "by_prompt": by_prompt,
     }
 
 

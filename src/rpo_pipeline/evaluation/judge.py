@@ -12,10 +12,11 @@ import pandas as pd
 
 from rpo_pipeline.data.chats import render_prompt
 from rpo_pipeline.data.rows import prompt_key, row_key
-from rpo_pipeline.evaluation.statistics import Interval, mean_interval, resample_prompts
+from rpo_pipeline.evaluation.statistics import Array, Interval, mean_interval, resample_prompts
 from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.io.row_store import fetch_rows
 from rpo_pipeline.params import PairwiseJudgeParams
+from rpo_pipeline.rewards.against_length import WITHIN, compare_shares, count_words
 from rpo_pipeline.rewards.judge_client import JudgeClient
 from rpo_pipeline.rewards.judge_text import own_template, request_fields
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 RATINGS = "ratings"
 """Kind of the pairs of logged responses that people rated differently."""
 WINS = {"win": 1.0, "tie": 0.5, "loss": 0.0}
-COLUMNS = ["kind", "prompt_id", "win", "orders_agree"]
+COLUMNS = ["kind", "prompt_id", "win", "orders_agree", "longer"]
 
 
 def judge_pairs(
@@ -40,8 +41,9 @@ def judge_pairs(
 
     Returns:
         One line per pair: kind (a baseline, or ``RATINGS``), prompt_id, win (1, 1/2 or 0 of the
-        challenger, or of the response that people rated higher; NaN without a usable answer) and
-        orders_agree. Equal responses tie, and nobody is asked.
+        challenger, or of the response that people rated higher; NaN without a usable answer),
+        orders_agree, and longer (1, 1/2 or 0: whether that response has more words). Equal
+        responses tie, and nobody is asked.
     """
     pairs = pd.concat(
         [_model_pairs(generations, judge.num_prompts), _rated_pairs(rated, judge.rated_pairs)]
@@ -92,6 +94,8 @@ def judge_pairs(
             "the judge gave no usable answer for %d of %d pairs: %s",
             *(unanswered, len(pairs), client.stopped or reasons or "as in an earlier run"),
         )
+    words = [count_words(pairs[side]) for side in ("first", "second")]
+    verdicts["longer"] = (np.sign(words[0] - words[1]) + 1) / 2
     return pairs[["kind", "prompt_id"]].join(verdicts)
 
 
@@ -106,13 +110,17 @@ def win_rates(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[
     Returns:
         By baseline, {value, low, high}.
     """
-    means = verdicts[verdicts["kind"] != RATINGS].groupby(["kind", "prompt_id"])["win"].mean()
-    return {
-        str(kind): mean_interval(
-            rates.to_numpy(np.float64), resample_prompts(len(rates), num_resamples, seed)
-        )
-        for kind, rates in means.groupby("kind")
-    }
+    found = {}
+    for kind in sorted({*verdicts["kind"]} - {RATINGS}):
+        rates = prompt_wins(verdicts, kind)
+        found[kind] = mean_interval(rates, resample_prompts(len(rates), num_resamples, seed))
+    return found
+
+
+def prompt_wins(verdicts: pd.DataFrame, kind: str) -> Array:
+    """Share of wins in the pairs of a kind, shape ``(P,)``; NaN where no answer was usable."""
+    wins = verdicts[verdicts["kind"] == kind].groupby("prompt_id")["win"].mean()
+    return wins.to_numpy(np.float64)
 
 
 def trust(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str, Any]:
@@ -125,9 +133,12 @@ def trust(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str,
 
     Returns:
         num_pairs, unanswered, orders_agree (share) and ties (share); num_rated_pairs and
-        agreement_with_ratings as {value, low, high}, ties half: 1/2 is chance.
+        agreement_with_ratings as {value, low, high}, ties half: 1/2 is chance; against_length, the
+        same beside length alone, as ``compare_shares`` gives it.
     """
-    rated = verdicts[verdicts["kind"] == RATINGS].groupby("prompt_id")["win"].mean()
+    of_people = verdicts[verdicts["kind"] == RATINGS]
+    shares = of_people.dropna(subset="win").groupby("prompt_id")[["win", "longer"]].mean()
+    rated = of_people.groupby("prompt_id")["win"].mean()
     draws = resample_prompts(max(1, len(rated)), num_resamples, seed)
     known = verdicts.dropna(subset="win")
     return {
@@ -137,6 +148,10 @@ def trust(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str,
         "ties": float((known["win"] == WINS["tie"]).mean()) if len(known) else None,
         "num_rated_pairs": int((verdicts["kind"] == RATINGS).sum()),
         "agreement_with_ratings": mean_interval(rated.to_numpy(np.float64), draws),
+        "against_length": {
+            "pairs": WITHIN,
+            **compare_shares(shares["win"].to_numpy(), shares["longer"].to_numpy()),
+        },
     }
 
 

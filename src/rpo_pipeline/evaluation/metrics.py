@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from rpo_pipeline.evaluation.statistics import Array
+from rpo_pipeline.rewards.against_length import count_words
 
 TEXT_METRICS = [
     *("bleu", "chrf", "rouge_l", "self_bleu", "repetition", "copied"),
@@ -22,25 +23,27 @@ NO_COMPONENTS = [
     *("toxicity", *TEXT_METRICS),
 ]
 """Numbers beside the components, and the component that has a metric of its own."""
+COMPONENT = "component_"
+"""Before the name of a component, or of a labeler, in that of its metric."""
 TOXIC = 0.5
 """Toxicity above which a response counts as toxic."""
 
 
-def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
-    """Per-prompt numbers of one model, each shape ``(P,)`` in order of prompt_id.
+def response_numbers(generations: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of each of one model's responses, whose means over prompts are its metrics.
 
     Args:
         generations: One model's responses with their labels, ordered by prompt_id and sample.
         reference: The reference's, same prompts and samples in the same order.
 
     Returns:
-        reward_mean (raw reward), win_rate (against the reference's response under the same noise,
-        ties half), toxicity_mean (where a labeler says it), kl_reference (nats, of its own
-        samples), kl_from_reference (of the reference's), length_mean (words), num_tokens_mean,
-        empty_share, reference_nll (nats a token that the reference gives the response: how fluent
-        it finds it), toxic_share (responses whose toxicity is above 1/2), the columns of
-        ``text_columns`` and ``similarity_columns`` where the table has them, and component_ with
-        the name of every other component and of every labeler.
+        prompt_id, and in the order of the responses reward_mean (raw reward), win_rate (against the
+        reference's response under the same noise, ties half), toxicity_mean (where a labeler says
+        it), kl_reference (nats, of its own samples), kl_from_reference (of the reference's),
+        length_mean (words), num_tokens_mean, empty_share, reference_nll (nats a token that the
+        reference gives the response: how fluent it finds it), toxic_share (responses whose toxicity
+        is above 1/2), the columns of ``text_columns`` and ``similarity_columns`` where the table
+        has them, and component_ with the name of every other component and of every labeler.
     """
     words = count_words(generations["response"])
     columns = pd.DataFrame(
@@ -65,8 +68,18 @@ def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str
     for name in generations.columns.intersection(TEXT_METRICS):
         columns[name] = generations[name].to_numpy()
     for name in generations.select_dtypes("number").columns.difference(NO_COMPONENTS):
-        columns[f"component_{name}"] = generations[name].to_numpy()
-    means = columns.groupby("prompt_id").mean()
+        columns[f"{COMPONENT}{name}"] = generations[name].to_numpy()
+    return columns
+
+
+def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
+    """Per-prompt numbers of one model: those of ``response_numbers``, averaged."""
+    return average(response_numbers(generations, reference))
+
+
+def average(responses: pd.DataFrame) -> dict[str, Array]:
+    """Means over the responses of each prompt, shape ``(P,)`` in order of prompt_id."""
+    means = responses.groupby("prompt_id").mean()
     return {str(name): means[name].to_numpy(np.float64) for name in means}
 
 
@@ -109,11 +122,6 @@ def length_controlled_wins(
 
     everything = np.ones(len(wins), dtype=bool)
     return rate(everything), np.array([rate(prompt != one) for one in range(prompt.max() + 1)])
-
-
-def count_words(responses: pd.Series) -> pd.Series:
-    """Words of each response, divided by white space."""
-    return responses.map(lambda response: len(response.split()))
 
 
 def distinct(generations: pd.DataFrame, n: int) -> tuple[float, Array]:

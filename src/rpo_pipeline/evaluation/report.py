@@ -161,10 +161,14 @@ def say_verdict(gate: Mapping[str, Any], mode: str) -> str:
     if failed:
         return f"Not promoted: {'; '.join(failed)}."
     waits = ", and waits for a person (promotion.mode: manual)" if mode == "manual" else ""
-    return f"Earns promotion{waits}: every condition of the gate holds."
+    although = [check["reason"] for check in gate["checks"] if check.get("waived")]
+    holds = "; although ".join(["every condition of the gate holds", *although])
+    return f"Earns promotion{waits}: {holds}."
 
 
 def _say_failure(check: Mapping[str, Any]) -> str:
+    if "waived" in check:  # a check of what judges, not of the models
+        return str(check["reason"])
     if check["metric"] == "num_prompts":
         return f"{check['observed']} test prompts are too few, {check['threshold']} are needed"
     label = describe_metric(check["metric"])[0]

@@ -13,6 +13,7 @@ from rpo_pipeline.params.labelers import (
     check_template,
     check_titles,
 )
+from rpo_pipeline.params.names import ModelName
 
 
 class SamplingParams(Params):
@@ -183,13 +184,13 @@ class GateParams(Params):
     """In units of the metric; for a difference, the margin over the baseline."""
     bound: Literal["value", "low", "high"]
     """Which number must pass: the estimate, or an end of its interval, which widens with every
-    challenger of the same champion (``confidence``)."""
+    look at the same champion (``confidence``)."""
 
 
 class PromotionParams(Params):
     """When a version becomes champion."""
 
-    model_name: str = Field(min_length=1)
+    model_name: ModelName
     """Registered model in MLflow."""
     mode: Literal["auto", "manual"]
     """``auto``: a challenger that passes becomes champion; ``manual``: it stays challenger."""
@@ -201,6 +202,10 @@ class PromotionParams(Params):
     confidence: float = Field(gt=0.5, lt=1)
     """At least this probable: of all challengers of one champion that are no better, none passes a
     gate on an end of an interval. Nearer to 1, fewer false and fewer true promotions."""
+    require_ratings: bool
+    """Whether a log without one human rating promotes nothing by itself."""
+    require_agreement: bool
+    """Whether labelers that judge must agree with held-out human ratings more than length does."""
     required_artifacts: list[str]
     """What a version must carry to be promoted, by its name among the version's artifacts."""
     gates: list[GateParams] = Field(min_length=1)

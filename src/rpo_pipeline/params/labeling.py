@@ -24,7 +24,8 @@ class LabelingParams(Params):
     """By rank: a row takes the raw_reward of the first that gives one, but for ratings: where
     ``column`` is among them it comes first, wherever it stands."""
     agreement_rows: int = Field(ge=0)
-    """Rated rows, at most, that other labelers label too, to be compared with people."""
+    """Rated rows, at most, that other labelers, those of evaluation among them, label too, to be
+    compared with people."""
     drift_rows: int = Field(ge=0)
     """Rows of the previous run, at most, that each labeler labels again without its cache."""
     max_drift: float = Field(gt=0)

@@ -47,6 +47,9 @@ class PolicyParams(Params):
     """Peak learning rate of the warm start."""
     reset_reference: bool
     """Rebuild the reference; every cached log-probability is void then."""
+    min_log_overlap: float = Field(ge=0, le=1)
+    """Share of the rows of the reference's warm start, or of the last run, that must be in today's
+    log: fewer are another log, which needs a reference of its own. 0: any log will do."""
     max_prompt_tokens: int = Field(gt=0)
     """Longer prompts are cut, and counted."""
     max_response_tokens: int = Field(gt=0)

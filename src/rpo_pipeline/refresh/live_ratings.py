@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import t as student
+import torch
 
+from rpo_pipeline.core.bounds import lower_bound
 from rpo_pipeline.params import LiveRatingsParams
 
 MIN_PROMPTS = 2
@@ -31,10 +32,6 @@ def compare_ratings(
     ratings: pd.DataFrame, *, champion: str, previous: str, settings: LiveRatingsParams
 ) -> dict[str, Any]:
     """Compare the ratings of two versions; those of one prompt stand or fall together.
-
-    The standard error is clustered by prompt (a prompt may have been answered by both versions),
-    the interval is Student's with as many degrees of freedom as the version with fewer prompts has,
-    less one.
 
     Args:
         ratings: ``prompt_id``, ``model_version``, ``raw_reward``.
@@ -86,23 +83,37 @@ def clustered_difference(
 ) -> dict[str, float]:
     """Difference of two means with its interval, clustered by prompt.
 
+    Each end is that of a bound of each mean, which share its error, so that it holds for ratings of
+    which few are bad, or few good, and however the versions' ratings of one prompt are related.
+
     Args:
         one: ``prompt_id`` and ``raw_reward``, of two prompts or more.
         other: The same.
-        confidence: Of the interval.
+        confidence: Of the interval, at one look.
 
     Returns:
         value (one less other), low, high.
     """
-    value = float(one["raw_reward"].mean() - other["raw_reward"].mean())
-    influence = _influence(one).sub(_influence(other), fill_value=0.0)
-    prompts = min(one["prompt_id"].nunique(), other["prompt_id"].nunique())
-    error = float(np.sqrt((influence**2).sum() * prompts / (prompts - 1)))
-    width = error * float(student.ppf((1 + confidence) / 2, df=prompts - 1))
-    return {"value": value, "low": value - width, "high": value + width}
+    error = (1 - confidence) / 4
+    ratings = pd.concat([one["raw_reward"], other["raw_reward"]])
+    lowest, highest = float(ratings.min()), float(ratings.max())
+    ends = [
+        (
+            _bound(side, lowest, error),
+            -_bound(side.assign(raw_reward=-side["raw_reward"]), -highest, error),
+        )
+        for side in (one, other)
+    ]
+    return {
+        "value": float(one["raw_reward"].mean() - other["raw_reward"].mean()),
+        "low": ends[0][0] - ends[1][1],
+        "high": ends[0][1] - ends[1][0],
+    }
 
 
-def _influence(ratings: pd.DataFrame) -> "pd.Series[float]":
-    """How much each prompt moves the mean."""
-    centred = ratings["raw_reward"] - ratings["raw_reward"].mean()
-    return centred.groupby(ratings["prompt_id"]).sum() / len(ratings)
+def _bound(ratings: pd.DataFrame, lowest: float, error: float) -> float:
+    """Lower bound of a mean over ratings, from what each prompt adds to it."""
+    mean = ratings["raw_reward"].mean()
+    moves = (ratings["raw_reward"] - mean).groupby(ratings["prompt_id"]).sum().to_numpy(np.float64)
+    values = torch.tensor(mean + moves * len(moves) / len(ratings), dtype=torch.float64)
+    return float(lower_bound(values, torch.tensor(lowest, dtype=values.dtype), error=error))

@@ -1,9 +1,14 @@
 """The gate: a pure function from evaluation numbers to a decision with reasons.
 
 A champion that is challenged every night on the same test prompts would in the end lose to luck. So
-the k-th challenger of a champion is judged by an interval that errs, on one side, with probability
-``(1 - confidence) / (k (k + 1))``; these add up to ``1 - confidence`` over all challengers, however
-they depend on one another (the union bound). The first one's interval is that of the summary.
+the k-th look at challengers of a champion is judged by a bound that errs, on one side, with
+probability ``(1 - confidence) / (k (k + 1))``; these add up to ``1 - confidence`` over all looks,
+however they depend on one another (the union bound). The bound of a mean over prompts also allows
+for losses too rare to be seen (``core.bounds``); metrics that are no such mean have their interval
+widened, which holds about as well as that interval.
+
+Whether what judges can be believed comes first: ratings in the log, and labelers that say more of
+them than length does.
 
 Source: alpha spending with weights that sum to 1 (Foster and Stine 2008, J. R. Stat. Soc. B 70(2),
 section 3); for test sets of models that are released again and again, Renggli et al. 2019 (MLSys,
@@ -11,38 +16,50 @@ ease.ml/ci), which spends evenly over a number of looks that must be known befor
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import torch
 from scipy.stats import norm, t
 
+from rpo_pipeline.core.bounds import lower_bound
 from rpo_pipeline.params import GateParams, PromotionParams
 
 Metrics = Mapping[str, Any]
 
 SUMMARY_CONFIDENCE = 0.95
 """Of the intervals in ``summary.json``."""
+BY_FIRST_LABELER = ("reward_mean", "win_rate", "length_controlled_win_rate")
+COMPONENT = "component_"
+JUDGE = "judge_win_rate"
+RATINGS, AGREEMENT = "ratings", "agreement"
+"""Checks of what judges, not of the models."""
 
 
 @dataclass(frozen=True)
 class Strictness:
     """The interval that a challenger is judged by."""
 
-    confidence: float
-    """Two-sided."""
+    error: float
+    """Of each of its ends."""
     width: float
-    """In widths of the interval in the summary."""
+    """In widths of the interval in the summary, where a metric is no mean over prompts."""
+
+    @property
+    def confidence(self) -> float:
+        """Two-sided."""
+        return 1 - 2 * self.error
 
 
 @cache
 def strictness(confidence: float, *, look: int, num_prompts: int) -> Strictness:
-    """Interval of one of the challengers of a champion.
+    """Interval of one of the looks at challengers of a champion.
 
     Args:
-        confidence: That none of them, were they all no better, passes.
-        look: Which challenger of this champion it is, from 1.
+        confidence: That no challenger, were they all no better, passes.
+        look: Which look at this champion it is, from 1.
         num_prompts: Behind the interval; few make it wider, by Student's t, and because a bootstrap
             takes the spread of few numbers for that of all.
 
@@ -52,7 +69,7 @@ def strictness(confidence: float, *, look: int, num_prompts: int) -> Strictness:
     error = (1 - confidence) / (look * (look + 1))
     n = max(2, num_prompts)
     quantile = float(t.isf(error, n - 1)) * math.sqrt(n / (n - 1))
-    return Strictness(1 - 2 * error, quantile / float(norm.isf((1 - SUMMARY_CONFIDENCE) / 2)))
+    return Strictness(error, quantile / float(norm.isf((1 - SUMMARY_CONFIDENCE) / 2)))
 
 
 def decide(evaluation: Metrics, promotion: PromotionParams) -> dict[str, Any]:
@@ -60,18 +77,22 @@ def decide(evaluation: Metrics, promotion: PromotionParams) -> dict[str, Any]:
 
     Args:
         evaluation: ``challenger`` and ``difference`` (``vs_reference``, ``vs_champion``), each
-            metric as {value, low, high}, with ``num_prompts``, ``champion_version`` and ``look``.
+            metric as {value, low, high}, with ``num_prompts``, ``champion_version``, ``look``,
+            ``by_prompt`` (of ``compare_models``), ``labelers`` (of ``measure_labelers``) and
+            ``judge``.
         promotion: The gates.
 
     Returns:
         ``passed``, ``baseline`` (what `champion` stood for), ``champion_version``, ``look`` and
-        ``checks``, each with its numbers and a reason for people. A missing number fails its check.
+        ``checks``, each with its numbers and a reason for people. A missing number fails its check;
+        a check that is ``waived`` has failed, and counts as passed because of what its reason says.
     """
     baseline = "reference" if evaluation["difference"]["vs_champion"] is None else "champion"
     strict = strictness(
         promotion.confidence, look=evaluation["look"], num_prompts=evaluation["num_prompts"]
     )
-    checks = [_check_size(evaluation["num_prompts"], promotion.min_test_prompts)]
+    checks = [_check_ratings(evaluation, promotion), *_check_labelers(evaluation, promotion)]
+    checks += [_check_size(evaluation["num_prompts"], promotion.min_test_prompts)]
     checks += [_check(evaluation, gate, baseline, strict) for gate in promotion.gates]
     return {
         "passed": all(check["passed"] for check in checks),
@@ -111,6 +132,71 @@ def require_artifacts(
     }
 
 
+def waived(decision: Mapping[str, Any]) -> list[str]:
+    """Reasons of the checks that failed and were not asked for."""
+    return [check["reason"] for check in decision["checks"] if check.get("waived")]
+
+
+def is_complete(summary: Metrics) -> bool:
+    """Whether a summary, of whatever release, holds all that a decision is made from."""
+    return {"by_prompt", "labelers", "look"} <= summary.keys()
+
+
+def _check_ratings(evaluation: Metrics, promotion: PromotionParams) -> dict[str, Any]:
+    found = evaluation.get("labelers", {}).get("num_rated", 0)
+    fact = f"people rated {found} rows of the log"
+    waiver = _waiver(promotion, "require_ratings")
+    return {"metric": RATINGS, "observed": found, **_outcome(found > 0, fact, waiver)}
+
+
+def _check_labelers(evaluation: Metrics, promotion: PromotionParams) -> Iterator[dict[str, Any]]:
+    """Hold whoever gives a number that the gates ask for to what length alone achieves."""
+    labelers, waiver = evaluation.get("labelers", {}), _waiver(promotion, "require_agreement")
+    for judge in dict.fromkeys(filter(None, map(_judge_of, promotion.gates))):
+        name = labelers.get("judge", "the first labeler") if judge in BY_FIRST_LABELER else judge
+        found = labelers.get("columns", {}).get(name)
+        if judge == JUDGE:
+            found = (evaluation.get("judge") or {}).get("against_length")
+        low = found and found["low"]
+        fact = (
+            f"`{name}` was compared with no held-out human ratings that differ"
+            if low is None
+            else f"`{name}` orders {found['agreement']:.1%} of the responses that people rated "
+            f"as they do, length alone {found['length_agreement']:.1%} (pairs {found['pairs']}, "
+            f"{found['num_prompts']} prompts held out); the lower end of the 95 % interval of the "
+            f"difference is {low:.4g}, and it must be above 0"
+        )
+        yield {
+            **{"metric": AGREEMENT, "labeler": name, "observed": low},
+            **_outcome(low is not None and low > 0, fact, waiver),
+        }
+
+
+def _judge_of(gate: GateParams) -> str | None:
+    """Who gives the number of a gate; one name for the metrics of the first labeler."""
+    if gate.metric in BY_FIRST_LABELER:
+        return BY_FIRST_LABELER[0]
+    if gate.metric == JUDGE:
+        return JUDGE
+    demands_a_gain = gate.direction == "above" and gate.threshold >= 0
+    if gate.metric.startswith(COMPONENT) and demands_a_gain:
+        return gate.metric.removeprefix(COMPONENT)
+    return None
+
+
+def _waiver(promotion: PromotionParams, name: str) -> str | None:
+    """Why a check of what judges does not count."""
+    if promotion.version is not None:
+        return "a person named the version (promotion.version)"
+    return None if getattr(promotion, name) else f"promotion.{name} is false"
+
+
+def _outcome(passed: bool, fact: str, waiver: str | None) -> dict[str, Any]:
+    if passed or not waiver:
+        return {"passed": passed, "waived": False, "reason": fact}
+    return {"passed": True, "waived": True, "reason": f"{fact}; not required: {waiver}"}
+
+
 def _check_size(num_prompts: int, minimum: int) -> dict[str, Any]:
     passed = num_prompts >= minimum
     return {
@@ -129,10 +215,10 @@ def _check(
     evaluation: Metrics, gate: GateParams, baseline: str, strict: Strictness
 ) -> dict[str, Any]:
     against = baseline if gate.against == "champion" else gate.against
-    numbers = (
-        evaluation["challenger"] if against == "none" else evaluation["difference"][f"vs_{against}"]
-    )
-    observed = _observe(numbers.get(gate.metric), gate.bound, strict.width)
+    whose = "challenger" if against == "none" else f"vs_{against}"
+    numbers = evaluation["challenger"] if against == "none" else evaluation["difference"][whose]
+    by_prompt = evaluation.get("by_prompt", {}).get(whose, {})
+    observed = _observe(numbers.get(gate.metric), by_prompt.get(gate.metric), gate.bound, strict)
     passed = observed is not None and (
         observed > gate.threshold if gate.direction == "above" else observed < gate.threshold
     )
@@ -145,11 +231,20 @@ def _check(
     }
 
 
-def _observe(metric: Metrics | None, bound: str, width: float) -> float | None:
+def _observe(
+    metric: Metrics | None, by_prompt: Metrics | None, bound: str, strict: Strictness
+) -> float | None:
     """The estimate, or an end of its interval at its present width; None if it was not measured."""
     if metric is None or metric["value"] is None:
         return None
-    return float(metric["value"] + width * (metric[bound] - metric["value"]))
+    if bound == "value":
+        return float(metric["value"])
+    if by_prompt is None:
+        return float(metric["value"] + strict.width * (metric[bound] - metric["value"]))
+    values = torch.tensor(by_prompt["values"], dtype=torch.float64)
+    sign, end = (1, "worst") if bound == "low" else (-1, "best")
+    worst = torch.tensor(sign * by_prompt[end], dtype=torch.float64)
+    return sign * float(lower_bound(sign * values, worst, error=strict.error))
 
 
 def _reason(gate: GateParams, against: str, observed: float | None, confidence: float) -> str:

@@ -210,7 +210,7 @@ def label_feedback(
     Raises:
         DataError: If no row got a raw_reward.
     """
-    compared = _compared_rows(feedback, labeling)
+    compared = compared_rows(feedback, labeling.agreement_rows)
     table = feedback[["row_id"]].assign(raw_reward=np.nan, labeler=None, labeler_fingerprint=None)
     for settings in _by_rank(labeling.labelers):
         labeler = build_labeler(settings, cache)
@@ -229,17 +229,25 @@ def label_feedback(
     return labelled.sort_values("row_id", ignore_index=True)
 
 
-def _by_rank(labelers: Sequence[LabelerParams]) -> list[LabelerParams]:
-    """Ratings first, wherever they stand."""
-    return sorted(labelers, key=lambda settings: settings.scores_new_text)
+def compared_rows(feedback: pd.DataFrame, num_rows: int) -> pd.Series:
+    """Choose the rated rows that others label too: whole prompts, and the same ones in every run.
 
+    Args:
+        feedback: Columns prompt_id and raw_reward (null where nobody rated).
+        num_rows: At most.
 
-def _compared_rows(feedback: pd.DataFrame, labeling: LabelingParams) -> pd.Series:
-    """The rated rows that others label too: whole prompts, and the same ones in every run."""
+    Returns:
+        Whether a row is one of them.
+    """
     rated = feedback.loc[feedback["raw_reward"].notna(), "prompt_id"]
     # Ids are hashes, so their order is random; but their beginning decides the split.
     order = rated.sort_values(key=lambda ids: ids.str[::-1], kind="stable")
-    return pd.Series(feedback.index.isin(order.index[: labeling.agreement_rows]), feedback.index)
+    return pd.Series(feedback.index.isin(order.index[:num_rows]), feedback.index)
+
+
+def _by_rank(labelers: Sequence[LabelerParams]) -> list[LabelerParams]:
+    """Ratings first, wherever they stand."""
+    return sorted(labelers, key=lambda settings: settings.scores_new_text)
 
 
 def _report_gaps(feedback: pd.DataFrame, labelled: pd.DataFrame, labeling: LabelingParams) -> None:

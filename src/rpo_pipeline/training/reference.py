@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from rpo_pipeline.models.loading import LanguageModel, load_language_model
 from rpo_pipeline.params import PolicyParams, TrainingParams
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.launch import launch
+from rpo_pipeline.training.log_sketch import name_log, share_of, sketch_log
 
 logger = logging.getLogger(__name__)
 
 ORIGIN_FILE = "origin.json"
+LOG = "log"
+"""In that file: a sketch of the log that the reference was made from, if it learned from any."""
 ORIGIN_KEYS = {
     "name_or_path",
     "revision",
@@ -35,26 +39,31 @@ def prepare_reference(
     policy: PolicyParams,
     training: TrainingParams,
     workspace: Path,
+    *,
+    last_log: Mapping[str, Any] | None = None,
 ) -> Path:
     """Make the reference on the first run, and reuse it after that.
 
     Args:
         existing: The reference of earlier runs.
-        feedback: Columns row_id, prompt_id, prompt, response, split.
+        feedback: Columns row_id, prompt_id, prompt, response, split, origin.
         policy: Where the model comes from, and how it is warm-started.
         training: Batch size and seed of the warm start.
         workspace: Where it is made.
+        last_log: Sketch of the log that the reference was last used with.
 
     Returns:
         Its directory.
 
     Raises:
-        ConfigError: If the existing reference was made from other settings.
+        ConfigError: If the existing reference was made from other settings, or from another log.
         ModelError: If the model cannot be loaded or built.
     """
     origin = policy.model_dump(mode="json", include=ORIGIN_KEYS)
     if existing and not policy.reset_reference:
-        _check_origin(existing, origin)
+        made_from = _read_origin(existing)
+        _check_origin(existing, made_from, origin)
+        _check_log(existing, [made_from.get(LOG), last_log], feedback, policy)
         logger.info("reusing the reference in %s", existing)
         return existing
     language_model = _load_or_build(feedback, policy, training.seed)
@@ -64,6 +73,8 @@ def prepare_reference(
     language_model.save(directory)
     if policy.warm_start_epochs > 0:
         directory = _warm_start(directory, feedback, policy, training, workspace)
+    if _learns(policy):
+        origin[LOG] = sketch_log(feedback[feedback["split"] == "train"])
     (directory / ORIGIN_FILE).write_text(json.dumps(origin, indent=2))
     return directory
 
@@ -106,9 +117,43 @@ def _warm_start(
     return workspace / "best"
 
 
-def _check_origin(existing: Path, origin: dict[str, Any]) -> None:
+def _learns(policy: PolicyParams) -> bool:
+    """Whether a reference is made from rows of the log, if only its tokenizer."""
+    return policy.warm_start_epochs > 0 or policy.from_config is not None
+
+
+def _read_origin(existing: Path) -> dict[str, Any]:
     file = existing / ORIGIN_FILE
-    made_from = json.loads(file.read_text()) if file.is_file() else {}
+    origin: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return origin
+
+
+def _check_log(
+    existing: Path,
+    sketches: list[Mapping[str, Any] | None],
+    feedback: pd.DataFrame,
+    policy: PolicyParams,
+) -> None:
+    """Refuse a reference whose log is not this one: neither as it began nor as it went on.
+
+    A log that loses its oldest rows still shares most of its rows with itself a run ago.
+    """
+    known = [sketch for sketch in sketches if sketch]
+    if not known or not _learns(policy):
+        return
+    share = max(share_of(sketch, feedback) for sketch in known)
+    if share < policy.min_log_overlap:
+        raise ConfigError(
+            f"the reference in {existing} was made from another log: {share:.0%} of its rows "
+            f"({name_log(known[-1])}) are in this log ({name_log(sketch_log(feedback))}), and "
+            f"policy.min_log_overlap is {policy.min_log_overlap:g}. To make one from this log: "
+            "`kedro run --params policy.reset_reference=true`; to keep both, give each log a data "
+            "folder (conf/*/globals.yml); for a log whose rows are replaced as a whole: "
+            "policy.min_log_overlap: 0"
+        )
+
+
+def _check_origin(existing: Path, made_from: dict[str, Any], origin: dict[str, Any]) -> None:
     changed = sorted(key for key in origin if made_from.get(key) != origin[key])
     if changed:
         changes = ", ".join(f"policy.{k}: {made_from.get(k)} -> {origin[k]}" for k in changed)

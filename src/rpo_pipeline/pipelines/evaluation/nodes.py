@@ -26,15 +26,17 @@ def fetch_champion(
 ) -> dict[str, Any]:
     """Get today's champion; once the policy itself is that, what it was compared with remains."""
     from rpo_pipeline.io.digests import model_fingerprint
-    from rpo_pipeline.registry import aliases, client
+    from rpo_pipeline.registry import client
 
     champion = client.fetch_champion(mlflow_run, promotion.model_name, workspace)
-    known = registration and registration["policy"] == model_fingerprint(policy)
-    version = registration["version"] if registration and known else None
+    version = None
+    if registration and registration["policy"] == model_fingerprint(policy):
+        # Another registered model, with versions of its own, may use the same data folder.
+        known = client.has_version(mlflow_run, promotion.model_name, registration)
+        version = registration["version"] if known else None
     if previous and version and version == champion["version"]:
         return previous
-    names = (promotion.model_name, champion["version"], version)
-    return {**champion, "look": aliases.count_look(mlflow_run, *names)}
+    return champion
 
 
 def generate_responses(
@@ -92,12 +94,23 @@ def label_generations(
     return pd.concat([generations, *measured], axis=1)
 
 
+def measure_labelers(
+    feedback: pd.DataFrame, labeling: LabelingParams, evaluation: EvaluationParams, cache: Path
+) -> dict[str, Any]:
+    """Compare the labelers that judge with ratings that they have not seen."""
+    from rpo_pipeline.evaluation import credibility
+
+    return credibility.measure_labelers(
+        feedback, evaluation.labelers, labeling.agreement_rows, cache
+    )
+
+
 def judge_generations(
     generations: pd.DataFrame, feedback: pd.DataFrame, evaluation: EvaluationParams, cache: Path
 ) -> pd.DataFrame:
     """Let a judge compare what the models wrote, if there is one."""
     if evaluation.judge is None:
-        return pd.DataFrame(columns=["kind", "prompt_id", "win", "orders_agree"])
+        return pd.DataFrame(columns=["kind", "prompt_id", "win", "orders_agree", "longer"])
     from rpo_pipeline.evaluation.judge import judge_pairs
 
     held_out = (feedback["split"] == "test") & feedback["raw_reward"].notna()
@@ -139,6 +152,7 @@ def compare_models(
     generation_rewards: pd.DataFrame,
     heldout: pd.DataFrame,
     verdicts: pd.DataFrame,
+    labeler_agreement: dict[str, Any],
     evaluation: EvaluationParams,
     training: TrainingParams,
 ) -> dict[str, Any]:
@@ -149,6 +163,7 @@ def compare_models(
         generation_rewards,
         heldout,
         verdicts,
+        labeler_agreement["ranges"],
         num_resamples=evaluation.bootstrap_samples,
         seed=training.seed,
     )
@@ -179,15 +194,20 @@ def run_tasks(
 def summarise(
     evaluation_metrics: dict[str, Any],
     task_metrics: dict[str, Any],
+    labeler_agreement: dict[str, Any],
     champion: dict[str, Any],
     promotion: PromotionParams,
+    mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
-    """Put the gate's decision beside the numbers that it was made from."""
+    """Put the gate's decision beside the numbers that it was made from, which are a look."""
     from rpo_pipeline.evaluation.harness import add_tasks
     from rpo_pipeline.registry.gate import decide
+    from rpo_pipeline.registry.looks import take_look
 
     measured = add_tasks(evaluation_metrics, task_metrics)
-    against = {"champion_version": champion["version"], "look": champion["look"]}
+    version = champion["version"]
+    look = take_look(mlflow_run, promotion.model_name, version, measured)
+    against = {"champion_version": version, "look": look, "labelers": labeler_agreement}
     numbers = {**measured, **against}
     return {**numbers, "gate": decide(numbers, promotion)}
 

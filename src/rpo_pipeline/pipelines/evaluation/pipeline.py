@@ -8,6 +8,7 @@ from .nodes import (
     generate_responses,
     judge_generations,
     label_generations,
+    measure_labelers,
     render_report,
     run_tasks,
     score_heldout,
@@ -55,6 +56,12 @@ def create_pipeline() -> Pipeline:
                 name="label_generations",
             ),
             Node(
+                measure_labelers,
+                [FEEDBACK, "params:labeling", EVALUATION, "label_cache"],
+                "labeler_agreement",
+                name="measure_labelers",
+            ),
+            Node(
                 judge_generations,
                 ["generations", FEEDBACK, EVALUATION, "label_cache"],
                 "judge_verdicts",
@@ -79,7 +86,10 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 compare_models,
-                ["generation_rewards", "heldout", "judge_verdicts", EVALUATION, TRAINING],
+                [
+                    *("generation_rewards", "heldout", "judge_verdicts", "labeler_agreement"),
+                    *(EVALUATION, TRAINING),
+                ],
                 "evaluation_metrics",
                 name="compare_models",
             ),
@@ -91,7 +101,10 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 summarise,
-                ["evaluation_metrics", "task_metrics", "champion", PROMOTION],
+                [
+                    *("evaluation_metrics", "task_metrics", "labeler_agreement", "champion"),
+                    *(PROMOTION, "mlflow_run"),
+                ],
                 "summary",
                 name="summarise",
             ),

@@ -22,11 +22,14 @@ def prepare_reference(
     policy: PolicyParams,
     training: TrainingParams,
     workspace: Path,
-) -> Path:
-    """Load or build the reference, once."""
+    last_log: dict[str, Any] | None,
+) -> tuple[Path, dict[str, Any]]:
+    """Load or build the reference, once, and note which log it is used with."""
     from rpo_pipeline.training import reference
+    from rpo_pipeline.training.log_sketch import sketch_log
 
-    return reference.prepare_reference(existing, feedback, policy, training, workspace)
+    made_from = (existing, feedback, policy, training, workspace)
+    return reference.prepare_reference(*made_from, last_log=last_log), sketch_log(feedback)
 
 
 def score_reference(

@@ -19,8 +19,11 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 prepare_reference,
-                ["existing_reference", FEEDBACK, POLICY, TRAINING, "reference_workspace"],
-                "reference",
+                [
+                    *("existing_reference", FEEDBACK, POLICY, TRAINING, "reference_workspace"),
+                    "previous_reference_log",
+                ],
+                ["reference", "reference_log"],
                 name="prepare_reference",
             ),
             Node(

@@ -74,6 +74,7 @@ def register_version(
     ):
         return previous
     metrics = {f"eval/{k}": m["value"] for k, m in summary["challenger"].items()}
+    resolved = resolved_parameters(parameters)
     version = client.register_version(
         mlflow_run,
         promotion.model_name,
@@ -82,10 +83,10 @@ def register_version(
             "summary.json": summary,
             "normaliser.json": normaliser,
             "provenance.json": provenance,
-            "parameters.json": resolved_parameters(parameters),
+            "parameters.json": resolved,
             "report.html": report,
             "model_card.md": model_card,
-            **serving_documents(parameters["policy"]),
+            **serving_documents(resolved["policy"]),
         },
         metrics={name: value for name, value in metrics.items() if value is not None},
         tags={name: str(value) for name, value in provenance.items() if value is not None},
@@ -101,18 +102,18 @@ def name_candidate(
     mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
     """Name the version to promote, with its summary if that is about today's champion."""
-    from rpo_pipeline.registry import aliases, client
+    from rpo_pipeline.registry import client
+    from rpo_pipeline.registry.gate import is_complete
 
     if promotion.version is None:
         return {"version": registered_version["version"], "summary": summary}
     run, name, version = mlflow_run, promotion.model_name, str(promotion.version)
     stored = client.fetch_document(run, name, version, "summary.json")
     champion = client.fetch_champion(run, name, workspace)
-    if champion["version"] in (version, stored["champion_version"]):
+    is_about_it = champion["version"] == stored["champion_version"] and is_complete(stored)
+    if is_about_it or champion["version"] == version:
         return {"version": version, "summary": stored}
-    look = aliases.count_look(run, name, champion["version"], version)
     path = str(client.fetch_checkpoint(run, name, version, workspace))
-    champion = {**champion, "look": look}
     return {"version": version, "summary": None, "path": path, "champion": champion}
 
 
@@ -132,6 +133,7 @@ def measure_candidate(
     promotion: PromotionParams,
     cache: Path,
     label_cache: Path,
+    mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
     """Evaluate a candidate again if its summary is about another champion, and gate it."""
     from rpo_pipeline.pipelines.evaluation import nodes
@@ -149,9 +151,10 @@ def measure_candidate(
     verdicts = nodes.judge_generations(generations, feedback, evaluation, label_cache)
     scored = (feedback, rewards, reference_logps, path, chosen_tau)
     heldout = nodes.score_heldout(*scored, policy, rpo, dro, training, evaluation)
-    metrics = nodes.compare_models(labelled, heldout, verdicts, evaluation, training)
+    agreement = nodes.measure_labelers(feedback, labeling, evaluation, label_cache)
+    metrics = nodes.compare_models(labelled, heldout, verdicts, agreement, evaluation, training)
     tasks = nodes.run_tasks(reference, path, champion, policy, evaluation, training)
-    return nodes.summarise(metrics, tasks, champion, promotion)
+    return nodes.summarise(metrics, tasks, agreement, champion, promotion, mlflow_run)
 
 
 def promote(

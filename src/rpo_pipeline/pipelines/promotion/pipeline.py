@@ -82,6 +82,7 @@ def create_pipeline() -> Pipeline:
                     PROMOTION,
                     "reference_cache",
                     "label_cache",
+                    "mlflow_run",
                 ],
                 "candidate_summary",
                 name="measure_candidate",

@@ -1,0 +1,119 @@
+"""Whether labels say more of what people rate than the length of a response does.
+
+Pairs are of two responses to one prompt, because that is where rewards are used; in a log with few
+such pairs they are of responses to two prompts. Each prompt counts once, and is what the interval
+is over.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from rpo_pipeline.core.bounds import lower_bound
+
+MIN_PROMPTS = 30
+"""With pairs of their own; fewer, and pairs are of responses to two prompts."""
+MAX_ROWS = 2000
+"""Compared across prompts, because time and memory grow with the square."""
+ERROR = 0.025
+"""Of the lower bound: that of an interval of 95 %."""
+WITHIN, ACROSS = "within prompts", "across prompts"
+ALL_RIGHT = 1.0
+"""A share of pairs cannot differ by more from another."""
+
+Array = NDArray[np.float64]
+
+
+def against_length(rows: pd.DataFrame) -> dict[str, Any]:
+    """Compare the agreement of labels with ratings with that of length alone.
+
+    Args:
+        rows: Columns prompt_id, response, rating and label, none missing.
+
+    Returns:
+        pairs (``within prompts`` or ``across prompts``), num_prompts; agreement and
+        length_agreement, the share of pairs that people rated differently and that the labels, or
+        the number of words, put in the same order, equal ones counting half (length turned round
+        where people prefer short responses); value and low, their difference with the lower end of
+        its 95 % interval. Null where people rated no two responses differently.
+    """
+    table = rows.assign(length=count_words(rows["response"]))
+    shares, pairs = _within(table), WITHIN
+    if len(shares) < MIN_PROMPTS:
+        shares, pairs = _across(table.head(MAX_ROWS)), ACROSS
+    return {"pairs": pairs, **compare_shares(shares[:, 0], shares[:, 1])}
+
+
+def compare_shares(agreement: Array, length_agreement: Array) -> dict[str, Any]:
+    """Compare shares of pairs that were put in the same order as people do.
+
+    Args:
+        agreement: Of labels, one of each prompt, shape ``(P,)``.
+        length_agreement: Of the number of words, shape ``(P,)``.
+
+    Returns:
+        What ``against_length`` does, but for pairs.
+    """
+    if not len(agreement):
+        numbers = ("agreement", "length_agreement", "value", "low")
+        return {"num_prompts": 0} | dict.fromkeys(numbers)
+    if length_agreement.mean() < 1 / 2:
+        length_agreement = 1 - length_agreement
+    gain = torch.tensor(agreement - length_agreement)
+    low = lower_bound(gain, torch.tensor(-ALL_RIGHT, dtype=gain.dtype), error=ERROR)
+    return {
+        "num_prompts": len(gain),
+        "agreement": float(agreement.mean()),
+        "length_agreement": float(length_agreement.mean()),
+        "value": float(gain.mean()),
+        "low": float(low),
+    }
+
+
+def count_words(responses: pd.Series) -> pd.Series:
+    """Words of each response, divided by white space."""
+    return responses.map(lambda response: len(response.split()))
+
+
+def _within(table: pd.DataFrame) -> Array:
+    """Shares of labels and length, of each prompt that has pairs of its own: shape ``(P, 2)``."""
+    shares = []
+    for _, rows in table.groupby("prompt_id"):
+        ahead = np.greater.outer(rows["rating"].to_numpy(), rows["rating"].to_numpy())
+        if ahead.any():
+            shares.append([_right(rows[name])[ahead].mean() for name in ("label", "length")])
+    return np.array(shares, np.float64).reshape(-1, 2)
+
+
+def _across(table: pd.DataFrame) -> Array:
+    """The share of all pairs, and what each prompt moves it by: shape ``(P, 2)``.
+
+    Source: Hajek's projection of a U-statistic of degree 2 (Hoeffding 1948).
+    """
+    ratings, (prompts, names) = table["rating"].to_numpy(), pd.factorize(table["prompt_id"])
+    ahead = np.greater.outer(ratings, ratings) & np.not_equal.outer(prompts, prompts)
+    if not ahead.any():
+        return np.empty((0, 2))
+
+    def by_prompt(pairs: Array) -> Array:
+        """Sums over the pairs that a prompt has a part in."""
+        sums = pairs.sum(axis=0) + pairs.sum(axis=1)
+        return np.bincount(prompts, sums, len(names)).astype(np.float64)
+
+    weights = by_prompt(ahead.astype(np.float64))
+    shares = []
+    for name in ("label", "length"):
+        right = np.where(ahead, _right(table[name]), 0.0)
+        share = right.sum() / ahead.sum()
+        shares.append(share + 2 * (by_prompt(right) - share * weights) / weights.mean())
+    return np.column_stack(shares)
+
+
+def _right(values: pd.Series) -> Array:
+    """For each pair, whether the first has the larger value: 1, 1/2 or 0."""
+    numbers = values.to_numpy(np.float64)
+    right: Array = (np.sign(np.subtract.outer(numbers, numbers)) + 1) / 2
+    return right
