@@ -1,7 +1,5 @@
 """Configuration in layers: what reaches an environment, and what never does."""
 
-import logging
-
 import pytest
 
 from rpo_pipeline.environments import open_configuration, read_environment, read_environments
@@ -156,14 +154,6 @@ def test_what_is_wrong_in_a_file_of_credentials_is_not_quoted(project):
     with pytest.raises(ConfigError, match="credentials: a file cannot be read") as error:
         open_configuration(project, "smoke")["credentials"]
     assert "hunter" not in str(error.value)
-
-
-@pytest.mark.parametrize("blank", ["", " "])
-def test_a_blank_environment_variable_is_one_that_is_not_set(project, monkeypatch, caplog, blank):
-    monkeypatch.setenv("RPO_DATA", blank)
-    with caplog.at_level(logging.WARNING):
-        assert read_environment(project, "production").data == project / "data/production"
-    assert "RPO_DATA is set and empty" in caplog.text
 
 
 def test_outside_a_project_it_is_said_what_a_project_is(tmp_path):

@@ -9,6 +9,13 @@ from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import BLOCKS, validate_blocks, validate_tracking
 from tests.conftest import ROOT, raw_parameters
 
+TRACKING = {
+    "tracking_uri": "sqlite:///mlflow.db",
+    "experiment": "test",
+    "on_outage": "continue",
+    "registry_wait_seconds": 0,
+}
+
 
 @pytest.fixture
 def raw():
@@ -173,3 +180,71 @@ def test_members_of_an_ensemble_without_a_name_share_their_names_with_the_labele
 def test_a_rating_column_called_as_a_labeler_keeps_its_place_in_messages(raw):
     raw["ingestion"]["sources"][0]["ratings"] = [{"values": {"one": 1}}]
     assert "ingestion.sources.0.ratings.0.column is missing" in refused(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("team/rpo", "may not hold /"),
+        ("rpo:v2", "may not hold :"),
+        ("team's", "may not hold '"),
+        ("rpo#1?", "may not hold # ?"),
+        ("..", "must hold a letter"),
+        ("", "must hold a name"),
+        ("  ", "must hold a name"),
+        (" rpo", "without white space around it"),
+        ("rpo\nb", "no line break"),
+        ("r" * 257, "may have 256 characters, and has 257"),
+    ],
+)
+def test_a_model_name_that_mlflow_would_refuse_is_refused_with_the_parameters(raw, name, words):
+    raw["promotion"]["model_name"] = name
+    message = refused(raw)
+    assert "promotion.model_name" in message
+    assert words in message
+
+
+@pytest.mark.parametrize("name", ["rpo-policy", "main.models.rpo", "Höflich (v2)", "r" * 256])
+def test_a_model_name_that_mlflow_takes_is_taken(raw, name):
+    raw["promotion"]["model_name"] = name
+    assert validate_blocks(raw)["promotion"].model_name == name
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("./mlruns", "no runs in a plain folder"),
+        ("mlruns", "no runs in a plain folder"),
+        ("file:///srv/mlruns", "no runs in a plain folder"),
+        ("C:/mlruns", "no runs in a plain folder"),
+        ("", "no runs in a plain folder"),
+        (" sqlite:///mlflow.db", "no white space"),
+        ("sqlite://mlflow.db", "sqlite:/// and a path"),
+        ("sqlite:///", "sqlite:/// and a path"),
+        ("sqlite:///:memory:", "sqlite:/// and a path"),
+    ],
+)
+def test_an_address_where_mlflow_keeps_no_runs_is_refused(uri, words):
+    with pytest.raises(ConfigError, match=words):
+        validate_tracking(TRACKING | {"tracking_uri": uri})
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["sqlite:///mlflow.db", "https://mlflow.example", "postgresql://u@h/mlflow", "databricks"],
+)
+def test_an_address_of_a_server_or_database_is_taken(uri):
+    assert validate_tracking(TRACKING | {"tracking_uri": uri}).tracking_uri == uri
+
+
+def test_a_refused_address_does_not_show_its_password():
+    with pytest.raises(ConfigError) as error:
+        validate_tracking(TRACKING | {"tracking_uri": "sqlite://me:hunter22@mlflow.db"})
+    assert "hunter22" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", " ", "x\ty", "x" * 257, None])
+def test_an_experiment_needs_a_name_that_a_database_can_hold(name):
+    with pytest.raises(ConfigError, match=r"mlflow\.experiment"):
+        validate_tracking(TRACKING | {"experiment": name})
+    assert validate_tracking(TRACKING | {"experiment": "/Users/me/rpo: 'it'"})

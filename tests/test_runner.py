@@ -8,8 +8,9 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
+from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.io import AtomicFileDataset, freshness
-from rpo_pipeline.runner import ALWAYS, FreshnessRunner
+from rpo_pipeline.runner import ALWAYS, FreshnessRunner, refuse_several
 
 RUNS = []
 
@@ -49,7 +50,7 @@ def run(tmp_path):
     def save(name, value):
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
 
-    def run(factor=2, **files):
+    def run(factor=2, only_missing_outputs=False, **files):
         for name, value in files.items():
             save(name, value)
         names = ["number", "doubled", "positive", "description", "answer", "run_ledger"]
@@ -63,7 +64,8 @@ def run(tmp_path):
         }
         catalog = DataCatalog({**entries, "params:settings": MemoryDataset({"factor": factor})})
         RUNS.clear()
-        FreshnessRunner().run(Pipeline(NODES), catalog)
+        settings = {"only_missing_outputs": only_missing_outputs}
+        FreshnessRunner().run(Pipeline(NODES), catalog, **settings)
         return set(RUNS)
 
     return run
@@ -113,6 +115,24 @@ def test_a_run_without_a_ledger_runs_every_node():
     RUNS.clear()
     FreshnessRunner().run(Pipeline([NODES[3]]), catalog)
     assert RUNS == ["ask"]
+
+
+def test_the_missing_outputs_alone_are_made_where_that_is_asked_for(run, tmp_path):
+    run(number=3)
+    (tmp_path / "positive.json").unlink()
+    assert run(only_missing_outputs=True) <= {"sign", "describe", "ask"}
+    assert json.loads((tmp_path / "positive.json").read_text()) is True
+
+
+@pytest.mark.parametrize("runner", ["ThreadRunner", "<kedro.runner.ParallelRunner object>"])
+def test_runners_of_several_nodes_are_refused(runner):
+    with pytest.raises(ConfigError, match="cannot run this project"):
+        refuse_several(runner)
+
+
+@pytest.mark.parametrize("runner", [None, "None", "SequentialRunner", "x.FreshnessRunner"])
+def test_runners_of_one_node_at_a_time_are_taken(runner):
+    refuse_several(runner)
 
 
 def test_an_upgrade_of_a_library_wakes_what_computes_with_it_and_is_named(run, monkeypatch, caplog):

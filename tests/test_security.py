@@ -1,17 +1,19 @@
 """What must never be loaded, run or shown."""
 
 import ast
+import html
 import io
 import json
 import logging
 import pickle
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pandas as pd
 import pytest
 
 from rpo_pipeline import logs, secrets
-from rpo_pipeline.errors import DataError, ModelError
+from rpo_pipeline.errors import ModelError
 from rpo_pipeline.io.row_store import fetch_rows
 from rpo_pipeline.models.embedding import SentenceEncoder
 from rpo_pipeline.models.loading import load_language_model
@@ -69,10 +71,12 @@ def test_weights_with_a_trusted_name_and_pickled_content_are_refused(pickled_mod
         load_language_model(pickled_model)
 
 
-def test_a_pickle_in_a_cache_is_refused(tmp_path, trace):
+def test_a_pickle_in_a_cache_is_named_and_never_loaded(tmp_path, trace, caplog):
     (tmp_path / "shard-0.parquet").write_bytes(pickle.dumps(Malicious(trace)))
-    with pytest.raises(DataError, match=r"shard-0.parquet cannot be read as Parquet"):
-        fetch_rows(tmp_path, ["k"], lambda _: pd.DataFrame(), prompt_ids=["p"], verb="score")
+    computed = pd.DataFrame({"logps": [-1.0]})
+    found = fetch_rows(tmp_path, ["k"], lambda _: computed, prompt_ids=["p"], verb="score")
+    assert found["logps"].tolist() == [-1.0]
+    assert "shard-0.parquet cannot be read" in caplog.text
 
 
 def _calls(name):
@@ -120,6 +124,68 @@ def test_a_hub_id_without_a_commit_is_warned_of(caplog):
 )
 def test_passwords_in_addresses_are_hidden(text, shown):
     assert secrets.hide(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://{PASSWORD}@github.org/x",
+        f"http://me:half@{PASSWORD}@host/x",
+        f"https://hooks.slack.com/services/T0/B0/{PASSWORD}",
+        f"https://discord.com/api/webhooks/1/{PASSWORD}?wait=true",
+        f"https://team.webhook.office.com/webhookb2/{PASSWORD}",
+        f"https://api.telegram.org/bot1:{PASSWORD}/sendMessage",
+        f"https://store/bucket?X-Amz-Signature={PASSWORD}&page=2",
+        f"https://host/x?api_key={PASSWORD}",
+        f"https://host/x?page=1&accessToken={PASSWORD}#top",
+        f"Authorization: Bearer {PASSWORD}",
+        "the key sk-correcthorsebattery is refused",
+        "ghp_correcthorsebatterystaple",
+    ],
+)
+def test_what_gives_access_is_hidden_by_its_place_or_its_shape(text):
+    shown = secrets.hide(text)
+    assert "***" in shown
+    assert "correct" not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://host:5000/#/experiments/1/runs/0123456789abcdef0123456789abcdef",
+        "https://host/search?pattern=kettle&path=/x&author=Ada&page=2",
+        "tokenizer sk-learn, hf_hub, models:/rpo-policy@champion, a@b.org",
+        "http://[::1]:5000 hf://datasets/a/b",
+    ],
+)
+def test_what_gives_no_access_is_shown(text):
+    assert secrets.hide(text) == text
+
+
+@pytest.mark.parametrize(
+    "name", "JUDGE_AUTH GITHUB_PAT SENTRY_DSN DB_CREDENTIALS OPENAI_APIKEY MY_KEY_2 X_PWD".split()
+)
+def test_a_secret_is_known_by_its_variable_in_every_spelling(monkeypatch, name):
+    value = 'pa"ss\\wörd & <more>'
+    monkeypatch.setenv(name, value)
+    spellings = [value, json.dumps(value), repr(value), quote(value, safe=""), html.escape(value)]
+    for spelling in [*spellings, json.dumps(value, ensure_ascii=False), quote_plus(value)]:
+        assert "ss" not in secrets.hide(f"said: {spelling}").removeprefix("said: "), spelling
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TOKENIZERS_PARALLELISM", "true"),
+        ("USE_AUTH", "1"),
+        ("PATH", "/usr/bin:/bin"),
+        ("KEYBOARD_LAYOUT", "qwertz-german"),
+        ("SSH_AUTH_SOCK", "/tmp"),
+    ],
+)
+def test_words_and_places_are_no_secrets(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert secrets.hide(f"it says {value}") == f"it says {value}"
 
 
 def test_keys_of_the_environment_and_credentials_are_hidden_in_parameters(monkeypatch):

@@ -1,3 +1,7 @@
 """Reward Partition Optimization (RPO): from a feedback log to a better model."""
 
+from rpo_pipeline.variables import unset_blank
+
 __version__ = "0.1.0"
+
+unset_blank()  # before any library reads them

@@ -76,22 +76,30 @@ def export(export_format: "ExportFormat", output: Path, feedback: Path, split: s
     help="One prompt_id a line.",
 )
 def forget(prompt_ids: tuple[str, ...], file: Path | None) -> None:
-    """Erase prompts from data, caches, samples, quarantine and reports, in every environment."""
+    """Erase prompts from data, caches, samples, quarantine and reports, in every environment.
+
+    Without a prompt, an erasure that was interrupted is finished.
+    """
     from rpo_pipeline import forget as erasing
 
     ids = {*prompt_ids, *(file.read_text().split() if file else ())}
     wrong = sorted(one for one in ids if not re.fullmatch("[0-9a-f]{32}", one))
-    if wrong or not ids:
+    if wrong:
         raise click.UsageError(
-            f"a prompt_id is 32 hexadecimal digits, got {', '.join(wrong) or 'none'} "
+            f"a prompt_id is 32 hexadecimal digits, got {', '.join(wrong)} "
             "(--prompt-id, --file; the column prompt_id of data/03_primary/feedback.parquet)"
         )
     with _errors_for_people():
-        result = erasing.forget(ids, Path.cwd())
+        result = erasing.forget(ids, _project())
     for line in result.erased or ["nothing was found; should it come in again, it is dropped"]:
         click.echo(f"erased  {line}")
     for line in result.left:
         click.echo(f"left    {line}")
+    if not result.is_complete:
+        raise click.ClickException(
+            "not everything could be looked into: mend what is named above, and run "
+            "`python -m rpo_pipeline forget` again, which goes on from there"
+        )
 
 
 @commands.command("clean-cache")
@@ -101,7 +109,7 @@ def clean_cache() -> None:
     from rpo_pipeline.io.cache_limits import prune_cache
 
     with _errors_for_people():
-        caches = {environment.cache for environment in read_environments(Path.cwd())}
+        caches = {environment.cache for environment in read_environments(_project())}
     for cache in sorted(caches):
         pruned = prune_cache(cache, max_bytes=0, max_age_days=0, in_use_since=math.inf)
         click.echo(f"{cache}: {pruned.num_shards} files, {pruned.num_bytes / 1e6:.1f} MB removed")
@@ -114,7 +122,7 @@ def doctor(env: str) -> None:
     from rpo_pipeline.doctor import examine
 
     failed = False
-    for finding in examine(Path.cwd(), env):
+    for finding in examine(_project(), env):
         click.echo(finding)
         failed |= finding.state == "failed"
     sys.exit(failed)
@@ -129,9 +137,10 @@ def open_run(env: str, refresh: bool) -> None:
     Exit code 99, which Airflow takes as skipped: there is nothing to do.
     """
     from rpo_pipeline.refresh.lock import BusyError
-    from rpo_pipeline.registry.tracking import JOINED_RUN
+    from rpo_pipeline.registry.opening import JOINED_RUN
 
     with _errors_for_people():
+        _work_in_project(env)
         try:
             has_work = not refresh or _refresh(env).begin()
         except BusyError as err:  # which does what this run was to do
@@ -153,6 +162,8 @@ def open_run(env: str, refresh: bool) -> None:
 @click.option("--failed", is_flag=True, help="It did not come to its end.")
 def close_run(run_id: str, env: str, refresh: bool, failed: bool) -> None:
     """Close a run that `open-run` opened."""
+    with _errors_for_people():
+        _work_in_project(env)
     _tracked_run(env, run_id).finish("FAILED" if failed else "FINISHED")
     if not refresh:
         return
@@ -169,18 +180,34 @@ def _refresh(env: str) -> "Refresh":
 
     from rpo_pipeline.scheduled import Refresh
 
-    bootstrap_project(Path.cwd())
+    bootstrap_project(_project())
     return Refresh(KedroSession.create(env=env).load_context())
+
+
+def _work_in_project(env: str) -> None:
+    """As a run does, until the command ends."""
+    from rpo_pipeline.environments import read_environment
+    from rpo_pipeline.io.places import working_in
+
+    data = read_environment(_project(), env).data
+    click.get_current_context().with_resource(working_in(_project(), data))
 
 
 def _tracked_run(env: str, run_id: str | None) -> "TrackedRun":
     from rpo_pipeline.environments import read_environment
     from rpo_pipeline.registry.tracking import OUTBOXES, TrackedRun
 
-    project = Path.cwd()
+    project = _project()
     with _errors_for_people():
         own = read_environment(project, env)
         return TrackedRun(own.tracking, project, own.data / OUTBOXES, run_id=run_id)
+
+
+def _project() -> Path:
+    """The project's folder, from any folder in it; the current one where there is none."""
+    from kedro.utils import find_kedro_project
+
+    return find_kedro_project(Path.cwd()) or Path.cwd()
 
 
 @contextmanager

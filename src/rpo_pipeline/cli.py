@@ -1,7 +1,9 @@
 """The project's own ``kedro run``: the same options, and errors for people."""
 
 import copy
+import errno
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +14,7 @@ from rpo_pipeline.secrets import hide
 
 # Of the operating system, of SQLite, and of a limit on files or users.
 NO_SPACE = ("No space left on device", "database or disk is full", "Disk quota exceeded")
+NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 SELECTIONS = (
     "tags node_names to_nodes from_nodes from_inputs to_outputs namespaces only_missing_outputs"
@@ -45,21 +48,29 @@ class FriendlyRun(click.Command):
         from kedro.framework.session import KedroSession
 
         from rpo_pipeline import scheduled
+        from rpo_pipeline.io.places import working_in
         from rpo_pipeline.refresh.lock import BusyError, only_run
+        from rpo_pipeline.runner import refuse_several
 
         chosen = ctx.params
+        refuse_several(chosen["runner"])
+        if chosen["conf_source"]:  # named from where the command was called
+            chosen["conf_source"] = str(Path(chosen["conf_source"]).resolve())
         session = KedroSession.create(
             env=chosen["env"], conf_source=chosen["conf_source"], runtime_params=chosen["params"]
         )
-        refresh = scheduled.Refresh(session.load_context())
-        if not _is_whole(chosen):
-            with only_run(refresh.lock):
-                super().invoke(ctx)
-            return
-        try:
-            refresh.run(lambda: super(FriendlyRun, self).invoke(ctx))
-        except BusyError as err:  # which does what this run was to do
-            click.echo(f"nothing to do: {err}", err=True)
+        context = session.load_context()
+        data = context.project_path / context.config_loader["globals"]["data"]
+        with working_in(context.project_path, data):
+            refresh = scheduled.Refresh(context)
+            if not _is_whole(chosen):
+                with only_run(refresh.lock):
+                    super().invoke(ctx)
+                return
+            try:
+                refresh.run(lambda: super(FriendlyRun, self).invoke(ctx))
+            except BusyError as err:  # which does what this run was to do
+                click.echo(f"nothing to do: {err}", err=True)
 
 
 def _is_whole(chosen: Mapping[str, Any]) -> bool:
@@ -78,6 +89,8 @@ def explain(error: BaseException | None) -> str | None:
                 f"there is no space left: {error}. Nothing that was complete is lost; make room, "
                 "and the same `kedro run` goes on from there"
             )
+        if isinstance(error, OSError) and error.errno in NOT_ALLOWED and error.filename:
+            return f"{error.filename} cannot be read or written: {error.strerror}"
         error = error.__cause__ or error.__context__
     return None
 

@@ -1,7 +1,6 @@
 """Configuration in layers: ``conf/base``, what an environment builds on, it, ``conf/local``."""
 
 import logging
-import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cached_property
@@ -146,15 +145,6 @@ def environment_names(conf: Path) -> list[str]:
     """Environments that a folder of configuration holds, by name."""
     folders = {path.name for path in conf.glob("*/") if path.is_dir()}
     return sorted(folders - NO_ENVIRONMENTS)
-
-
-def environment_variable(name: str, default: Any = None) -> Any:  # noqa: ANN401 (any YAML value)
-    """Value of an environment variable for ``${env:NAME,DEFAULT}``; an empty one is not set."""
-    value = os.environ.get(name)
-    if value is not None and not value.strip():
-        logger.warning("the environment variable %s is set and empty: that is as if unset", name)
-        return default
-    return default if value is None else value
 
 
 def _no_such(environment: str, known: list[str]) -> str:

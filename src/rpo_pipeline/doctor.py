@@ -29,9 +29,12 @@ from rpo_pipeline.params import (
     validate_tracking,
 )
 from rpo_pipeline.secrets import hide, without_password
+from rpo_pipeline.variables import variable
 
 PROJECT, PYTHON = "rpo-pipeline", ">=3.11"
 LITTLE_GIGABYTES, TOO_LITTLE_GIGABYTES = 10, 1
+SOURCES = "01_raw"
+"""The folder of the data that a run only reads."""
 HUB = "https://huggingface.co"
 HUB_SECONDS = 5
 # What the hook puts into the catalog of each run, and Kedro itself.
@@ -187,49 +190,68 @@ def _accelerator() -> Finding:
 
 
 def _disk(found: Configuration) -> Finding:
-    data = found.project / found.places["data"]
-    place = next(folder for folder in (data, *data.parents) if folder.is_dir())
-    free = shutil.disk_usage(place).free / 1e9
+    data, cache = (found.project / found.places[name] for name in ("data", "cache"))
+    places = [
+        next(place for place in (folder, *folder.parents) if place.is_dir())
+        for folder in (data, cache)
+    ]
+    free = shutil.disk_usage(places[0]).free / 1e9
     words = f"{free:.1f} GB free for {data}"
-    if not os.access(place, os.W_OK):
-        return Finding("disk", "failed", f"{place} cannot be written to")
+    for folder in [*places, *(path for path in sorted(places[0].iterdir()) if path.is_dir())]:
+        if not os.access(folder, os.W_OK) and folder.name != SOURCES:
+            return Finding("disk", "failed", f"{folder} cannot be written to")
     if free < TOO_LITTLE_GIGABYTES:
         return Finding("disk", "failed", words)
     return Finding("disk", "warning" if free < LITTLE_GIGABYTES else "ok", words)
 
 
 def _tracking(found: Configuration) -> Finding:
-    from rpo_pipeline.registry.outage import answers
+    from rpo_pipeline.registry.opening import check_experiment
+    from rpo_pipeline.registry.outage import find_fault
     from rpo_pipeline.registry.tracking import resolve_tracking_uri
 
     uri = resolve_tracking_uri(found.tracking.tracking_uri, found.project)
-    if not answers(uri):
-        return Finding("tracking", "failed", f"nobody answers at {without_password(uri)}")
-    return Finding("tracking", "ok", without_password(uri))
+    shown = without_password(uri)
+    if fault := find_fault(uri):
+        return Finding("tracking", "failed", f"{shown}: {fault}")
+    try:
+        check_experiment(uri, found.tracking.experiment)
+    except RpoError as err:
+        return Finding("tracking", "failed", str(err))
+    return Finding("tracking", "ok", shown)
 
 
 def _registry(found: Configuration) -> Finding:
+    from rpo_pipeline.registry.client import require_champion
     from rpo_pipeline.registry.forgetting import registered_versions
+    from rpo_pipeline.registry.tracking import resolve_tracking_uri
 
+    uri = resolve_tracking_uri(found.tracking.tracking_uri, found.project)
     try:
         versions = registered_versions(found.tracking, found.project, found.model_name)
+        if not versions:
+            return Finding("registry", "ok", f"{found.model_name} has no version yet")
+        require_champion({"tracking_uri": uri, "registry_wait_seconds": "0"}, found.model_name)
     except Exception as err:  # whatever the store raises: HTTP or SQL
         return Finding("registry", "failed", str(err).strip().splitlines()[0])
-    if not versions:
-        return Finding("registry", "ok", f"{found.model_name} has no version yet")
     return Finding("registry", "ok", f"{found.model_name}: {', '.join(versions)}")
 
 
 def _outbox(found: Configuration) -> Finding:
+    from rpo_pipeline.registry.outbox import BROKEN
     from rpo_pipeline.registry.tracking import OUTBOXES
 
     folder = found.project / found.places["data"] / OUTBOXES
-    waiting = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if waiting:
+    kept = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    aside = [name for name in kept if name.endswith(BROKEN)]
+    if waiting := [name for name in kept if name not in aside]:
         words = (
             f"MLflow runs {', '.join(waiting)} are at work, were killed, or wait to be sent: the "
             "next run settles them"
         )
+        return Finding("outbox", "warning", words)
+    if aside:
+        words = f"{', '.join(aside)} in {folder} can never be sent: look at them, and remove them"
         return Finding("outbox", "warning", words)
     return Finding("outbox", "ok", "nothing waits to be sent")
 
@@ -237,11 +259,11 @@ def _outbox(found: Configuration) -> Finding:
 def _hub(found: Configuration) -> Finding:
     name = found.policy.name_or_path
     needed = name is not None and not Path(name).is_dir()
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
+    if variable("HF_HUB_OFFLINE") == "1":
         return Finding("hub", "ok", "offline: only what is in its local cache is used")
     import requests
 
-    place = os.environ.get("HF_ENDPOINT", HUB)
+    place = variable("HF_ENDPOINT", HUB)
     try:
         requests.head(place, timeout=HUB_SECONDS)
     except requests.RequestException:

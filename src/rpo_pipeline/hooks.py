@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,18 +19,23 @@ from kedro.pipeline.node import Node
 
 from rpo_pipeline import logs
 from rpo_pipeline.config_loader import LayeredConfigLoader
+from rpo_pipeline.errors import RpoError
 from rpo_pipeline.io import WorkspaceDataset
 from rpo_pipeline.io.durable import clear_abandoned
 from rpo_pipeline.io.memory import peak_mebibytes, reset_peak
+from rpo_pipeline.io.places import ensure_writable, working_in
 from rpo_pipeline.params import (
     CachesParams,
     Params,
+    PromotionParams,
     TrackingParams,
     validate_blocks,
     validate_catalog,
     validate_tracking,
 )
+from rpo_pipeline.runner import refuse_several
 from rpo_pipeline.secrets import keep_secret
+from rpo_pipeline.variables import variable
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +76,8 @@ class TrackingHooks:
         self._started: dict[str, float] = {}
         self._measures_memory = False
         self._followers: dict[str, list[MetricsFollower]] = {}
+        self._place = ExitStack()
+        """The project's folder, for as long as the run lasts."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -89,22 +96,29 @@ class TrackingHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Start the MLflow run, or join the scheduler's, and tell nodes which it is."""
-        from rpo_pipeline.registry.tracking import JOINED_RUN, OUTBOXES, TrackedRun
+        from rpo_pipeline.registry.opening import JOINED_RUN
+        from rpo_pipeline.registry.tracking import OUTBOXES, TrackedRun
 
+        refuse_several(run_params["runner"])
         context, self._started_at = self._context, time.time()
         places = context.config_loader["globals"]
         data = context.project_path / places["data"]
+        for folder in (data, context.project_path / places["cache"]):
+            ensure_writable(folder)
+        self._place.enter_context(working_in(context.project_path, data))
         self._run = TrackedRun(
             self._tracking,
             context.project_path,
             data / OUTBOXES,
-            run_id=os.environ.get(JOINED_RUN) or None,
+            run_id=variable(JOINED_RUN),
         )
         for folder in {data, context.project_path / places["cache"]}:
             clear_abandoned(folder)
         logs.bind(run_id=self._run.run_id)
         # A run that is still open when the process ends was interrupted.
         atexit.register(self._run.finish, "KILLED")
+        if "champion" in pipeline.all_outputs():
+            self._require_champion()
         versions = {**_git_tags(context.project_path), **_constraints_tag(context.project_path)}
         catalog["mlflow_run"] = MemoryDataset({**self._run.describe(), **versions})
         self._run.log_params({name: block.model_dump() for name, block in self._blocks.items()})
@@ -168,11 +182,25 @@ class TrackingHooks:
             logger.info("report: %s", os.path.relpath(report, self._context.project_path))
         self._prune_cache(pipeline, catalog)
         self._run.complete()
+        self._place.close()
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Mark the run as failed."""
         self._run.finish("FAILED")
+        self._place.close()
+
+    def _require_champion(self) -> None:
+        """Find out before any work whether there is a champion that cannot be measured against."""
+        from rpo_pipeline.registry.client import require_champion
+
+        promotion = self._blocks["promotion"]
+        assert isinstance(promotion, PromotionParams)
+        try:
+            require_champion(self._run.describe(), promotion.model_name)
+        except RpoError:
+            self._run.finish("FAILED")
+            raise
 
     def _prune_cache(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Keep the cache within its limits; what a skipped node last used is in use as well."""

@@ -11,6 +11,7 @@ from kedro.pipeline.node import Node
 from kedro.runner import SequentialRunner
 from pluggy import PluginManager
 
+from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.io import WorkspaceDataset
 from rpo_pipeline.io.digests import path_digest, value_digest
 from rpo_pipeline.io.freshness import code_digest, library_versions
@@ -22,7 +23,28 @@ ALWAYS = "always"
 LEDGER = "run_ledger"
 """Catalog entry with what each node last read and wrote."""
 
+SEVERAL = ("ThreadRunner", "ParallelRunner")
+"""Kedro's runners of several nodes at one time."""
+
 Digests = dict[str, str | None]
+
+
+def refuse_several(runner: str | None) -> None:
+    """Refuse a runner of several nodes at one time.
+
+    Args:
+        runner: Its name, whatever stands around it; null: the project's own.
+
+    Raises:
+        ConfigError: If it is one of Kedro's that do so.
+    """
+    found = [name for name in SEVERAL if name in (runner or "")]
+    if found:
+        raise ConfigError(
+            f"{found[0]} cannot run this project: its nodes run one at a time, because each may "
+            "need all of the memory and all share one connection to DuckDB. Leave --runner out, "
+            "or name SequentialRunner; training.num_processes is what uses several processes"
+        )
 
 
 class FreshnessRunner(SequentialRunner):

@@ -6,7 +6,6 @@ champion from ``registry``; what follows from the numbers is decided in ``refres
 """
 
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from rpo_pipeline.params import (
 from rpo_pipeline.refresh.lock import RUN_LOCK, only_run
 from rpo_pipeline.refresh.notify import notify
 from rpo_pipeline.refresh.work import Situation, count_new, decide
+from rpo_pipeline.variables import variable
 
 if TYPE_CHECKING:
     from rpo_pipeline.registry.champion import Champion
@@ -244,7 +244,7 @@ def _unfinished(outcome: dict[str, Any] | None) -> str | None:
 
 def _webhook(project_path: Path) -> SecretStr | None:
     """Its address, from the environment or else from ``conf/local``, which is never shared."""
-    address = os.environ.get(WEBHOOK_VARIABLE)
+    address = variable(WEBHOOK_VARIABLE)
     file = project_path / CREDENTIALS
     if not address and file.is_file():
         try:

@@ -1,41 +1,75 @@
-"""Keeping secrets out of what people read: logs, parameters, reports."""
+"""Keeping secrets out of what people read: logs, parameters, reports.
 
+A secret is known by its value, where an environment variable or a credential holds it, in every
+spelling that a message may give it; by its shape, where its issuer gave it one; or by its place in
+an address.
+"""
+
+import html
+import json
 import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, quote_plus
 
 HIDDEN = "***"
-SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
-MIN_CHARACTERS = 8  # a shorter value may be a word of the language
+MIN_CHARACTERS = 8  # a shorter value may be a word of the language, or `true`
+_WORDS = "KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PWD|AUTH|AUTHORIZATION|CREDENTIAL|PAT|DSN"
+# A word of the name, or the end of one: OPENAI_APIKEY, but neither PATH nor KEYBOARD.
+SECRET_NAME = re.compile(
+    rf"(?:^|[_\-.])(?:{_WORDS})S?(?:[_\-.\d]|$)|(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)S?$",
+    re.IGNORECASE,
+)
+WEBHOOK_VARIABLE = "RPO_WEBHOOK_URL"
+SHAPES = re.compile(
+    r"\b(?:sk|rk|pk)-[\w-]{16,}|\bgh[pousr]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}"
+    r"|\bhf_[A-Za-z0-9]{16,}|\bxox[abeoprs]-[\w-]{10,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}"
+    r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*|(?<=\bBearer )[\w.~+/-]{8,}=*|(?<=\bBasic )[\w+/]{8,}=*"
+)
+USER_INFO = re.compile(r"(?<=://)(?:([^\s/@:?#]*):[^\s/]+|[^\s/@?#]+)@")
+"""Who asks, inside an address: a name and a password, or a token alone."""
+_QUERY = "key|token|secret|password|passwd|auth|sig|signature|credential|pat|dsn"
+QUERY = re.compile(
+    rf"([?&;](?:[\w.%-]*[_.-])?(?:{_QUERY})s?(?:[_.-][\w.%-]*)?="
+    r"|[?&;]\w*(?:key|token|secret)=)[^&;\s\"'<>#]+",
+    re.IGNORECASE,
+)
+WEBHOOK = re.compile(
+    r"(https?://(?:hooks\.[^\s/]+|[^\s/]*webhook[^\s/]*|api\.telegram\.org|[^\s/]+/(?:[\w-]+/)*webhooks?\d*)/)"
+    r"[^\s\"'<>]+",
+    re.IGNORECASE,
+)
+"""Addresses whose path is the password."""
 _kept: set[str] = set()
-URL_PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):[^\s/@]+@")
 
 
 def keep_secret(credentials: Any) -> None:  # noqa: ANN401 (whatever YAML can say)
-    """Hide every text of these credentials from now on."""
+    """Hide every value of these credentials from now on."""
     if isinstance(credentials, Mapping):
         for one in credentials.values():
             keep_secret(one)
-    elif isinstance(credentials, str):
-        _kept.add(credentials)
+    elif isinstance(credentials, list | tuple):
+        for one in credentials:
+            keep_secret(one)
+    elif isinstance(credentials, str | int) and not isinstance(credentials, bool):
+        _kept.add(str(credentials))
 
 
 def without_password(uri: str) -> str:
-    """An address as it may be shown: the password in it, if there is one, is hidden."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:{HIDDEN}@{place}"))
+    """An address as it may be shown: whatever gives access is hidden in it."""
+    uri = USER_INFO.sub(lambda found: f"{found[1]}:{HIDDEN}@" if found[1] else f"{HIDDEN}@", uri)
+    return WEBHOOK.sub(rf"\1{HIDDEN}", QUERY.sub(rf"\1{HIDDEN}", uri))
 
 
 def hide(text: str) -> str:
-    """A text without passwords in addresses, and without secrets of environment or credentials."""
+    """A text without what gives access: known secrets, keys, and secret parts of addresses."""
     for value in _secrets():
-        text = text.replace(value, HIDDEN)
-    return URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+        for spelling in _spellings(value):
+            text = text.replace(spelling, HIDDEN)
+    return SHAPES.sub(HIDDEN, without_password(text))
 
 
 def hide_in(value: Any) -> Any:  # noqa: ANN401 (whatever YAML can say)
@@ -49,5 +83,37 @@ def hide_in(value: Any) -> Any:  # noqa: ANN401 (whatever YAML can say)
 
 def _secrets() -> list[str]:
     # One name at a time: other threads, such as MLflow's, take theirs away meanwhile.
-    named = {os.environ.get(name, "") for name in os.environ if SECRET_NAME.search(name)}
-    return sorted((v for v in named | _kept if len(v) >= MIN_CHARACTERS), key=len, reverse=True)
+    named = {
+        os.environ.get(name, "")
+        for name in os.environ
+        if name == WEBHOOK_VARIABLE or SECRET_NAME.search(name)
+    }
+    values = {value.strip() for value in named if not _is_path(value)} | _kept
+    return sorted((one for one in values if len(one) >= MIN_CHARACTERS), key=len, reverse=True)
+
+
+@lru_cache
+def _is_path(value: str) -> bool:
+    """Whether a value says where a secret lies (SSH_AUTH_SOCK), rather than what it is."""
+    return (
+        value.startswith("/")
+        and len(value) < os.pathconf("/", "PC_PATH_MAX")
+        and Path(value).exists()
+    )
+
+
+@lru_cache
+def _spellings(value: str) -> tuple[str, ...]:
+    """A value as it stands in a message, in JSON, in an address, in HTML, or as Python shows it."""
+    spelt = {
+        value,
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        quote(value, errors="replace"),
+        quote(value, safe="", errors="replace"),
+        quote_plus(value, errors="replace"),
+        html.escape(value),
+        repr(value)[1:-1],
+        repr(value.encode(errors="replace"))[2:-1],
+    }
+    return tuple(sorted(spelt, key=len, reverse=True))

@@ -2,8 +2,9 @@
 
 import warnings
 
-from rpo_pipeline.config_loader import LayeredConfigLoader, environment_variable
+from rpo_pipeline.config_loader import LayeredConfigLoader
 from rpo_pipeline.hooks import TrackingHooks
+from rpo_pipeline.variables import variable
 
 # Kedro 1.7 still calls it; nothing that a user of this project could change.
 warnings.filterwarnings("ignore", message="register_new_resolver")
@@ -22,5 +23,5 @@ CONFIG_LOADER_ARGS = {
     # Kedro's default would erase the keys of a block that an environment does not repeat.
     "merge_strategy": {"parameters": "soft"},
     "config_patterns": {"mlflow": ["mlflow*"]},
-    "custom_resolvers": {"env": environment_variable},
+    "custom_resolvers": {"env": variable},
 }

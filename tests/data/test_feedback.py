@@ -229,3 +229,34 @@ def test_too_large_a_share_of_quarantined_rows_stops_the_run():
 def test_a_rating_given_again_is_the_latest_by_its_last_line():
     again = [{"prompt": "q", "response": "hi", "reward": reward} for reward in (1.0, -1.0, 1.0)]
     assert one_row(again, "latest")["raw_reward"] == 1.0
+
+
+@pytest.mark.parametrize("outlier", [1e12, -5e9, 1e5])
+def test_one_absurd_rating_goes_to_quarantine_and_the_account_still_balances(outlier):
+    rated = [{**row, "reward": i / 10} for i, row in enumerate(filler() * 2)]
+    rows, feedback = feedback_of([*rated, {"prompt": "q", "response": "hi", "reward": outlier}])
+    rejected = quarantine_table(QUARANTINE_SCHEMA.empty_table())
+    quarantine = quarantine_conflicts(rows, rejected, "mean")
+    assert list(quarantine["reason"]) == [Reason.REWARD_OUT_OF_RANGE]
+    assert json.loads(quarantine["raw"][0])["raw_reward"] == outlier
+    account = account_rows(rows, rejected, quarantine, feedback, "mean")
+    assert account["quarantined"] == 1
+    assert feedback.raw_reward.max().execute() < 10
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        [1.0] * 79 + [-1.0],
+        [0.0] * 79 + [500.0],
+        [2.0**i for i in range(20)] * 4,
+        [0.0] * 78 + [0.001, 1e6],
+    ],
+    ids=["all up but one", "all equal but one", "heavy tails", "hardly any differ"],
+)
+def test_rare_and_heavy_tailed_ratings_are_no_mistakes(rewards):
+    records = [
+        {"prompt": f"p{i}", "response": "ok", "reward": reward} for i, reward in enumerate(rewards)
+    ]
+    rejected = quarantine_table(QUARANTINE_SCHEMA.empty_table())
+    assert quarantine_conflicts(table(records), rejected, "mean").empty

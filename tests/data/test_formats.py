@@ -1,6 +1,7 @@
 """Records in the shapes that feedback is kept in, as their makers write them."""
 
 import json
+import time
 from contextlib import suppress
 
 import pytest
@@ -271,6 +272,111 @@ def test_an_implicit_prompt_ends_where_the_assistant_begins():
 def test_turns_by_other_names_are_the_same_chat():
     turns = [{"from": "human", "value": PLAIN}, {"from": "gpt", "value": GOOD}]
     assert pairs(parse({"messages": turns})) == [(PLAIN, GOOD, None)]
+
+
+CALL = {"id": "c1", "function": {"name": "weather", "arguments": '{"city": "Lyon"}'}}
+CALLS = [
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "assistant", "function_call": CALL["function"]},
+    {
+        "role": "Assistant",
+        "content": [{"type": "tool_use", "name": "weather", "input": {"city": "Lyon"}}],
+    },
+]
+RESULT = {"role": "function", "content": [{"type": "tool_result", "content": "18 C"}]}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_prompt_keeps_what_tool_was_called_with_what_and_what_came_of_it(call):
+    [row] = parse({"messages": [ASK, call, RESULT, ANSWER], "reward": 1})
+    assert (row["response"], row["raw_reward"]) == (GOOD, 1)
+    assert parse_prompt(row["prompt"])[1:] == [
+        {"role": "assistant", "content": '{"name": "weather", "arguments": {"city": "Lyon"}}'},
+        {"role": "tool", "content": "18 C"},
+    ]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_response_that_calls_a_tool_is_no_answer_and_says_so(call):
+    assert parse({"messages": [ASK, call]}) == [Reason.TOOL_CALL]
+    assert parse({"prompt": PLAIN, "response": call}) == [Reason.TOOL_CALL]
+
+
+@pytest.mark.parametrize(
+    ("user", "assistant"),
+    [("human", "gpt"), ("USER", "ASSISTANT"), ("User ", "bot"), ("prompter", "model")],
+)
+@pytest.mark.parametrize(("role", "content"), [("role", "content"), ("from", "value")])
+def test_roles_under_other_names_are_the_same_chat(user, assistant, role, content):
+    turns = [{role: user, content: PLAIN}, {role: assistant, content: GOOD}]
+    for name in ("messages", "conversations", "conversation"):
+        assert pairs(parse({name: turns})) == [(PLAIN, GOOD, None)]
+        assert pairs(parse({name: json.dumps(turns)})) == [(PLAIN, GOOD, None)]
+        assert pairs(parse({name: str(turns)})) == [(PLAIN, GOOD, None)]
+
+
+def test_a_system_text_beside_a_chat_is_its_system_message():
+    record = {"system": SYSTEM["content"], "conversations": [ASK, ANSWER]}
+    assert pairs(parse(record)) == [(CHAT, GOOD, None)]
+
+
+@pytest.mark.parametrize("prompt", [[ASK], {"messages": [ASK]}, ASK])
+def test_a_table_of_requests_and_answers_as_json_text_holds_chats(prompt):
+    columns = {"prompt": "input", "response": "output"}
+    record = {"input": json.dumps(prompt), "output": json.dumps(ANSWER)}
+    assert pairs(parse(record, columns=columns, format="flat")) == [(PLAIN, GOOD, None)]
+
+
+def test_a_response_that_is_json_of_another_kind_stays_a_text():
+    for text in ('{"role": "admin", "content": "x"}', '{"answer": "x"}', '{"role": "user"'):
+        assert pairs(parse({"prompt": PLAIN, "response": text})) == [(PLAIN, text, None)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("chosen-rating", "rejected-rating"),
+        ("chosen_score", "rejected_score"),
+        ("score_chosen", "score_rejected"),
+        ("chosenScore", "rejectedScore"),
+        ("meta.chosen", "meta.rejected"),
+    ],
+)
+def test_a_rating_that_names_one_side_is_never_taken_for_both(names):
+    ratings = [5, 1]
+    fields = dict(zip(names, ratings, strict=True))
+    if "." in names[0]:
+        fields = {"meta": json.dumps({name.split(".")[1]: r for name, r in fields.items()})}
+    record = {"prompt": PLAIN, "chosen": GOOD, "rejected": BAD, **fields}
+    for name in names:
+        rows = parse(record, ratings=[RatingParams(column=name)])
+        assert pairs(rows) == [(PLAIN, GOOD, 5), (PLAIN, BAD, 1)]
+    if "." not in names[0]:
+        del record[names[1]]
+        rows = parse(record, ratings=[RatingParams(column=names[0])])
+        assert pairs(rows) == [(PLAIN, GOOD, 5), (PLAIN, BAD, None)]
+
+
+def test_an_export_that_hides_its_chat_in_an_object_is_told_where_it_is():
+    record = {"id": 1, "chat": {"title": "x", "messages": [ASK, ANSWER]}}
+    with pytest.raises(DataError, match=r"there is a chat at chat\.messages \(columns:"):
+        parse(record)
+    assert pairs(parse(record, columns={"messages": "chat.messages"})) == [(PLAIN, GOOD, None)]
+
+
+def test_a_misspelt_column_is_named_where_no_format_fits():
+    with pytest.raises(DataError, match=r"column 'anwser' .did you mean 'answer'"):
+        parse({"question": "x", "answer": "y"}, columns={"response": "anwser"})
+
+
+def test_a_long_chat_is_read_turn_by_turn_and_not_held_as_a_whole():
+    chat = Record(1, "", {"messages": [ASK, {**ANSWER, "reward": 1}] * 400})
+    source = SourceParams(path="x", format="messages", max_text_characters=10_000)
+    started = time.process_time()
+    rows = rows_of_record(chat, source)
+    assert len(next(rows)["prompt"]) < 100
+    assert sum(row is Reason.TOO_LONG for row in rows) > 250
+    assert time.process_time() - started < 20
 
 
 messages = st.fixed_dictionaries(

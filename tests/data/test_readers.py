@@ -1,9 +1,11 @@
 """Files as people leave them: whatever is in them, no record is lost and none raises."""
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import math
 from contextlib import suppress
 
@@ -15,7 +17,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpo_pipeline.data import text_readers
+from rpo_pipeline.data import archives, table_readers, text_readers
 from rpo_pipeline.data.json_stream import PIECE
 from rpo_pipeline.data.quarantine import Reason
 from rpo_pipeline.data.readers import read_records
@@ -81,7 +83,9 @@ NASTY = {
         b'{"a": {"b": 1, "b": 2}}\n' + b.encode(),
         [Reason.DUPLICATE_KEY, B],
     ),
-    "two objects on a line": (".jsonl", f"{a}{b}\n{b}".encode(), [BROKEN, B]),
+    "files joined without a line end": (".jsonl", f"{a}{b}\n{b} {a}".encode(), [A, B, B, A]),
+    "a broken record behind a whole one": (".jsonl", f"{a}{b[:-3]}\n{b}".encode(), [A, BROKEN, B]),
+    "something else behind a record": (".jsonl", f"{a} or so\n{b}".encode(), [BROKEN, B]),
     "an array": (".json", json.dumps([A, LONG, B]).encode(), [A, LONG, B]),
     "an array over many lines": (".json", json.dumps([A, B], indent=4).encode(), [A, B]),
     "an array that is not indented": (
@@ -134,6 +138,29 @@ NASTY = {
     ),
     "bytes that are no text in a table": (".csv", b"prompt,response\nx,\xff\nb,B\n", [INVALID, B]),
     "semicolons": (".csv", b"prompt;response\nb;B\n", [B]),
+    "delimiters within quoted names": (
+        ".csv",
+        b'"the, full, prompt";response\nb;B\n',
+        [{"the, full, prompt": "b", "response": "B"}],
+    ),
+    "a bar": (".csv", b"prompt|response\nb|B\n", [B]),
+    "commas in a file of tabs": (
+        ".tsv",
+        b"a, b, c\tresponse\nb\tB\n",
+        [{"a, b, c": "b", "response": "B"}],
+    ),
+    "the delimiter as Excel names it": (".csv", b"sep=;\r\nprompt;response\r\nb;B\r\n", [B]),
+    "spaces behind commas": (
+        ".csv",
+        b'prompt, response\nb, "B, b"\n',
+        [{"prompt": "b", "response": "B, b"}],
+    ),
+    "a space before one name": (
+        ".csv",
+        b"prompt,rating , response\nb,1, B\n",
+        [{"prompt": "b", "rating": "1", "response": " B"}],
+    ),
+    "a table with a mark": (".csv", b'\xef\xbb\xbf"prompt",response\nb,B\n', [B]),
     "tabs": (".csv", b"prompt\tresponse\r\nb\tB\r\n", [B]),
     "blank lines in a table": (".csv", b"prompt,response\n\nb,B\n\n", [B]),
     "a field of megabytes": (
@@ -151,6 +178,53 @@ def test_every_record_is_read_right_or_says_why_not(
 ):
     path = tmp_path / f"log{ending}{'.gz' * compressed}"
     assert read(path, gzip.compress(content) if compressed else content) == expected
+
+
+def zstd(content):
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+COMPRESSED = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}
+
+
+@pytest.mark.parametrize("ending", COMPRESSED)
+def test_compressed_files_are_read_and_cut_ones_say_so(tmp_path, ending):
+    lines = [{"prompt": f"{i} {i * i}", "response": "x"} for i in range(3000)]
+    whole = COMPRESSED[ending](text_of(*lines).encode())
+    assert read(tmp_path / f"log.JSONL{ending.upper()}", whole) == lines
+    cut = read(tmp_path / f"log.ndjson{ending}", whole[: len(whole) // 2])
+    assert cut[-1] is Reason.TRUNCATED
+    assert read(tmp_path / f"log.jsonl{ending}", b"nonsense") == [Reason.TRUNCATED]
+    assert read(tmp_path / f"log.csv{ending}", b"") == []
+
+
+@pytest.mark.parametrize("ending", COMPRESSED)
+@pytest.mark.parametrize("filling", [b" ", b'{"prompt": "a", "response": "b"}\n'])
+def test_an_archive_that_unpacks_without_end_ends_with_a_reason(
+    tmp_path, monkeypatch, ending, filling
+):
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 2**20)
+    bomb = COMPRESSED[ending](filling * (2**23 // len(filling)))
+    records = list(read_records_of(tmp_path / f"log.jsonl{ending}", bomb))
+    assert records[-1].fields is Reason.TRUNCATED
+    assert "times its size" in records[-1].raw
+    assert len(records) < 2**20
+
+
+def read_records_of(path, content):
+    path.write_bytes(content)
+    return read_records(path)
+
+
+def test_rows_of_megabytes_in_a_table_are_read_few_at_a_time(tmp_path):
+    table = pa.table({"prompt": ["x" * 2**20] * 200, "response": ["y"] * 200})
+    pq.write_table(table, tmp_path / "log.parquet", use_dictionary=False, compression="none")
+    group = pq.ParquetFile(tmp_path / "log.parquet").metadata.row_group(0)
+    assert table_readers._batch_rows(group) <= 64
+    assert len(read(tmp_path / "log.parquet")) == 200
 
 
 def test_an_encoding_without_a_mark_can_be_named(tmp_path):
@@ -236,7 +310,7 @@ def test_files_of_arrow_are_read_in_either_form(tmp_path):
     [
         ("log.parquet", b"PAR1", "no Parquet file"),
         ("log.arrow", b"ARROW1", "no Arrow file"),
-        ("log.arrow", b"", "no Arrow file"),
+        ("log.arrow", b"x", "no Arrow file"),
         ("log.xlsx", b"x", "ends in none of"),
         ("log.csv", b"prompt,prompt\nx,y\n", "more than one column 'prompt'"),
         ("log.csv", b'"prompt', "header is no CSV"),
@@ -249,7 +323,9 @@ def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path, name, content,
 
 @given(
     content=st.binary(),
-    ending=st.sampled_from([".jsonl", ".json", ".csv", ".parquet", ".arrow", ".jsonl.gz"]),
+    ending=st.sampled_from(
+        ".jsonl .json .csv .tsv .parquet .arrow .jsonl.gz .csv.bz2 .jsonl.xz .json.zst".split()
+    ),
 )
 def test_no_bytes_raise_anything_but_an_error_for_people(tmp_path_factory, content, ending):
     with suppress(DataError):

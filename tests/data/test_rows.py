@@ -1,10 +1,14 @@
+from decimal import Decimal
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rpo_pipeline.data.formats import flatten
 from rpo_pipeline.data.quarantine import Reason, RejectedError
-from rpo_pipeline.data.rows import parse_record, prompt_key, row_key
+from rpo_pipeline.data.rows import UNREAD_TIME, parse_record, prompt_key, row_key
 from rpo_pipeline.params import RatingParams, SourceParams
 
 SOURCE = SourceParams(
@@ -48,16 +52,21 @@ def test_the_first_rating_that_holds_a_value_becomes_the_raw_reward(fields, raw_
         ({"prompt": 3}, Reason.NOT_TEXT),
         ({"response": "a\0b"}, Reason.INVALID_TEXT),
         ({"response": "\ud800"}, Reason.INVALID_TEXT),
-        ({"reward": float("nan")}, Reason.REWARD_NOT_FINITE),
+        ({"prompt": float("nan")}, Reason.MISSING_PROMPT),
+        ({"prompt": "\u200b\u2060"}, Reason.MISSING_PROMPT),
+        ({"prompt": [{"role": "system", "content": "Be brief."}]}, Reason.MISSING_PROMPT),
+        ({"prompt": [{"role": "user", "content": " \n"}]}, Reason.MISSING_PROMPT),
+        ({"response": "x" * 1_000_001}, Reason.TOO_LONG),
         ({"reward": "inf"}, Reason.REWARD_NOT_FINITE),
+        ({"reward": 1e200}, Reason.REWARD_OUT_OF_RANGE),
+        ({"reward": 10**400}, Reason.REWARD_NOT_FINITE),
+        ({"reward": "4,5"}, Reason.REWARD_NOT_A_NUMBER),
+        ({"reward": "4/5"}, Reason.REWARD_NOT_A_NUMBER),
         ({"reward": "very good"}, Reason.REWARD_NOT_A_NUMBER),
         ({"reward": True}, Reason.REWARD_NOT_A_NUMBER),
         ({"reward": [1]}, Reason.REWARD_NOT_A_NUMBER),
         ({"thumbs": "sideways"}, Reason.REWARD_NOT_A_NUMBER),
         ({"stars": 11}, Reason.REWARD_OFF_SCALE),
-        ({"timestamp": "yesterday"}, Reason.BAD_TIMESTAMP),
-        ({"timestamp": 1e300}, Reason.BAD_TIMESTAMP),
-        ({"timestamp": 0}, Reason.BAD_TIMESTAMP),
         ({"model_version": "\ud800"}, Reason.INVALID_TEXT),
         ({"behaviour_logps": 0.5}, Reason.BAD_BEHAVIOUR_LOGPS),
     ],
@@ -66,6 +75,75 @@ def test_a_record_that_cannot_be_used_says_why(fields, reason):
     with pytest.raises(RejectedError) as rejected:
         parse(**fields)
     assert rejected.value.reason is reason
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("fields", "raw_reward"),
+    [
+        ({"thumbs": NAN, "stars": 5}, 1.0),
+        ({"thumbs": "n/a", "stars": "NaN", "reward": 0.5}, 0.5),
+        ({"thumbs": NAN, "stars": "null"}, None),
+    ],
+)
+def test_a_missing_rating_is_not_a_bad_rating_and_the_next_column_counts(fields, raw_reward):
+    assert parse(**fields)["raw_reward"] == raw_reward
+
+
+def rate(values, value):
+    rating = RatingParams(column="thumbs", values=values)
+    source = SourceParams(path="log.csv", ratings=[rating])
+    return parse_record({"prompt": "Hi", "response": "Yo", "thumbs": value}, source)["raw_reward"]
+
+
+@pytest.mark.parametrize("value", ["1.0", 1.0, 1, "1", " +1 ", True, Decimal("1.00")])
+def test_one_is_the_word_1_however_it_was_written(value):
+    assert rate({1: 1, 0: -1}, value) == 1
+
+
+@pytest.mark.parametrize("value", ["yes", "Yes", "YES ", "on", "true", "t", True, 1.0])
+def test_yes_without_quotes_is_what_yaml_made_of_it_and_the_words_that_mean_it(value):
+    assert rate(yaml.safe_load("{yes: 1, no: -1}"), value) == 1
+
+
+def test_a_quoted_word_is_that_word_alone():
+    assert rate({"yes": 1, "no": -1}, "no") == -1
+    with pytest.raises(RejectedError):
+        rate({"yes": 1, "no": -1}, "false")
+
+
+def test_a_word_for_nothing_is_a_word_where_it_is_declared():
+    assert rate({"good": 1, "none": 0}, "None") == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"values": {None: 0, "up": 1}}, "quote it"),
+        ({"values": {"up": float("nan")}}, "finite number"),
+        ({"values": {"Up": 1, "up": 2}}, "'up' is given twice"),
+        ({"scale": (1, float("inf"))}, "finite number"),
+    ],
+)
+def test_words_and_scales_that_cannot_be_meant_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        RatingParams(column="thumbs", **settings)
+
+
+def test_a_time_that_cannot_be_read_costs_the_time_and_not_the_row():
+    row = parse(timestamp="last week", stars=5)
+    assert (row["timestamp"], row["raw_reward"], row[UNREAD_TIME]) == (None, 1.0, True)
+
+
+def test_ids_of_responses_that_pandas_made_floats_are_the_same_ids():
+    source = SourceParams(path="log.csv", ratings_path="r.csv", key="id")
+    ids = [
+        parse_record({"prompt": "Hi", "response": "Yo", "id": one}, source)["response_id"]
+        for one in (12, "12", 12.0, "12.0", NAN, "nan")
+    ]
+    assert ids == ["12"] * 4 + [None] * 2
 
 
 def test_columns_are_read_by_the_names_of_the_source():

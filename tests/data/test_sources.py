@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,9 +17,11 @@ from datasets import Dataset, DatasetDict
 from pydantic import ValidationError
 
 from rpo_pipeline.data import parts
+from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.data.sources import read_rows, read_sources
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.io import digests
+from rpo_pipeline.io import freshness
+from rpo_pipeline.io.freshness import reach
 from rpo_pipeline.params import RatingParams, SourceParams
 from tests.conftest import read_log
 
@@ -57,13 +60,13 @@ def test_one_broken_line_never_costs_another(in_folder):
     assert quarantine[0]["raw"] == '{"prompt": "Hel'
 
 
-def test_a_nan_literal_and_an_empty_response_are_quarantined_with_their_text(in_folder):
-    nan = b'{"prompt": "Hello", "response": "Hi", "reward": NaN}'
-    (in_folder / "log.jsonl").write_bytes(jsonl(nan, {**GOOD, "response": ""}))
+def test_infinity_and_an_empty_response_are_quarantined_with_their_text(in_folder):
+    infinite = b'{"prompt": "Hello", "response": "Hi", "reward": Infinity}'
+    (in_folder / "log.jsonl").write_bytes(jsonl(infinite, {**GOOD, "response": ""}))
     rows, quarantine = read("log.jsonl")
     assert rows == []
     assert [q["reason"] for q in quarantine] == ["reward_not_finite", "missing_response"]
-    assert quarantine[0]["raw"] == nan.decode()
+    assert quarantine[0]["raw"] == infinite.decode()
 
 
 def test_byte_order_mark_crlf_and_blank_lines_are_no_content(in_folder):
@@ -155,9 +158,9 @@ def test_other_settings_read_a_file_again_and_forget_the_old_part(in_folder):
 
 def test_a_reading_that_fails_half_way_leaves_no_part(in_folder):
     (in_folder / "a.jsonl").write_bytes(jsonl(GOOD))
-    (in_folder / "b.jsonl").write_bytes(b"")
-    with pytest.raises(DataError, match="holds no record"):
-        read("*.jsonl")
+    (in_folder / "b.csv").write_bytes(b"prompt,prompt\n")
+    with pytest.raises(DataError, match="more than one column"):
+        read("*.*")
     assert len(list((in_folder / "parts").iterdir())) == 1
 
 
@@ -261,6 +264,143 @@ def test_a_path_that_is_none_is_an_error_for_people(path):
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("settings", "name", "meant"),
+    [
+        ({"ratings": [RatingParams(column="rewrad")]}, "rewrad", "reward"),
+        ({"ratings": [RatingParams(column="meta.star")]}, "meta.star", "meta.stars"),
+        ({"columns": {"timestamp": "tiem"}}, "tiem", "time"),
+        ({"columns": {"prompt": "Prompt"}}, "Prompt", "prompt"),
+    ],
+)
+def test_a_named_column_that_no_record_has_is_an_error_that_says_what_there_is(
+    in_folder, settings, name, meant
+):
+    record = {**GOOD, "time": "2026-01-01", "meta": {"stars": 5}}
+    (in_folder / "log.jsonl").write_bytes(jsonl(record, {**record, "prompt": "And?"}))
+    for _again in range(2):  # also where the file is not read again
+        with pytest.raises(DataError) as error:
+            read("log.jsonl", format="flat", **settings)
+        assert f"no record of log.jsonl has the column {name!r} (did you mean {meant!r}?)" in str(
+            error.value
+        )
+        assert "prompt, response, reward, time, meta, meta.stars" in str(error.value)
+
+
+def test_a_column_that_some_files_lack_is_a_warning_that_names_them(in_folder, caplog):
+    (in_folder / "a.jsonl").write_bytes(jsonl({**GOOD, "stars": 5}))
+    (in_folder / "b.jsonl").write_bytes(jsonl({**GOOD, "prompt": "And?"}))
+    rows, _ = read("*.jsonl", ratings=[RatingParams(column="stars", scale=(1, 5))])
+    assert [row["raw_reward"] for row in rows] == [1.0, None]
+    assert "1 of 2 files have no column 'stars', such as b.jsonl" in caplog.text
+
+
+@pytest.mark.parametrize("fields", [{"reward": None}, {"rating": 5}])
+def test_a_log_without_any_rating_is_kept_and_warned_of(in_folder, caplog, fields):
+    record = {"prompt": "Hello", "response": "Hi", **fields}
+    (in_folder / "log.jsonl").write_bytes(jsonl(record))
+    assert len(read("log.jsonl")[0]) == 1
+    assert "no row of log.jsonl is rated: looked for reward" in caplog.text
+
+
+def test_a_field_that_is_null_in_every_row_of_a_table_is_there(in_folder):
+    answers = [{"text": "Hi", "reward": None}, {"text": "Yo", "reward": None}]
+    (in_folder / "log.jsonl").write_bytes(jsonl({"prompt": "Hello", "responses": answers}))
+    rows, _ = read("log.jsonl", ratings=[RatingParams(column="reward")])
+    assert [row["raw_reward"] for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize("empty", [b"", b"\n\n", b"prompt,response\n"])
+def test_an_empty_file_among_others_is_a_warning(in_folder, caplog, empty):
+    (in_folder / "a.jsonl").write_bytes(jsonl(GOOD))
+    (in_folder / "b.csv").write_bytes(empty)
+    assert len(read("*.*")[0]) == 1
+    assert "no record in b.csv" in caplog.text
+
+
+def test_files_of_a_folder_that_cannot_be_read_are_named_and_no_others(in_folder, caplog):
+    folder = in_folder / "logs"
+    (folder / "deep").mkdir(parents=True)
+    for number, name in enumerate(["a.jsonl", "b.ndjson", "C.JSONL", "deep/d.jsonl"]):
+        (folder / name).write_bytes(jsonl({**GOOD, "response": f"{number}"}))
+    (folder / "e.xlsx").write_bytes(b"x")
+    (folder / "gone.jsonl").symlink_to(folder / "nowhere.jsonl")
+    (folder / "README.md").write_text("About")
+    (folder / "_SUCCESS").write_text("")
+    rows, _ = read("logs")
+    assert sorted(row["response"] for row in rows) == ["0", "1", "2", "3"]
+    assert "2 files are not read" in caplog.text
+    assert "logs/e.xlsx, logs/gone.jsonl" in caplog.text
+
+
+def test_folders_behind_links_are_read_once_also_where_they_lead_in_a_circle(in_folder):
+    (in_folder / "logs").mkdir()
+    (in_folder / "elsewhere").mkdir()
+    (in_folder / "elsewhere" / "log.jsonl").write_bytes(jsonl(GOOD))
+    (in_folder / "logs" / "linked").symlink_to(in_folder / "elsewhere")
+    (in_folder / "elsewhere" / "circle").symlink_to(in_folder / "logs")
+    (in_folder / "logs" / "x.jsonl").mkdir()
+    (in_folder / "logs" / "x.jsonl" / "part-0.json").write_bytes(jsonl({**GOOD, "prompt": "p"}))
+    rows, _ = read("logs")
+    assert len(rows) == 2
+
+
+def test_a_file_by_two_paths_counts_once(in_folder, caplog):
+    (in_folder / "log.jsonl").write_bytes(jsonl(GOOD))
+    (in_folder / "again.jsonl").symlink_to(in_folder / "log.jsonl")
+    sources = [SourceParams(path=path) for path in ("*.jsonl", str(in_folder / "log.jsonl"))]
+    rows, _ = read_log(*sources, folder=Path("parts"))
+    assert len(rows) == 1
+    assert "log.jsonl is in more than one source, also as again.jsonl" in caplog.text
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_again_by_the_next_run(in_folder, caplog):
+    log = in_folder / "log.jsonl"
+    log.write_bytes(jsonl(GOOD))
+
+    class Append(Privacy):
+        @staticmethod
+        def redact(text):
+            if log.stat().st_size < 100:
+                log.write_bytes(log.read_bytes() + jsonl({**GOOD, "response": "Yo"}))
+            return text
+
+    read_log(SourceParams(path="log.jsonl"), folder=Path("parts"), privacy=Append())
+    assert "log.jsonl changed while it was read" in caplog.text
+    assert [row["response"] for row in read("log.jsonl")[0]] == ["Hi", "Yo"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_or_folder_that_may_not_be_read_is_named(in_folder):
+    log = in_folder / "logs" / "log.jsonl"
+    log.parent.mkdir()
+    log.write_bytes(jsonl(GOOD))
+    for path in (log, log.parent):
+        path.chmod(0)
+        with pytest.raises(DataError, match="cannot be read: Permission denied"):
+            read("logs")
+        path.chmod(0o700)
+
+
+def test_a_record_of_many_bad_responses_is_kept_once(in_folder):
+    group = {"prompt": "Hello", "responses": ["x" * 100] * 1000, "rewards": ["bad"] * 1000}
+    (in_folder / "log.jsonl").write_bytes(jsonl(group))
+    _, quarantine = read("log.jsonl")
+    assert len(quarantine) == 1000
+    assert len(quarantine[0]["raw"]) == 2**16
+    assert {len(q["raw"]) for q in quarantine[1:]} == {2**10}
+
+
+def test_ten_thousand_responses_to_one_prompt_are_rows_like_any(in_folder):
+    responses = [f"response {number}" for number in range(10_000)]
+    group = {"prompt": "Hello", "responses": responses, "rewards": list(range(10_000))}
+    (in_folder / "log.jsonl").write_bytes(jsonl(group))
+    started = time.process_time()
+    rows, _ = read("log.jsonl")
+    assert len(rows) == 10_000
+    assert time.process_time() - started < 20
+
+
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 
 
@@ -296,6 +436,7 @@ class Hub(BaseHTTPRequestHandler):
 READ_HUB = f"""
 from pathlib import Path
 from rpo_pipeline.params import SourceParams
+from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.data.sources import read_rows, read_sources
 source = SourceParams(path="hf://owner/name", revision="{COMMIT}")
 rows = read_rows(read_sources([source], Path("parts")), Path("parts")).read_all()
@@ -343,8 +484,21 @@ def test_a_hub_dataset_that_cannot_be_had_is_named(in_folder):
     assert not (in_folder / "parts").exists() or not list((in_folder / "parts").iterdir())
 
 
-def test_all_code_that_decides_what_a_part_holds_is_in_its_key():
-    reached = digests._reached(Path(parts.__file__).read_text())
-    assert {path.stem for path in reached if path.parent.name == "data"} | {"parts"} == {
-        *parts.CODE
-    }
+def test_the_code_that_decides_what_a_part_holds_is_how_ratings_are_read_as_well():
+    reached = {module.removeprefix("rpo_pipeline.") for module in reach(parts._write_part).modules}
+    assert {
+        "params.ingestion",
+        "data.rows",
+        "data.formats",
+        "data.chats",
+        "data.readers",
+    } <= reached
+    assert not {room for room in ("models", "rewards", "training") if room in reached}
+
+
+def test_another_release_of_a_reader_reads_again(tmp_path, monkeypatch):
+    (tmp_path / "log.csv").write_text("prompt,response\n")
+    file, source = parts.SourceFile(tmp_path / "log.csv", "log.csv"), SourceParams(path="log.csv")
+    before = parts.part_key(file, source, None)
+    monkeypatch.setattr(freshness, "installed_version", {"pyarrow": "99"}.get)
+    assert parts.part_key(file, source, None) != before

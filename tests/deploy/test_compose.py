@@ -35,10 +35,27 @@ def test_the_image_of_the_services_is_built_with_extras_that_exist():
         "optional-dependencies"
     ]
     ours = [s for s in compose()["services"].values() if s["image"] == "rpo-pipeline"]
-    assert len(ours) == 3
+    assert len(ours) == 4
     for service in ours:
         build = service["build"]
         assert set(build["args"]["EXTRAS"].split(",")) <= set(extras)
         assert (DEPLOY / build["context"] / "Dockerfile").is_file()
     (default,) = re.findall(r"ARG EXTRAS=(.*)", (ROOT / "Dockerfile").read_text())
     assert default in extras  # pip takes no empty list
+
+
+def test_no_service_keeps_privileges_and_ours_write_to_volumes_alone():
+    for name, service in compose()["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        if service["image"] == "rpo-pipeline":
+            assert (service["read_only"], service["tmpfs"]) == (True, ["/tmp"]), name
+            assert "cap_add" not in service, name
+
+
+def test_the_store_is_reached_by_the_server_alone():
+    networks = compose()["networks"]
+    assert networks["store"] == {"internal": True}
+    services = compose()["services"]
+    inside = {name for name, service in services.items() if "store" in service.get("networks", [])}
+    assert inside == {"postgres", "s3", "bucket", "mlflow"}

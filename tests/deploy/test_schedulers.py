@@ -24,9 +24,14 @@ def cron_line() -> str:
     return line
 
 
+def manifests() -> dict[str, dict]:
+    """Of Kubernetes, by kind."""
+    found = yaml.safe_load_all((DEPLOY / "kubernetes/refresh.yaml").read_text())
+    return {manifest["kind"]: manifest for manifest in found}
+
+
 def cron_job() -> dict:
-    _, job = yaml.safe_load_all((DEPLOY / "kubernetes/refresh.yaml").read_text())
-    return job
+    return manifests()["CronJob"]
 
 
 def workflow() -> dict:
@@ -83,6 +88,8 @@ def test_systemd_finds_nothing_to_complain_about(installed, tmp_path):
     shutil.copytree(DEPLOY / "systemd", units)
     service = units / "rpo-refresh.service"
     text = service.read_text()
+    assert "ProtectSystem=strict\n" in text
+    assert f"ReadWritePaths={PROJECT}/data\n" in text
     assert f"ExecStart={PROJECT}/.venv/bin/{COMMAND}\n" in text
     service.write_text(text.replace(PROJECT, str(installed)))
     verify = ["systemd-analyze", "verify", "--man=no", *map(str, units.iterdir())]
@@ -92,7 +99,7 @@ def test_systemd_finds_nothing_to_complain_about(installed, tmp_path):
 
 def test_the_kubernetes_manifest_is_valid_to_the_last_field():
     for version in ("1.30", kubernetes_validate.latest_version()):
-        for manifest in yaml.safe_load_all((DEPLOY / "kubernetes/refresh.yaml").read_text()):
+        for manifest in manifests().values():
             kubernetes_validate.validate(manifest, version, strict=True)
     job = cron_job()
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
@@ -126,3 +133,28 @@ def test_the_workflow_keeps_the_data_between_nights_and_runs_the_refresh():
     assert checkout["with"]["clean"] == "false"
     assert [step["run"] for step in rest] == ["make setup", f".venv/bin/{COMMAND}"]
     assert workflow()["concurrency"]["cancel-in-progress"] == "false"
+
+
+def test_the_pod_may_write_to_its_volumes_and_has_no_privilege():
+    template = cron_job()["spec"]["jobTemplate"]["spec"]["template"]
+    pod, (container,) = template["spec"], template["spec"]["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not pod["automountServiceAccountToken"]
+    own = container["securityContext"]
+    assert own["readOnlyRootFilesystem"]
+    assert (own["allowPrivilegeEscalation"], own["capabilities"]) == (False, {"drop": ["ALL"]})
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts == {"/app/data", "/cache", "/tmp"}
+    policy = manifests()["NetworkPolicy"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == template["metadata"]["labels"]
+    assert (policy["policyTypes"], policy["ingress"]) == (["Ingress", "Egress"], [])
+    ports = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert ports == {53, 443, 5000}
+
+
+def test_no_manifest_lets_the_refresh_be_an_admin():
+    service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["refresh"]
+    assert service["environment"]["MLFLOW_TRACKING_USERNAME"] == "refresh"
+    for file in ("kubernetes/refresh.yaml", "cron/rpo-refresh", "systemd/rpo-refresh.service"):
+        assert "USERNAME=admin" not in (DEPLOY / file).read_text()

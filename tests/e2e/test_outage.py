@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from rpo_pipeline.data.sample_data import write_sample_data
-from rpo_pipeline.registry.outage import answers
+from rpo_pipeline.registry.outage import find_fault
 from tests.e2e.conftest import override
 from tests.registry.conftest import free_port
 
@@ -43,7 +43,7 @@ class Server:
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self._process = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
         deadline = time.monotonic() + SECONDS
-        while not answers(self.uri):
+        while find_fault(self.uri):
             assert self._process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.5)

@@ -16,7 +16,7 @@ from rpo_pipeline.io.freshness import (
 )
 from rpo_pipeline.io.source_code import SourceCode
 from rpo_pipeline.models.loading import load_checkpoint
-from rpo_pipeline.models.scoring import score_groups
+from rpo_pipeline.models.row_scoring import score_rows
 from rpo_pipeline.params.extras import EXTRAS
 from rpo_pipeline.pipeline_registry import register_pipelines
 
@@ -150,7 +150,7 @@ def test_a_library_that_is_not_installed_has_no_version():
 
 
 def key(*content):
-    return result_key(*content, code=[score_groups], libraries=["torch", "transformers"])
+    return result_key(*content, code=[score_rows], libraries=["torch", "transformers"])
 
 
 def test_a_key_follows_content_and_the_versions_that_are_installed(monkeypatch):

@@ -1,9 +1,13 @@
 """Rows by content: computed once, in shards that survive whatever ends the pass."""
 
+import math
+import multiprocessing
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from rpo_pipeline.io.cache_limits import prune_cache
 from rpo_pipeline.io.row_store import content_key, fetch_rows, missing_rows
 
 
@@ -91,3 +95,58 @@ def test_a_row_without_a_value_is_given_back_and_asked_for_again(tmp_path):
         assert missing_rows(tmp_path, keys) == [1]
     none = fetch_rows(tmp_path / "empty", ["-1"], roots(["-1"]), prompt_ids=["p"], verb="root")
     assert none["root"].isna().tolist() == [True]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"\x00\xff" * 500, "half", "a folder", "other"])
+def test_rows_of_a_damaged_shard_are_computed_again_and_the_shard_is_named(
+    tmp_path, damage, caplog
+):
+    fetch(tmp_path, ["1"])
+    (whole,) = tmp_path.glob("shard-*.parquet")
+    fetch(tmp_path, ["2"])
+    (shard,) = {*tmp_path.glob("shard-*.parquet")} - {whole}
+    content = shard.read_bytes()
+    shard.unlink()
+    if damage == "a folder":
+        shard.mkdir()
+    elif damage == "other":
+        pd.DataFrame({"x": [1]}).to_parquet(shard)
+    else:
+        shard.write_bytes(content[: len(content) // 2] if damage == "half" else damage)
+    squares, compute = fetch(tmp_path, ["1", "2"])
+    assert (squares, compute.asked) == ([1, 4], [["2"]])
+    assert f"{shard} cannot be read" in caplog.text
+    assert fetch(tmp_path, ["2"])[1].asked == []
+
+
+def test_the_cache_may_be_pruned_while_another_run_reads_and_writes_it(tmp_path):
+    def pruned_meanwhile(rows):
+        for shard in tmp_path.glob("shard-*.parquet"):
+            shard.unlink()
+        return pd.DataFrame({"square": [int(keys[row]) ** 2 for row in rows]})
+
+    fetch(tmp_path, ["1", "2"])
+    keys = ["1", "3", "4", "5"]
+    assert fetch(tmp_path, keys, pruned_meanwhile, shard_rows=1)[0] == [1, 9, 16, 25]
+
+
+def test_readers_and_a_pruner_in_processes_of_their_own_never_fail(tmp_path):
+    keys = [str(number) for number in range(40)]
+    fork = multiprocessing.get_context("fork")
+
+    def read_again_and_again():
+        for _ in range(10):
+            assert fetch(tmp_path, keys, shard_rows=4)[0] == [n * n for n in range(40)]
+
+    def prune_again_and_again():
+        while True:
+            prune_cache(tmp_path, max_bytes=0, max_age_days=0, in_use_since=math.inf)
+
+    pruner = fork.Process(target=prune_again_and_again, daemon=True)
+    readers = [fork.Process(target=read_again_and_again) for _ in range(2)]
+    for process in (pruner, *readers):
+        process.start()
+    for reader in readers:
+        reader.join(60)
+    pruner.kill()
+    assert [reader.exitcode for reader in readers] == [0, 0]

@@ -79,5 +79,9 @@ def test_weights_precision_and_the_limit_are_part_of_the_key_and_nothing_else(tm
     for change in ({"dtype": "bfloat16"}, {"max_response_tokens": 63}):
         assert samples_key(tmp_path / "model", policy(**change)) != key
     assert samples_key(tmp_path / "model", policy(), 0.7) != key
+    ends = tmp_path / "model/generation_config.json"
+    ends.write_text(ends.read_text() + " ")
+    assert samples_key(tmp_path / "model", policy()) != key
+    key = samples_key(tmp_path / "model", policy())
     for change in ({"max_prompt_tokens": 63}, {"warm_start_epochs": 9}):
         assert samples_key(tmp_path / "model", policy(**change)) == key

@@ -71,11 +71,16 @@ def test_other_training_settings_score_nothing_again(project, change):
     assert num_stored(project) == 6
 
 
-@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"max_response_tokens": 5}])
-def test_another_precision_or_truncation_scores_every_row_again(project, change):
+def test_another_precision_scores_every_row_again(project):
     score(project)
-    score(project, **change)
+    score(project, dtype="bfloat16")
     assert num_stored(project) == 12
+
+
+def test_another_limit_scores_the_rows_that_it_cuts_again_and_no_other(project):
+    score(project)
+    score(project, max_response_tokens=5)
+    assert num_stored(project) == 6 + 4
 
 
 def test_another_reference_scores_every_row_again(project):

@@ -3,7 +3,9 @@
 import json
 import logging
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from pydantic import SecretStr
@@ -12,6 +14,7 @@ from rpo_pipeline.params import NotificationParams
 from rpo_pipeline.refresh.notify import notify
 
 MESSAGE = {"event": "promoted", "text": "version 7 is champion", "version": "7"}
+DRIP = "one byte every tenth of a second"
 SECRET = "a-token-that-nobody-may-see"
 
 
@@ -24,14 +27,25 @@ def server():
             body = self.rfile.read(int(self.headers["Content-Length"]))
             self.server.received.append((self.path, json.loads(body)))
             status = self.server.statuses.pop(0) if self.server.statuses else 200
-            if status is not None:
+            if status == DRIP:
+                with suppress(OSError):
+                    for _ in range(40):
+                        self.wfile.write(b"H")
+                        time.sleep(0.1)
+            elif status is not None:
                 self.send_response(status)
+                self.send_header("Location", "/elsewhere")
                 self.end_headers()
+
+        def do_GET(self):
+            self.server.received.append((self.path, None))
+            self.send_response(200)
+            self.end_headers()
 
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.statuses, server.received = [], []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -41,9 +55,9 @@ def server():
 
 @pytest.fixture
 def tell(server, tmp_path):
-    def tell(message=MESSAGE, events=("promoted",), address=None):
+    def tell(message=MESSAGE, events=("promoted",), address=None, timeout_seconds=5):
         settings = NotificationParams(
-            events=list(events), attempts=3, pause_seconds=0.01, timeout_seconds=5
+            events=list(events), attempts=3, pause_seconds=0.01, timeout_seconds=timeout_seconds
         )
         address = address or f"http://127.0.0.1:{server.server_port}/{SECRET}"
         file = tmp_path / "notifications.jsonl"
@@ -80,6 +94,24 @@ def test_a_refusal_is_not_tried_again(server, tell):
     (kept,) = tell()
     assert kept["delivered"] is False
     assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 304])
+def test_a_redirect_is_not_followed_and_is_no_delivery(server, tell, status):
+    server.statuses = [status]
+    (kept,) = tell()
+    assert kept["delivered"] is False
+    assert f"answered with status {status}" in kept["problem"]
+    assert [path for path, _ in server.received] == [f"/{SECRET}"]
+
+
+def test_an_answer_that_drips_is_given_up_after_the_timeout_in_all(server, tell):
+    server.statuses = [DRIP, DRIP, DRIP]
+    started = time.monotonic()
+    (kept,) = tell(timeout_seconds=0.3)
+    assert kept["delivered"] is False
+    assert "TimeoutError" in kept["problem"]
+    assert time.monotonic() - started < 3
 
 
 def test_only_events_that_were_asked_for_are_told(server, tell):

@@ -163,6 +163,8 @@ def server(tmp_path_factory):
         patch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
         patch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(folder / "artifacts"))
         patch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+        # As `mlflow server` does before it listens; the app would in its first answer.
+        MlflowClient(f"sqlite:///{folder}/server.db").search_experiments(max_results=1)
         server.start()
         yield server
         server.stop()

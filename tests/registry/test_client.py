@@ -40,12 +40,13 @@ def test_the_champions_checkpoint_is_fetched_once_and_there_is_none_at_first(
     apply(tracked, model_name, version, decision(), folder)
     champion = registry.fetch_champion(tracked.describe(), model_name, tmp_path)
     assert champion["version"] == version
-    assert (tmp_path / version / "model.safetensors").read_bytes() == (
+    fetched = Path(champion["path"])
+    assert (fetched / "model.safetensors").read_bytes() == (
         checkpoint / "model.safetensors"
     ).read_bytes()
-    (tmp_path / version / "marker").touch()
-    registry.fetch_champion(tracked.describe(), model_name, tmp_path)
-    assert (tmp_path / version / "marker").exists()
+    (fetched / "marker").touch()
+    assert registry.fetch_champion(tracked.describe(), model_name, tmp_path) == champion
+    assert (fetched / "marker").exists()
 
 
 def test_the_checkpoint_comes_from_the_server_of_the_run_whatever_the_global_one_is(

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.server import app
 
 from rpo_pipeline.registry import aliases
+from rpo_pipeline.registry.moves import read_standing
 from tests.conftest import ROOT
 from tests.registry.conftest import apply, decision, holders, promotion
 
@@ -75,7 +76,7 @@ def test_a_promotion_that_another_host_overtakes_notices_and_says_so(
 
     def overtake():
         elsewhere = MlflowClient(http)
-        while aliases.find_version(elsewhere, model_name, "champion") != version:
+        while read_standing(elsewhere, model_name).champion != version:
             time.sleep(0.01)
         elsewhere.set_registered_model_alias(model_name, "champion", other)
 

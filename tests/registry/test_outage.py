@@ -13,6 +13,7 @@ from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.registry import client as registry
 from rpo_pipeline.registry import delivery
 from rpo_pipeline.registry.outbox import Outbox
+from rpo_pipeline.registry.tracking import MetricsFollower
 from tests.conftest import ROOT
 from tests.registry.conftest import free_port, tracked_run
 
@@ -20,6 +21,15 @@ from tests.registry.conftest import free_port, tracked_run
 @pytest.fixture(autouse=True)
 def try_every_time(monkeypatch):
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "RETRY_FACTOR", 0)
+
+
+def call(number):
+    return {"run_id": "r", "call": "batch", "number": number}
+
+
+def never(_):
+    return False
 
 
 def log_everything(run, file):
@@ -110,7 +120,7 @@ def test_a_registry_that_stays_away_is_named_with_how_to_go_on(tmp_path):
 def test_the_outbox_of_a_run_that_is_still_at_it_is_left_alone(tmp_path):
     outbox = Outbox(tmp_path / "run")
     outbox.open()
-    outbox.add({"number": 1})
+    outbox.add(call(1))
     assert Outbox.left_behind(tmp_path / "run") is None
     outbox.release()
     assert len(Outbox.left_behind(tmp_path / "run")) == 1
@@ -120,7 +130,7 @@ def test_calls_are_sent_in_order_and_what_follows_a_failure_stays(tmp_path):
     outbox, sent = Outbox(tmp_path / "run"), []
     outbox.open()
     for number in range(4):
-        outbox.add({"number": number})
+        outbox.add(call(number))
 
     def deliver(entry):
         if entry["number"] == 2:
@@ -128,7 +138,7 @@ def test_calls_are_sent_in_order_and_what_follows_a_failure_stays(tmp_path):
         sent.append(entry["number"])
 
     with pytest.raises(ConnectionError):
-        outbox.send(deliver)
+        outbox.send(deliver, refuses=never)
     assert sent == [0, 1]
     lines = (tmp_path / "run" / "entries.jsonl").read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines] == [2, 3]
@@ -138,10 +148,10 @@ def test_what_a_stage_left_is_sent_by_the_next_stage_before_its_own(tmp_path):
     first, second, sent = Outbox(tmp_path / "run"), Outbox(tmp_path / "run"), []
     for number, outbox in enumerate((first, second)):
         outbox.open()
-        outbox.add({"number": number})
+        outbox.add(call(number))
         if outbox is first:
             outbox.release()
-    second.send(lambda entry: sent.append(entry["number"]))
+    second.send(lambda entry: sent.append(entry["number"]), refuses=never)
     second.release()
     assert sent == [0, 1]
     assert not (tmp_path / "run").exists()
@@ -149,10 +159,10 @@ def test_what_a_stage_left_is_sent_by_the_next_stage_before_its_own(tmp_path):
 
 def test_a_line_that_a_killed_process_did_not_finish_spoils_none_that_follow(tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "entries.jsonl").write_text('{"number": 0}\n{"numb')
+    (tmp_path / "run" / "entries.jsonl").write_text(json.dumps(call(0)) + '\n{"numb')
     outbox = Outbox(tmp_path / "run")
     outbox.open()
-    outbox.add({"number": 1})
+    outbox.add(call(1))
     outbox.release()
     assert len(Outbox.left_behind(tmp_path / "run")) == 2
 
@@ -160,10 +170,10 @@ def test_a_line_that_a_killed_process_did_not_finish_spoils_none_that_follow(tmp
 def test_the_thread_that_follows_metrics_adds_to_the_same_outbox(tmp_path):
     outbox = Outbox(tmp_path / "run")
     outbox.open()
-    follower = threading.Thread(target=outbox.add, args=[{"number": 0}], daemon=True)
+    follower = threading.Thread(target=outbox.add, args=[call(0)], daemon=True)
     follower.start()
     follower.join(timeout=5)
-    outbox.add({"number": 1})
+    outbox.add(call(1))
     assert len(outbox) == 2
 
 
@@ -182,3 +192,15 @@ def test_a_run_that_was_killed_is_closed_by_the_next_one(tmp_path):
     assert statuses == {run_id: "KILLED", at_work.run_id: "RUNNING"}
     tracked_run(tmp_path).finish("FINISHED")
     assert client.get_run(at_work.run_id).info.status == "RUNNING"
+
+
+def test_an_outage_that_the_follower_of_metrics_meets_is_told_when_the_node_ends(server, tmp_path):
+    run = tracked_run(tmp_path, server.uri, on_outage="fail")
+    file = tmp_path / "metrics.jsonl"
+    follower = MetricsFollower(run, file)
+    server.stop()
+    file.write_text('{"step": 1, "train/loss": 0.5}\n')
+    follower._thread.join(timeout=30)
+    with pytest.raises(RegistryError, match="on_outage is `fail`"):
+        follower.stop()
+    server.start()

@@ -164,3 +164,23 @@ def test_wrong_settings_are_refused():
     for wrong in ({"winsorise": [0.9, 0.1]}, {"length_penalty": "much"}, {"normaliser": "max"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             block("labeling", **wrong)
+
+
+@pytest.mark.parametrize("kind", ["zscore", "per_prompt"])
+@pytest.mark.parametrize("outlier", [100.0, 4000.0, -1e6, 1e30])
+def test_one_outlier_does_not_decide_what_all_others_teach(kind, outlier, caplog):
+    raw = np.random.default_rng(0).normal(size=400)
+    names = [f"p{i // 4}" for i in range(400)]
+    rows = table(raw, names)
+    spoilt = rows.assign(raw_reward=[*raw[:-1], outlier])
+    before, after = (fit_and_apply(one, kind)[:396] for one in (rows, spoilt))
+    assert after.std() > before.std() / 3
+    assert "1 of 400 train rows have a raw reward further than 10 times" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "raw", [np.random.default_rng(0).normal(size=10_000), [1.0] * 99 + [-1.0], [0.0, 1e9]]
+)
+def test_rewards_without_outliers_are_as_they_are(raw, caplog):
+    assert fit_normaliser(table(list(raw)), labeling("zscore"))["winsorise"] is None
+    assert not caplog.text

@@ -1,4 +1,8 @@
+import random
+import time
+
 import pytest
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from rpo_pipeline.params import RulesParams
 from rpo_pipeline.rewards.scorers import build_scorers
@@ -49,3 +53,31 @@ def test_length_is_one_at_the_target_and_zero_at_half_and_at_twice_as_many_words
     length = scorers(target_words=10)["length"]
     lengths = [length("", "word " * n) for n in (5, 10, 20, 0, 400)]
     assert lengths == pytest.approx([0.0, 1.0, 0.0, 0.0, 0.0])
+
+
+WORDS = (
+    "but But good bad not never no GREAT kind of sort the shit bomb ass kiss death very least at ! "
+    "ok! :) \N{GRINNING FACE} without doubt nor or isn't yeah right BUT hand to mouth"
+).split()
+
+
+def test_sentiment_is_exactly_that_of_vader():
+    draw, sentiment = random.Random(0), scorers()["sentiment"]
+    for _ in range(1000):
+        text = " ".join(draw.choice(WORDS) for _ in range(draw.randint(0, 40)))
+        expected = SentimentIntensityAnalyzer.polarity_scores(VADER, text)["compound"]
+        assert sentiment("", text) == expected
+
+
+VADER = SentimentIntensityAnalyzer()
+
+
+@pytest.mark.parametrize(
+    "word", ["good but ", "good ", "W1x ", "\N{GRINNING FACE}", "ass", "1", " "]
+)
+def test_no_scorer_takes_longer_than_in_proportion_to_the_text(word):
+    text = "".join(f"{word}{i} " if word == "W1x " else word for i in range(100_000 // len(word)))
+    started = time.process_time()
+    for score in scorers(detail_pattern=r"(?<=[a-z,] )[A-Z]\w+").values():
+        score(f"a {text}", text)
+    assert time.process_time() - started < 20  # minutes, where it is the square

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -41,6 +42,19 @@ def test_a_cache_that_other_code_computed_is_refused(made, nats):
 def test_one_stale_row_among_many_is_enough(made):
     with pytest.raises(StaleReferenceError, match=r"1 of 6 responses .* log-ratio of -"):
         check_reference(shifted(made, 1.0, slice(3, 4)), made[1])
+
+
+def test_a_tie_that_rounding_decides_otherwise_in_one_row_of_many_passes(rows):
+    many = [
+        rows.assign(prompt=rows["prompt"] + str(i), prompt_id=rows["prompt_id"] + str(i))
+        for i in range(4)
+    ]
+    language_model = build_small("llama")
+    groups = groups_of(language_model, pd.concat(many, ignore_index=True))
+    made = trainee(language_model, rpo_objective(language_model, groups, [0.0] * 24)), groups
+    check_reference(shifted(made, 0.1, slice(3, 4)), groups)
+    with pytest.raises(StaleReferenceError, match="1 of 24"):
+        check_reference(shifted(made, 1.0, slice(3, 4)), groups)
 
 
 def test_what_another_kernel_rounds_otherwise_passes(made):

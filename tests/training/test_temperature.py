@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.models.row_scoring import score_table
 from rpo_pipeline.training.temperature import choose, choose_tau
 from tests.conftest import block, build_small
 from tests.training.test_loop import SETTINGS
@@ -25,18 +26,20 @@ def test_among_equals_the_most_cautious_is_taken():
 
 
 def search(rows, tmp_path, split):
-    build_small("llama").save(tmp_path / "reference")
+    reference, limits = build_small("llama"), policy(max_response_tokens=8)
+    reference.save(tmp_path / "reference")
+    ref_logps = score_table(reference, rows, limits, micro_batch_tokens=500)["logps"]
     asked = []
 
     def rows_at(tau):
         asked.append(tau)
         target = np.linspace(-1, 1, len(rows)) / tau
-        return rows.assign(split=split, reward=0.0, ref_logps=-20.0, target=target)
+        return rows.assign(split=split, reward=0.0, ref_logps=ref_logps, target=target)
 
     chosen = choose_tau(
         rows_at,
         tmp_path / "reference",
-        policy=policy(max_response_tokens=8),
+        policy=limits,
         rpo=block("rpo", tau="auto", tau_grid=[2.0, 0.5], tau_search_epochs=4),
         training=SETTINGS,
         evaluation=block("evaluation", num_prompts=2),

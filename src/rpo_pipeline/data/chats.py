@@ -7,7 +7,9 @@ hashes.
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from rpo_pipeline.data.fields import unpack
 from rpo_pipeline.data.quarantine import Reason, RejectedError
 
 Message = Mapping[str, str]
@@ -15,9 +17,23 @@ Message = Mapping[str, str]
 Prompt = str | Sequence[Message]
 """A text, or a chat that waits for the assistant."""
 
-ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
+OURS, OUR_ROLES = {"role", "content"}, ("system", "user", "assistant", "tool")
+ROLES = {role: role for role in OUR_ROLES}
 ROLES |= {"human": "user", "gpt": "assistant", "developer": "system"}
-"""Ours by the names that logs use."""
+ROLES |= {"prompter": "user"}
+ROLES |= dict.fromkeys("ai bot chatbot chatgpt claude model".split(), "assistant")
+ROLES |= dict.fromkeys("function_call tool_call".split(), "assistant")
+ROLES |= dict.fromkeys(
+    "function function_response ipython observation tool_response tool_result".split(), "tool"
+)
+"""Ours by the names that logs use, without regard to case."""
+ROLE_NAMES = ("role", "from", "sender")
+CONTENT_NAMES = ("content", "value", "parts", "text", "refusal")
+"""Fields of a message, the first that holds something counts."""
+ASSISTANT_TURN = "\n\nAssistant:"
+"""Where the assistant begins in a dialogue that is one text."""
+INVISIBLE = 64
+"""Characters of a text in which one that can be seen is looked for."""
 
 
 def parse_prompt(prompt: Prompt) -> Prompt:
@@ -69,12 +85,61 @@ def write_prompt(messages: Sequence[Message]) -> str:
     return json.dumps(messages, ensure_ascii=False, separators=(",", ":"))
 
 
+def first_user_turn(prompt: str) -> str:
+    """What a conversation begins with.
+
+    Args:
+        prompt: Of the prompt column.
+
+    Returns:
+        The first text of a user, nothing in a chat without one; of a text that is a dialogue, what
+        stands before the first answer; any other text as it is.
+    """
+    parsed = parse_prompt(prompt)
+    if isinstance(parsed, str):
+        return parsed.partition(ASSISTANT_TURN)[0] if ASSISTANT_TURN in parsed else parsed
+    users = (turn["content"] for turn in parsed if ROLES[turn["role"]] == "user")
+    return next((content for content in users if not is_blank(content)), "")
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to be seen in a text."""
+    text = text.strip()
+    if not text or len(text) >= INVISIBLE or text.isprintable():
+        return not text
+    return not any(character.isprintable() and character != " " for character in text)
+
+
+def parse_chat(value: object) -> object:
+    """Messages that a log holds in any form; anything else as it is.
+
+    Args:
+        value: Messages, one message, an object that holds ``messages``, or JSON text of these.
+
+    Returns:
+        A list, not yet checked, or the value.
+    """
+    parsed = value
+    if isinstance(value, str):
+        if value[:1].isalnum():  # as nearly all texts begin
+            return value
+        if not value.lstrip().startswith(("[", "{")) or not any(n in value for n in ROLE_NAMES):
+            return value
+        parsed = unpack(value)
+    if isinstance(parsed, dict) and "messages" in parsed:
+        parsed = parsed["messages"]
+    elif isinstance(parsed, dict):
+        parsed = [parsed]
+    is_text = isinstance(value, str)
+    return value if is_text and not _is_chat(parsed) else parsed
+
+
 def read_messages(value: object) -> list[dict[str, str]]:
     """Check a chat of a log and write its turns our way.
 
     Args:
         value: Messages with ``role`` and ``content`` (a text, or a list of text parts), or with
-            ``from`` and ``value``; or their JSON text.
+            ``from`` and ``value``; or their JSON text. Calls of tools become text.
 
     Returns:
         Messages with role and content.
@@ -82,30 +147,91 @@ def read_messages(value: object) -> list[dict[str, str]]:
     Raises:
         RejectedError: If it is anything else.
     """
-    parsed = parse_prompt(value) if isinstance(value, str) else value
+    parsed = unpack(value)
     if not isinstance(parsed, list) or not parsed:
         raise RejectedError(Reason.NOT_A_CHAT)
     return [_read_message(message) for message in parsed]
 
 
-def read_content(value: object) -> object:
-    """Text of a message's content, which may come in parts; anything else stays what it is."""
-    if not isinstance(value, list):
-        return value
-    texts = [part.get("text") if isinstance(part, dict) else part for part in value]
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise RejectedError(Reason.NOT_A_CHAT)
-    return "".join(map(str, texts))
+def calls_tool(message: Mapping[str, Any]) -> bool:
+    """Whether a message calls a tool."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return bool(_calls(message)) or any(map(_is_call, parts))
 
 
 def _read_message(message: object) -> dict[str, str]:
     if not isinstance(message, dict):
         raise RejectedError(Reason.NOT_A_CHAT)
-    role = message.get("role", message.get("from"))
-    content = read_content(message.get("content", message.get("value")))
-    if not isinstance(role, str) or role not in ROLES or not isinstance(content, str):
+    if message.keys() == OURS and message["role"] in OUR_ROLES and type(message["content"]) is str:
+        return message  # as all but the last turns of a long chat are, again and again
+    role, content = _role(message), _read_content(_field(message, CONTENT_NAMES))
+    if calls := _calls(message):
+        content = "\n".join([content, *calls] if content else calls)
+    if role is None or not isinstance(content, str):
         raise RejectedError(Reason.NOT_A_CHAT)
-    return {"role": ROLES[role], "content": content}
+    return {"role": role, "content": content}
+
+
+def _field(message: Mapping[str, Any], names: Sequence[str]) -> Any:  # noqa: ANN401
+    """The first of the fields that holds something; Parquet fills those of others with nulls."""
+    return next((message[name] for name in names if message.get(name) is not None), None)
+
+
+def _role(message: Mapping[str, Any]) -> str | None:
+    role = _field(message, ROLE_NAMES)
+    return ROLES.get(role.strip().casefold()) if isinstance(role, str) else None
+
+
+def _read_content(value: Any) -> Any:  # noqa: ANN401 (whatever the log holds)
+    """Text of a message's content, which may come in parts; anything else stays what it is."""
+    if not isinstance(value, list):
+        return value
+    texts = [_read_part(part) if isinstance(part, dict) else part for part in value]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise RejectedError(Reason.NOT_A_CHAT)
+    return "".join(map(str, texts))
+
+
+def _read_part(part: Mapping[str, Any]) -> object:
+    if _is_call(part):
+        return _write_call(part)
+    if part.get("type") == "tool_result":
+        return _read_content(part.get("content"))
+    return _field(part, ("text", "refusal"))
+
+
+def _is_call(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") == "tool_use"
+
+
+def _calls(message: Mapping[str, Any]) -> list[str]:
+    """Texts of the calls of tools that a message holds beside its content."""
+    calls = unpack(message.get("tool_calls") or message.get("function_call"))
+    listed = calls if isinstance(calls, list) else [calls] if calls else []
+    return [_write_call(call) for call in listed]
+
+
+def _write_call(call: object) -> str:
+    """One line of JSON: the name of the tool and what it is given, as a model reads it."""
+    said = call.get("function", call) if isinstance(call, dict) else call
+    if isinstance(said, dict) and "name" in said:
+        given = unpack(_field(said, ("arguments", "args", "input")))
+        said = {"name": said["name"], "arguments": {} if given is None else given}
+    return json.dumps(said, ensure_ascii=False, default=str)
+
+
+def _is_chat(messages: object) -> bool:
+    return (
+        isinstance(messages, list)
+        and bool(messages)
+        and all(
+            isinstance(one, dict)
+            and _role(one) is not None
+            and (_field(one, CONTENT_NAMES) is not None or bool(_calls(one)))
+            for one in messages
+        )
+    )
 
 
 def _is_message(message: object) -> bool:

@@ -1,6 +1,7 @@
 """Rows to feedback: duplicates, repeated ratings, the row account. Ibis expressions throughout."""
 
 import json
+import logging
 from datetime import UTC, datetime
 
 import ibis
@@ -13,11 +14,20 @@ from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, quarantine_t
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import Conflicts
 
+logger = logging.getLogger(__name__)
+
 CONTENT = ["row_id", "raw_reward", "reward_source", "timestamp", "model_version", "behaviour_logps"]
 
 
+MIN_RATINGS = 40
+"""Of a column, from which on one of them can be told to be out of range."""
+OUT_OF_RANGE = 1000.0
+"""Distance from the median, in widths of the middle 90 % of a column's ratings, at which a rating
+is a mistake: nobody rates so, and it would outweigh everybody else."""
+
+
 def usable_rows(rows: Table, conflicts: Conflicts) -> Table:
-    """Rows that feedback is made of: all, or those whose ratings agree.
+    """Rows that feedback is made of: all, less outliers and, if asked to, those that disagree.
 
     Args:
         rows: As read (``ROW_SCHEMA``).
@@ -27,6 +37,7 @@ def usable_rows(rows: Table, conflicts: Conflicts) -> Table:
     Returns:
         Some of the rows, unchanged.
     """
+    rows = rows.anti_join(_out_of_range(rows), "position")
     return rows if conflicts != "quarantine" else rows.anti_join(_conflicting(rows), "row_id")
 
 
@@ -92,19 +103,27 @@ def quarantine_conflicts(rows: Table, rejected: pd.DataFrame, conflicts: Conflic
     Args:
         rows: As read.
         rejected: Records that could not be read: origin, line, reason, raw.
-        conflicts: With ``quarantine``, each record of a row with different ratings is added; its
-            raw text is what was read of it, as JSON.
+        conflicts: With ``quarantine``, each record of a row with different ratings is added, as is
+            each rating out of range always; the raw text is what was read of it, as JSON.
 
     Returns:
         origin, line, reason, raw.
     """
-    if conflicts != "quarantine":
-        return rejected
-    conflicting = rows.semi_join(_conflicting(rows), "row_id").order_by("position")
-    fields = ["prompt", "response", *CONTENT[1:]]
-    records = conflicting.select("origin", *fields).to_pyarrow().to_pylist()
-    added = pa.Table.from_pylist([_conflict(**one) for one in records], QUARANTINE_SCHEMA)
-    return pd.concat([rejected, quarantine_table(added)], ignore_index=True)
+    outliers = rows.semi_join(_out_of_range(rows), "position")
+    tables = [_rejected(outliers, Reason.REWARD_OUT_OF_RANGE)]
+    if conflicts == "quarantine":
+        within = usable_rows(rows, "mean")
+        conflicting = within.semi_join(_conflicting(within), "row_id")
+        tables.append(_rejected(conflicting, Reason.CONFLICTING_REWARDS))
+    if tables[0].num_rows:
+        logger.warning(
+            "%d ratings are absurdly far from all others of their column and go to quarantine as "
+            "%s; declare a `scale` if the column has one (ingestion.sources[].ratings)",
+            tables[0].num_rows,
+            Reason.REWARD_OUT_OF_RANGE.value,
+        )
+    added = [quarantine_table(table) for table in tables if table.num_rows]
+    return pd.concat([rejected, *added], ignore_index=True) if added else rejected
 
 
 def account_rows(
@@ -175,8 +194,9 @@ def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float)
                 f"{example['line']}: {example['raw'][:120]} "
                 f"(ingestion.sources[].columns and .ratings name the columns; {where})"
             )
-    conflicts = int((quarantine["reason"] == Reason.CONFLICTING_REWARDS).sum())
-    share = len(quarantine) / (len(quarantine) - conflicts + int(rows.count().execute()))
+    read = {Reason.CONFLICTING_REWARDS, Reason.REWARD_OUT_OF_RANGE}  # these are rows as well
+    num_rows = int(quarantine["reason"].isin(read).sum())
+    share = len(quarantine) / (len(quarantine) - num_rows + int(rows.count().execute()))
     if share > max_share:
         raise DataError(
             f"{share:.1%} of the rows read are quarantined, more than "
@@ -225,14 +245,44 @@ def _conflicting(rows: Table) -> Table:
     return rewards.filter(_.low < _.high).select("row_id")
 
 
-def _conflict(origin: str, timestamp: datetime | None, **fields: object) -> dict[str, object]:
+def _out_of_range(rows: Table) -> Table:
+    """Positions of ratings absurdly far from the others of their column, where those differ.
+
+    The width is that of the middle 90 % of ratings, or of 98 % where nine in ten are equal.
+    """
+    ratings = rows.filter(rows.raw_reward.notnull()).select(
+        "position", "raw_reward", "reward_source"
+    )
+    columns = ratings.group_by("reward_source").agg(
+        num_ratings=_.count(), points=_.raw_reward.quantile([0.01, 0.05, 0.5, 0.95, 0.99])
+    )
+    columns = columns.filter(_.num_ratings >= MIN_RATINGS).select(
+        "reward_source",
+        median=_.points[2],
+        width=ibis.coalesce((_.points[3] - _.points[1]).nullif(0), _.points[4] - _.points[0]),
+    )
+    distance = (_.raw_reward - _.median).abs()
+    far = ratings.join(columns, "reward_source").filter(
+        (_.width > 0) & (distance > OUT_OF_RANGE * _.width)
+    )
+    return far.select("position")
+
+
+def _rejected(rows: Table, reason: Reason) -> pa.Table:
+    fields = ["prompt", "response", *CONTENT[1:]]
+    records = rows.order_by("position").select("origin", *fields).to_pyarrow().to_pylist()
+    return pa.Table.from_pylist([_reject(reason, **one) for one in records], QUARANTINE_SCHEMA)
+
+
+def _reject(
+    reason: Reason, origin: str, timestamp: datetime | None, **fields: object
+) -> dict[str, object]:
     file, _colon, line = origin.rpartition(":")
     # As in statistics: Spark does not say that its times are in UTC.
     moment = timestamp and timestamp.replace(tzinfo=UTC).isoformat()
     held = {name: value for name, value in fields.items() if value is not None}
     raw = json.dumps({**held, "timestamp": moment}, ensure_ascii=False)
-    reason = Reason.CONFLICTING_REWARDS.value
-    return {"origin": file, "line": int(line), "reason": reason, "raw": raw}
+    return {"origin": file, "line": int(line), "reason": reason.value, "raw": raw}
 
 
 def _reasons(quarantine: pd.DataFrame) -> str:

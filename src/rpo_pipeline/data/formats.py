@@ -5,16 +5,17 @@ What a record holds beside is kept in its flat records, so that ratings, timesta
 versions are found there.
 """
 
-import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from rpo_pipeline.data.chats import parse_prompt, read_messages
+from rpo_pipeline.data.chats import ASSISTANT_TURN, parse_prompt, read_messages
+from rpo_pipeline.data.columns import suggest
+from rpo_pipeline.data.fields import ABSENT, is_missing, look_up, unpack
 from rpo_pipeline.data.quarantine import Reason, RejectedError
-from rpo_pipeline.data.rows import look_up
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import SourceParams
 
@@ -22,7 +23,10 @@ Fields = Mapping[str, Any]
 
 RESPONSE_NAMES = ("response", "text", "content", "completion")
 REWARD_NAMES = ("reward", "score", "rating")
-ASSISTANT_TURN = "\n\nAssistant:"
+CHATS = ("messages", "conversations", "conversation")
+"""Names of the field that holds a chat, the first that is there counts."""
+SIDES = ("chosen", "rejected")
+HINT_DEPTH = 4
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,11 @@ class Format:
     needs: str
     """What its records hold, for people."""
     fits: Callable[[Fields], bool]
-    flatten: Callable[[Fields, SourceParams], list[Fields]]
+    flatten: Callable[[Fields, SourceParams], Iterable[Fields]]
     """Raises ``RejectedError`` for a record that holds no response at all."""
 
 
-def flatten(record: Fields, source: SourceParams) -> list[Fields]:
+def flatten(record: Fields, source: SourceParams) -> Iterable[Fields]:
     """Turn a record into flat records.
 
     Args:
@@ -79,8 +83,27 @@ def detect_format(records: Sequence[Fields], source: SourceParams, path: str) ->
     problem = f"both {' and '.join(best)} fit" if best else "no format fits"
     raise DataError(
         f"{path}: {problem} records with the fields {', '.join(map(repr, ours[0]))[:300]} "
+        f"{_hint(records, source)}"
         f"(ingestion.sources[].format names one, .columns maps names to ours). Formats: {known}"
     )
+
+
+def _hint(records: Sequence[Fields], source: SourceParams) -> str:
+    """What may be meant: a named column that no record has, or a chat inside of an object."""
+    for name in source.columns.values():
+        if all(look_up(record, name, ABSENT) is ABSENT for record in records):
+            return f"and none holds the column {name!r}{suggest(name, list(records[0]))} "
+    inside = next(_chats_inside(records[0], ""), None)
+    return f"and there is a chat at {inside} (columns: {{messages: {inside}}}) " if inside else ""
+
+
+def _chats_inside(fields: Fields, path: str, depth: int = HINT_DEPTH) -> Iterator[str]:
+    for name, value in fields.items():
+        inner = unpack(value)
+        if name in CHATS and isinstance(inner, list):
+            yield f"{path}{name}"
+        elif isinstance(inner, Mapping) and depth:
+            yield from _chats_inside(inner, f"{path}{name}.", depth - 1)
 
 
 def _by_our_names(record: Fields, source: SourceParams) -> Fields:
@@ -97,9 +120,9 @@ def _grouped(record: Fields, _: SourceParams) -> list[Fields]:
     """Responses as texts or objects; lists of the same length beside them belong to them."""
     responses = _as_list(record.get("responses"))
     parallel = {
-        name.removesuffix("s") if name in ("rewards", "scores", "ratings") else name: _unpack(value)
+        name.removesuffix("s") if name in ("rewards", "scores", "ratings") else name: unpack(value)
         for name, value in record.items()
-        if name != "responses" and isinstance(_unpack(value), list)
+        if name != "responses" and isinstance(unpack(value), list)
     }
     for name in REWARD_NAMES:
         if name in parallel and len(parallel[name]) != len(responses):
@@ -107,6 +130,7 @@ def _grouped(record: Fields, _: SourceParams) -> list[Fields]:
     shared = {name: value for name, value in record.items() if name != "responses"}
     return [
         {
+            **_names(response),
             **shared,
             **_name_reward(
                 {
@@ -134,53 +158,82 @@ def _present(fields: Fields) -> Fields:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def _names(fields: object) -> Fields:
+    """The fields of an object without their values, for those that hold none."""
+    return dict.fromkeys(fields) if isinstance(fields, Mapping) else {}
+
+
 def _name_reward(fields: Fields) -> Fields:
     name = next((name for name in REWARD_NAMES if name in fields), None)
     return fields if name in (None, "reward") else {**fields, "reward": fields[str(name)]}
 
 
-def _messages(record: Fields, source: SourceParams) -> list[Fields]:
+def _messages(record: Fields, source: SourceParams) -> Iterable[Fields]:
     """The last turn of the assistant, or every turn of it that carries a rating."""
-    turns = _unpack(record.get("messages"))
+    turns = unpack(_chat(record))
     messages = read_messages(turns)
+    system = record.get("system")
+    if isinstance(system, str) and system.strip() and messages[0]["role"] != "system":
+        turns, messages = [None, *turns], [{"role": "system", "content": system}, *messages]
     ends = [end for end, message in enumerate(messages) if message["role"] == "assistant"]
     names = [rating.column for rating in source.rating_columns]
-    rated = [end for end in ends if any(look_up(turns[end], name) is not None for name in names)]
+    rated = [end for end in ends if not all(is_missing(look_up(turns[end], n)) for n in names)]
     if not ends:
         raise RejectedError(Reason.MISSING_RESPONSE)
-    return [
+    # One by one: each holds all turns before it, so that together they outgrow a long chat.
+    return (
         {
+            **_names(turns[end]),
             **record,
             **_present(turns[end]),
             "prompt": messages[:end],
-            "response": messages[end]["content"],
+            "response": turns[end],
         }
         for end in rated or ends[-1:]
-    ]
+    )
+
+
+def _chat(record: Fields) -> Any:  # noqa: ANN401 (whatever the log holds)
+    return next((record[name] for name in CHATS if record.get(name) is not None), None)
 
 
 def _trl_unpaired(record: Fields, _: SourceParams) -> list[Fields]:
     return [{**record, "response": record.get("completion")}]
 
 
-def _trl_preference(record: Fields, _: SourceParams) -> list[Fields]:
+def _trl_preference(record: Fields, source: SourceParams) -> list[Fields]:
     """The chosen and the rejected response; fields such as ``score_chosen`` go with one of them."""
-    sides = {side: _unpack_chat(record.get(side)) for side in ("chosen", "rejected")}
-    prompt, responses = _split_prompt(record.get("prompt"), *sides.values())
+    texts = {side: _unpack_chat(record.get(side)) for side in SIDES}
+    prompt, responses = _split_prompt(record.get("prompt"), *texts.values())
     return [
         {
             **record,
-            **{
-                name.removesuffix(f"_{side}"): value
-                for name, value in record.items()
-                if name.endswith(f"_{side}")
-            },
+            **_fields_of_side(record, source, side),
             "prompt": prompt,
             "response": response,
             "preference": preference,
         }
-        for side, response, preference in zip(sides, responses, (1, -1), strict=True)
+        for side, response, preference in zip(SIDES, responses, (1, -1), strict=True)
     ]
+
+
+def _fields_of_side(record: Fields, source: SourceParams, side: str) -> dict[str, Any]:
+    """What belongs to one side: its fields without its name, and the ratings that name a side.
+
+    ``chosen-rating`` is ``rating`` for the chosen response, and a rating column of that name reads
+    ``rejected-rating`` for the rejected one; nothing that names one side counts for both.
+    """
+    words = [source.columns.get(one, one) for one in SIDES]
+    name_of_side = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(map(re.escape, words))})(?![a-z])")
+    own = words[SIDES.index(side)]
+    at_either_end = re.compile(rf"^{re.escape(own)}[-_. ]|[-_. ]{re.escape(own)}$")
+    named = {name: at_either_end.sub("", name) for name in record}
+    fields = {shared: record[name] for name, shared in named.items() if shared != name}
+    for rating in source.rating_columns:
+        column = rating.column
+        if name_of_side.search(column):
+            fields[column] = look_up(record, name_of_side.sub(own, column))
+    return fields
 
 
 def _split_prompt(prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401
@@ -237,7 +290,7 @@ def _openai_chat(record: Fields, _: SourceParams) -> list[Fields]:
             **record,
             "model_version": answer.get("model", request.get("model")),
             "timestamp": record.get("timestamp", answer.get("created")),
-            "prompt": _unpack(request.get("messages")),
+            "prompt": unpack(request.get("messages")),
             "response": choice.get("message") if isinstance(choice, Mapping) else choice,
         }
         for choice in _as_list(answer.get("choices"))
@@ -254,28 +307,18 @@ def _answer(record: Fields) -> Fields:
 
 def _nested(record: Fields, names: Sequence[str]) -> Iterator[Fields]:
     for name in names:
-        value = look_up(record, name)
+        value = unpack(look_up(record, name))
         if isinstance(value, Mapping):
             yield value
 
 
 def _as_list(value: object) -> list[Any]:
-    unpacked = _unpack(value)
+    unpacked = unpack(value)
     if not isinstance(unpacked, list):
         raise RejectedError(Reason.NOT_A_LIST)
     if not unpacked:
         raise RejectedError(Reason.MISSING_RESPONSE)
     return unpacked
-
-
-def _unpack(value: Any) -> Any:  # noqa: ANN401 (any value that JSON can say)
-    """A list or object that was written as JSON text, as in a CSV file."""
-    if isinstance(value, str) and value[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
 
 
 def _unpack_chat(value: object) -> object:
@@ -284,6 +327,10 @@ def _unpack_chat(value: object) -> object:
 
 def _holds_answer(record: Fields) -> bool:
     return "messages" in _request(record) and "choices" in _answer(record)
+
+
+def _holds_chat(record: Fields) -> bool:
+    return "messages" in record or isinstance(unpack(_chat(record)), list)
 
 
 RESPONSES = {"response", "responses", "completion", "chosen", "choices"}
@@ -298,7 +345,9 @@ FORMATS = {
         "prompt, responses", lambda record: record.keys() >= {"prompt", "responses"}, _grouped
     ),
     "messages": Format(
-        "messages", lambda record: "messages" in record and not RESPONSES & record.keys(), _messages
+        "messages, or conversations of `from` and `value`",
+        lambda record: _holds_chat(record) and not RESPONSES & record.keys(),
+        _messages,
     ),
     "trl_unpaired": Format(
         "prompt, completion, label",

@@ -5,8 +5,10 @@ so a file that is still the same is not read again.
 """
 
 import hashlib
+import json
 import logging
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain, islice
@@ -16,19 +18,21 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rpo_pipeline.data.columns import Columns, named_columns
 from rpo_pipeline.data.formats import detect_format, flatten
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, RejectedError
 from rpo_pipeline.data.readers import read_records
-from rpo_pipeline.data.records import WHERE, Record, escape, partition_fields
+from rpo_pipeline.data.records import Record, escape, partition_fields
 from rpo_pipeline.data.redaction import Privacy, redact_raw
 from rpo_pipeline.data.rows import (
     NOTHING_PRIVATE,
     RATING_SCHEMA,
     ROW_SCHEMA,
+    UNREAD_TIME,
     parse_rating,
     parse_record,
 )
-from rpo_pipeline.errors import DataError
+from rpo_pipeline.io.damage import is_whole_parquet
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.params import RedactionParams, SourceParams
@@ -40,7 +44,9 @@ BATCH_ROWS, BATCH_CHARACTERS = 20_000, 2**24
 DETECTION_RECORDS = 50
 """Records at the start of a file that tell its format."""
 
-ROWS, QUARANTINE = "rows.parquet", "quarantine.parquet"
+ROWS, QUARANTINE, ABOUT = "rows.parquet", "quarantine.parquet", "about.json"
+KEPT_OF_RAW, KEPT_OF_NEXT = 2**16, 2**10
+"""Characters that quarantine keeps of a record, and of its second and later bad responses."""
 PART_SCHEMA = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("position")).append(
     RATING_SCHEMA.field("response_id")
 )
@@ -87,19 +93,49 @@ def ensure_part(
         The part, and whether the file had to be read for it.
 
     Raises:
-        DataError: If the file cannot be read as its type, or holds no record.
+        DataError: If the file cannot be read as its type.
     """
     part = folder / part_key(file, source, privacy.redaction)
     if part.is_dir():
-        return part, False
+        if _is_whole(part):
+            return part, False
+        logger.warning("%s is damaged: %s is read again", part, file.name)
     prepared = temporary_sibling(part)
     prepared.mkdir(parents=True)
+    before = file.path.stat()
     try:
         _write_part(prepared, file, source, privacy)
+        after = file.path.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            logger.warning("%s changed while it was read; the next run reads it again", file.name)
+            part = folder / uuid.uuid4().hex  # a key of no content
         put_in_place(prepared, part)
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
     return part, True
+
+
+def _is_whole(part: Path) -> bool:
+    try:
+        read_about(part)
+    except (OSError, ValueError):
+        return False
+    return all(is_whole_parquet(part / name) for name in (ROWS, QUARANTINE))
+
+
+def read_about(part: Path) -> dict[str, Any]:
+    """What is said of a part beside its rows.
+
+    Args:
+        part: Its folder.
+
+    Returns:
+        ``records``; ``unread_times``, the number of times that could not be read, and
+        ``first_unread_time``, the line of the first; ``unseen``, columns that the source names and
+        no record has; ``fields``, names that the first records have.
+    """
+    about: dict[str, Any] = json.loads((part / ABOUT).read_text(encoding="utf-8"))
+    return about
 
 
 def remove_other_parts(folder: Path, parts: Sequence[Path]) -> None:
@@ -139,27 +175,39 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
     first = list(islice(records, DETECTION_RECORDS))
     if source.format == "auto" and not file.holds_ratings:
         source = _with_format(first, file, source)
+    columns = Columns(named_columns(source, holds_ratings=file.holds_ratings))
+    num_records, unread_times = 0, []
     origin = escape(file.name)
     with (
         _Writer(folder / ROWS, RATING_SCHEMA if file.holds_ratings else PART_SCHEMA) as rows,
         _Writer(folder / QUARANTINE, QUARANTINE_SCHEMA) as quarantine,
     ):
         for record in chain(first, records):
+            num_records += 1
+            raw = None
             for row in (
-                ratings_of_record(record, source)
+                ratings_of_record(record, source, columns)
                 if file.holds_ratings
-                else rows_of_record(record, source, privacy)
+                else rows_of_record(record, source, privacy, columns)
             ):
                 if isinstance(row, Reason):
-                    is_forgotten = row is Reason.FORGOTTEN
-                    raw = "" if is_forgotten else redact_raw(record.raw, privacy.redact)
-                    line = {"origin": origin, "line": record.line, "reason": row, "raw": raw}
-                    quarantine.add(line, len(raw))
+                    raw = _raw(record, privacy) if raw is None else raw[:KEPT_OF_NEXT]
+                    kept = "" if row is Reason.FORGOTTEN else raw
+                    line = {"origin": origin, "line": record.line, "reason": row, "raw": kept}
+                    quarantine.add(line, len(kept))
                 else:
                     row["origin"] = f"{origin}:{record.line}"
+                    if row.pop(UNREAD_TIME, False):
+                        unread_times.append(record.line)
                     rows.add(row, len(row.get("prompt", "")) + len(row.get("response", "")))
-    if not first:
-        raise DataError(f"{file.name} holds no record ({WHERE})")
+    about = {
+        "records": num_records,
+        "unread_times": len(unread_times),
+        "first_unread_time": min(unread_times, default=None),
+        "unseen": sorted(columns.unseen),
+        "fields": list(columns.fields),
+    }
+    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
     logger.info(
         "%s: %d rows, %d quarantined, read as %s",
         file.name,
@@ -167,6 +215,10 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
         quarantine.num_rows,
         "ratings" if file.holds_ratings else source.format,
     )
+
+
+def _raw(record: Record, privacy: Privacy) -> str:
+    return redact_raw(record.raw[:KEPT_OF_RAW], privacy.redact)
 
 
 def _read(file: SourceFile, source: SourceParams) -> Iterator[Record]:
@@ -185,9 +237,22 @@ def _with_format(records: Sequence[Record], file: SourceFile, source: SourcePara
 
 
 def rows_of_record(
-    record: Record, source: SourceParams, privacy: Privacy = NOTHING_PRIVATE
+    record: Record,
+    source: SourceParams,
+    privacy: Privacy = NOTHING_PRIVATE,
+    columns: Columns | None = None,
 ) -> Iterator[dict[str, Any] | Reason]:
-    """Rows of a record, or the reason why one, or all of them, cannot be used."""
+    """Rows of a record, or the reason why one, or all of them, cannot be used.
+
+    Args:
+        record: As its file holds it.
+        source: How it is read.
+        privacy: What may not be stored of it.
+        columns: Where the columns that were met are noted.
+
+    Yields:
+        A row or a reason for each response; a reason for a record that holds none.
+    """
     if isinstance(record.fields, Reason):
         yield record.fields
         return
@@ -197,19 +262,24 @@ def rows_of_record(
         yield rejected.reason
         return
     for flat in flat_records:
+        if columns and columns.wants_more:
+            columns.look(record.fields, flat)
         try:
             yield parse_record(flat, source, privacy)
         except RejectedError as rejected:
             yield rejected.reason
 
 
-def ratings_of_record(record: Record, source: SourceParams) -> Iterator[dict[str, Any] | Reason]:
+def ratings_of_record(
+    record: Record, source: SourceParams, columns: Columns
+) -> Iterator[dict[str, Any] | Reason]:
     """The rating that a record of a ratings file holds, or the reason why it cannot be used."""
+    if isinstance(record.fields, Reason):
+        yield record.fields
+        return
+    if columns.wants_more:
+        columns.look(record.fields)
     try:
-        yield (
-            record.fields
-            if isinstance(record.fields, Reason)
-            else parse_rating(record.fields, source)
-        )
+        yield parse_rating(record.fields, source)
     except RejectedError as rejected:
         yield rejected.reason

@@ -3,12 +3,22 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from rpo_pipeline.data.archives import COMPRESSIONS
 from rpo_pipeline.data.records import WHERE, Record
 from rpo_pipeline.data.table_readers import TABLES, read_table
 from rpo_pipeline.data.text_readers import TEXTS, read_text
 from rpo_pipeline.errors import DataError
 
-ENDINGS = (*TEXTS, *(f"{ending}.gz" for ending in TEXTS), *TABLES)
+ENDINGS = (
+    *TEXTS,
+    *(f"{ending}{compression}" for ending in TEXTS for compression in COMPRESSIONS),
+    *TABLES,
+)
+
+
+def can_read(name: str) -> bool:
+    """Whether the ending of a file's name is known, in capitals or not."""
+    return name.lower().endswith(ENDINGS)
 
 
 def read_records(path: Path, encoding: str = "utf-8") -> Iterator[Record]:
@@ -24,6 +34,11 @@ def read_records(path: Path, encoding: str = "utf-8") -> Iterator[Record]:
     Raises:
         DataError: If the ending is unknown, or the file is not of its type at all.
     """
-    if not path.name.endswith(ENDINGS):
-        raise DataError(f"{path} ends in none of {', '.join(ENDINGS)} ({WHERE})")
-    return read_table(path) if path.suffix in TABLES else read_text(path, encoding)
+    if not can_read(path.name):
+        raise DataError(
+            f"{path} ends in none of {', '.join((*TEXTS, *TABLES))} ({WHERE}; text files may also "
+            f"end in {', '.join(COMPRESSIONS)} behind that)"
+        )
+    if path.stat().st_size == 0:
+        return iter(())
+    return read_table(path) if path.suffix.lower() in TABLES else read_text(path, encoding)

@@ -4,20 +4,30 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
-from rpo_pipeline.data.chats import parse_prompt, read_messages, write_prompt
+from rpo_pipeline.data.chats import (
+    calls_tool,
+    first_user_turn,
+    is_blank,
+    parse_chat,
+    read_messages,
+    write_prompt,
+)
+from rpo_pipeline.data.fields import is_missing, look_up, plain, read_number, read_time
 from rpo_pipeline.data.quarantine import Reason, RejectedError
 from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.params import RatingParams, SourceParams, rating_word
 
-EPOCH = re.compile(r"\d{9,}(\.\d*)?")
-"""A number since 1970; eight digits are a date."""
-NUMBERS = (int, float, str, Decimal)
+LARGEST_REWARD = 1e38
+"""Single precision ends here; no rating is so large on purpose."""
+UNREAD_TIME = "unread_time"
+"""Of a row whose time could not be read: that it could not; no column."""
+WHOLE_ID = re.compile(r"(\d+)\.0+")
+"""A whole number as pandas writes it in a column with gaps."""
 
 ROW_SCHEMA = pa.schema(
     [
@@ -32,6 +42,7 @@ ROW_SCHEMA = pa.schema(
         ("model_version", pa.string()),
         ("behaviour_logps", pa.float64()),
         ("split_point", pa.float64()),  # uniform in [0, 1), from the prompt alone
+        ("conversation", pa.string()),  # of a chat: prompt_id of its first user turn alone
         ("position", pa.int64()),  # order of reading
     ]
 )
@@ -78,7 +89,7 @@ def parse_record(
 
     Returns:
         The columns of ``ROW_SCHEMA``, without origin and position, and ``response_id`` (null
-        without ``source.key``).
+        without ``source.key``); and ``UNREAD_TIME`` if its time could not be read.
 
     Raises:
         RejectedError: If the record cannot be used; whatever else is wrong with it, as
@@ -88,7 +99,12 @@ def parse_record(
     prompt_id = prompt_key(prompt)
     if prompt_id in privacy.forgotten:
         raise RejectedError(Reason.FORGOTTEN)
+    beginning = first_user_turn(prompt)
+    if beginning is not prompt and is_blank(beginning):
+        raise RejectedError(Reason.MISSING_PROMPT)
     response = privacy.redact(_text(_response(record.get("response")), Reason.MISSING_RESPONSE))
+    if len(prompt) > source.max_text_characters or len(response) > source.max_text_characters:
+        raise RejectedError(Reason.TOO_LONG)
     raw_reward, reward_source = _rating(record, source.rating_columns)
     return {
         "row_id": _row_key(prompt_id, response),
@@ -97,10 +113,11 @@ def parse_record(
         "response": response,
         "raw_reward": raw_reward,
         "reward_source": reward_source,
-        "timestamp": _timestamp(record.get("timestamp")),
+        **_timestamp(record.get("timestamp")),
         "model_version": _model_version(record.get("model_version")),
         "behaviour_logps": _behaviour_logps(record.get("behaviour_logps")),
         "split_point": int(prompt_id[:13], 16) / 16**13,
+        "conversation": None if beginning is prompt else prompt_key(beginning),
         "response_id": _response_id(record, source),
     }
 
@@ -113,7 +130,7 @@ def parse_rating(record: Mapping[str, Any], source: SourceParams) -> dict[str, A
         source: Its key, columns and ratings.
 
     Returns:
-        The columns of ``RATING_SCHEMA``, without origin.
+        The columns of ``RATING_SCHEMA``, without origin; and ``UNREAD_TIME`` likewise.
 
     Raises:
         RejectedError: If it names no response or holds no rating, or one that cannot be used.
@@ -128,57 +145,63 @@ def parse_rating(record: Mapping[str, Any], source: SourceParams) -> dict[str, A
         "response_id": response_id,
         "raw_reward": raw_reward,
         "reward_source": reward_source,
-        "timestamp": _timestamp(look_up(record, source.columns.get("timestamp", "timestamp"))),
+        **_timestamp(look_up(record, source.columns.get("timestamp", "timestamp"))),
     }
 
 
 def _response_id(record: Mapping[str, Any], source: SourceParams) -> str | None:
-    value = look_up(record, source.key) if source.key else None
-    text = "" if value is None else str(value).strip()
-    return _text(text, Reason.INVALID_TEXT) if text else None
+    value = plain(look_up(record, source.key)) if source.key else None
+    if is_missing(value):
+        return None
+    text = str(value).strip()
+    whole = WHOLE_ID.fullmatch(text)
+    return _text(whole[1] if whole else text, Reason.INVALID_TEXT)
 
 
-def look_up(record: Mapping[str, Any], name: str) -> object:
-    """A field by its name, or by a path of names with dots between them."""
-    if name in record or "." not in name:
-        return record.get(name)
-    value: object = record
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or value == ""
+def _timestamp(value: object) -> dict[str, datetime | bool | None]:
+    if is_missing(value):
+        return {"timestamp": None}
+    time = read_time(value)
+    return {"timestamp": time} if time else {"timestamp": None, UNREAD_TIME: True}
 
 
 def _prompt(value: object) -> object:
     """A text, or the text of a chat that waits for the assistant."""
-    chat = parse_prompt(value) if isinstance(value, str) else value
+    chat = parse_chat(value)
     if not isinstance(chat, list) or not chat:
         return value
     messages = read_messages(chat)
     if messages[-1]["role"] == "assistant":
         raise RejectedError(Reason.NOT_A_CHAT)
-    if any("\0" in text for message in messages for text in message.values()):
-        raise RejectedError(Reason.INVALID_TEXT)  # JSON would write it as an escape
-    return write_prompt(messages)
+    text = write_prompt(messages)
+    if r"\u0000" in text and any("\0" in message["content"] for message in messages):
+        raise RejectedError(Reason.INVALID_TEXT)  # JSON writes it as an escape
+    return text
 
 
 def _response(value: object) -> object:
     """A text, or the one message of an assistant."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return read_messages([value])[0]["content"] if isinstance(value, dict) else value
+    chat = parse_chat(value)
+    if isinstance(chat, list) and len(chat) == 1:
+        chat = chat[0]
+    if not isinstance(chat, dict):
+        return value
+    message = read_messages([chat])[0]
+    if isinstance(value, str) and message["role"] != "assistant":
+        return value  # a model that writes JSON
+    if calls_tool(chat):
+        raise RejectedError(Reason.TOOL_CALL)
+    return message["content"]
 
 
 def _text(value: object, reason_if_missing: Reason) -> str:
-    if value is None or value == [] or (isinstance(value, str) and not value.strip()):
-        raise RejectedError(reason_if_missing)
     if not isinstance(value, str):
-        raise RejectedError(Reason.NOT_TEXT)
+        missing = value == [] or is_missing(value)
+        raise RejectedError(reason_if_missing if missing else Reason.NOT_TEXT)
     if "\0" in value or not (value.isascii() or _is_valid(value)):
         raise RejectedError(Reason.INVALID_TEXT)
+    if is_blank(value):
+        raise RejectedError(reason_if_missing)
     return value
 
 
@@ -192,8 +215,7 @@ def _is_valid(text: str) -> bool:
 
 
 def _model_version(value: object) -> str | None:
-    text = "" if value is None else str(value)
-    return _text(text, Reason.INVALID_TEXT) if text.strip() else None
+    return None if is_missing(value) else _text(str(value), Reason.INVALID_TEXT)
 
 
 def _rating(
@@ -201,21 +223,28 @@ def _rating(
 ) -> tuple[float | None, str | None]:
     for rating in ratings:
         value = look_up(record, rating.column)
-        if not _is_missing(value):
-            return _to_raw_reward(value, rating), rating.column
+        if value is None or (is_missing(value) and not _is_word(value, rating)):
+            continue
+        return _to_raw_reward(value, rating), rating.column
     return None, None
+
+
+def _is_word(value: object, rating: RatingParams) -> bool:
+    """Whether a rating says something by a word such as ``none``."""
+    return rating.values is not None and rating_word(value) in rating.values
 
 
 def _to_raw_reward(value: object, rating: RatingParams) -> float:
     if rating.values is not None:
-        word = rating_word(value)
-        if word not in rating.values:
-            raise RejectedError(Reason.REWARD_NOT_A_NUMBER)
-        return rating.values[word]
-    number = _number(value, Reason.REWARD_NOT_A_NUMBER)
+        return _word_value(plain(value), rating.values)
+    number = read_number(value)
+    if number is None:
+        raise RejectedError(Reason.REWARD_NOT_A_NUMBER)
     if not math.isfinite(number):
         raise RejectedError(Reason.REWARD_NOT_FINITE)
     if rating.scale is None:
+        if abs(number) > LARGEST_REWARD:
+            raise RejectedError(Reason.REWARD_OUT_OF_RANGE)
         return number
     low, high = rating.scale
     if not low <= number <= high:
@@ -223,42 +252,19 @@ def _to_raw_reward(value: object, rating: RatingParams) -> float:
     return 2 * (number - low) / (high - low) - 1
 
 
-def _number(value: object, reason: Reason) -> float:
-    if isinstance(value, bool) or not isinstance(value, NUMBERS):
-        raise RejectedError(reason)
-    if isinstance(value, str) and "_" in value:  # Python's way of writing 1000 as 1_000
-        raise RejectedError(reason)
-    try:
-        return float(value)
-    except (ValueError, OverflowError) as err:
-        raise RejectedError(reason) from err
+def _word_value(value: object, values: Mapping[str, float]) -> float:
+    reward = values.get(rating_word(value))
+    if reward is None and isinstance(value, bool):  # true is the word 1 where that is declared
+        reward = values.get(str(int(value)))
+    if reward is None:
+        raise RejectedError(Reason.REWARD_NOT_A_NUMBER)
+    return reward
 
 
 def _behaviour_logps(value: object) -> float | None:
-    if _is_missing(value):
+    if is_missing(value):
         return None
-    number = _number(value, Reason.BAD_BEHAVIOUR_LOGPS)
-    if not math.isfinite(number) or number > 0:
+    number = read_number(value)
+    if number is None or not math.isfinite(number) or number > 0:
         raise RejectedError(Reason.BAD_BEHAVIOUR_LOGPS)
     return number
-
-
-def _timestamp(value: object) -> datetime | None:
-    """An instant from ISO 8601 (UTC unless it names a zone), or from a number since 1970."""
-    if _is_missing(value):
-        return None
-    try:
-        if isinstance(value, NUMBERS) and EPOCH.fullmatch(str(value).strip()):
-            return _since_1970(float(value))
-        time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError, OSError) as err:
-        raise RejectedError(Reason.BAD_TIMESTAMP) from err
-
-
-def _since_1970(number: float) -> datetime:
-    """Seconds, milli-, micro- or nanoseconds: what puts the instant between 1973 and 5138."""
-    for unit in (1, 1e3, 1e6, 1e9):
-        if 1e8 <= number / unit < 1e11:
-            return datetime.fromtimestamp(number / unit, UTC)
-    raise RejectedError(Reason.BAD_TIMESTAMP)

@@ -172,6 +172,7 @@ RAW_ROWS = TableSchema(
         "origin": TEXT,
         "position": COUNT,
         "split_point": Column(check=Check.in_range(0, 1, error="from 0 to 1")),
+        "conversation": WORD_OR_NULL,
     },
     "data_ingestion",
     _INPUT,

@@ -8,34 +8,33 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import snapshot_download
 
+from rpo_pipeline.data.columns import check_columns
+from rpo_pipeline.data.files import find_files, find_ratings, same_file
 from rpo_pipeline.data.late_ratings import rated_rows, unknown_ratings
 from rpo_pipeline.data.parts import (
     QUARANTINE,
     ROWS,
     SourceFile,
     ensure_part,
+    read_about,
     remove_other_parts,
 )
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, quarantine_table
-from rpo_pipeline.data.readers import ENDINGS
 from rpo_pipeline.data.records import WHERE, escape
 from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.data.rows import NOTHING_PRIVATE, ROW_SCHEMA
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.io.hub import use_hub_or_cache
 from rpo_pipeline.params import SourceParams
 
 logger = logging.getLogger(__name__)
 
-HUB = "hf://"
 BATCH_ROWS = 1000
+AT_MOST_NAMED = 5
+"""Files of a message."""
 Part = dict[str, Any]
 """What was made of one file: its ``path``, ``key`` (the part's folder), ``rows``, ``rated`` ones,
 ``rejected``; of a ratings file also ``ratings_of``, the keys of the logs that it may refer to."""
-METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-"""Files beside the data of a Hugging Face dataset."""
 
 
 def read_sources(
@@ -54,16 +53,21 @@ def read_sources(
 
     Raises:
         DataError: If a path names no file, leaves the project, has an unknown ending, cannot be
-            read as its type, or holds no record at all.
+            read as its type, or if a source holds no record at all, or none with a column that it
+            names.
     """
     files: dict[Path, tuple[SourceFile, int]] = {}
     for number, source in enumerate(sources):
         for file in [*find_files(source), *find_ratings(source)]:
-            if file.path in files:
-                logger.warning("%s is in more than one source: the first counts", file.name)
-            files.setdefault(file.path, (file, number))
+            known, _ = files.setdefault(same_file(file.path, source), (file, number))
+            if known is not file:
+                logger.warning(
+                    "%s is in more than one source%s: the first counts",
+                    file.name,
+                    "" if known.name == file.name else f", also as {known.name}",
+                )
     found = {
-        path: ensure_part(folder, file, sources[number], privacy)
+        path: _ensure_part(folder, file, sources[number], privacy)
         for path, (file, number) in files.items()
     }
     num_read = sum(is_new for _, is_new in found.values())
@@ -73,11 +77,68 @@ def read_sources(
     for path, (file, number) in files.items():
         if not file.holds_ratings:
             logs.setdefault(number, []).append(found[path][0].name)
-    return [
-        _describe(file, found[path][0])
+    described = {
+        path: _describe(file, found[path][0])
         | ({"ratings_of": logs[number]} if file.holds_ratings else {})
         for path, (file, number) in files.items()
-    ]
+    }
+    for number, source in enumerate(sources):
+        own = [path for path, (_, of) in files.items() if of == number]
+        abouts = [_about(files[path][0], found[path][0]) for path in own]
+        _check_source(source, abouts, sum(described[path]["rated"] for path in own))
+    return list(described.values())
+
+
+def _ensure_part(
+    folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy
+) -> tuple[Path, bool]:
+    try:
+        return ensure_part(folder, file, source, privacy)
+    except OSError as err:
+        if err.filename != str(file.path):  # the folder of the parts
+            raise
+        raise DataError(f"{file.name} cannot be read: {err.strerror} ({WHERE})") from err
+
+
+def _about(file: SourceFile, part: Path) -> dict[str, Any]:
+    path = escape(file.name)
+    return {**read_about(part), "path": path, "holds_ratings": file.holds_ratings}
+
+
+def _check_source(source: SourceParams, files: Sequence[dict[str, Any]], num_rated: int) -> None:
+    """Say what is odd about a source, and refuse one from which nothing can be learned."""
+    filled = [file for file in files if file["records"]]
+    empty = [file["path"] for file in files if not file["records"] and not file["holds_ratings"]]
+    logs = [file for file in filled if not file["holds_ratings"]]
+    if empty and not logs:
+        raise DataError(f"{source.path} holds no record: {_some(empty)} ({WHERE})")
+    if empty:
+        logger.warning("%s: no record in %s", source.path, _some(empty))
+    check_columns(source, filled)
+    if logs and not num_rated and source.ratings_path is None:
+        logger.warning(
+            "no row of %s is rated: looked for %s, and the fields are %s "
+            "(ingestion.sources[].ratings names the columns of ratings)",
+            source.path,
+            ", ".join(sorted({rating.column for rating in source.rating_columns})),
+            ", ".join(dict.fromkeys(name for file in logs for name in file["fields"])),
+        )
+    num_unread = sum(file["unread_times"] for file in filled)
+    if num_unread:
+        first = next(file for file in filled if file["unread_times"])
+        logger.warning(
+            "%s: %d timestamps cannot be read as a time, first in %s:%d; their rows have none "
+            "(docs/data.md lists what can be read)",
+            source.path,
+            num_unread,
+            first["path"],
+            first["first_unread_time"],
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - AT_MOST_NAMED} more" if len(names) > AT_MOST_NAMED else ""
+    return ", ".join(names[:AT_MOST_NAMED]) + more
 
 
 def _describe(file: SourceFile, part: Path) -> Part:
@@ -126,101 +187,3 @@ def read_rejected(parts: Sequence[Part], folder: Path) -> pd.DataFrame:
         if "ratings_of" in part
     ]
     return quarantine_table(pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables]))
-
-
-def find_files(source: SourceParams) -> list[SourceFile]:
-    """Files of a source, in order of their names.
-
-    Args:
-        source: Its path and, on the hub, its revision.
-
-    Returns:
-        Files that exist, at least one.
-
-    Raises:
-        DataError: If there is none, one of them lies outside the project though the path is
-            relative, or the hub does not give it.
-    """
-    if source.path.startswith(HUB):
-        return _hub_files(source)
-    files = _local_files(source.path)
-    if not files:
-        raise DataError(
-            f"no file matches {source.path!r} in {Path.cwd()} ({WHERE}; "
-            "`python -m rpo_pipeline sample-data` writes the sample log)"
-        )
-    return [SourceFile(file, str(file)) for file in files]
-
-
-def find_ratings(source: SourceParams) -> list[SourceFile]:
-    """Files of later ratings, in order of their names; there may be none yet."""
-    if source.ratings_path is None:
-        return []
-    files = _local_files(source.ratings_path)
-    if not files:
-        logger.warning("no file of ratings matches %r yet", source.ratings_path)
-    return [SourceFile(file, str(file), holds_ratings=True) for file in files]
-
-
-def _local_files(path: str) -> list[Path]:
-    pattern = Path(path)
-    if not pattern.is_absolute() and ".." in pattern.parts:
-        raise _leaves_project(path)
-    base = Path(pattern.anchor)
-    files = _matching(base, str(pattern.relative_to(base)))
-    project = Path.cwd()
-    for file in files:
-        if not pattern.is_absolute() and not file.resolve().is_relative_to(project.resolve()):
-            raise _leaves_project(f"{file} -> {file.resolve()}")
-    return files
-
-
-def _matching(base: Path, pattern: str) -> list[Path]:
-    try:
-        found = sorted(base.glob(pattern))
-    except (ValueError, IndexError) as err:
-        raise DataError(f"{pattern!r} is no path or glob: {err} ({WHERE})") from err
-    files = [file for path in found for file in _files_in(path)]
-    return list(dict.fromkeys(file for file in files if not file.name.startswith(".")))
-
-
-def _files_in(path: Path) -> Iterator[Path]:
-    """The file itself; of a folder, all that can be read and is no metadata of a dataset."""
-    if path.is_file():
-        yield path
-    elif path.is_dir():
-        for file in sorted(path.rglob("*")):
-            is_data = file.name not in METADATA and not file.name.startswith("cache-")
-            if file.is_file() and file.name.endswith(ENDINGS) and is_data:
-                yield file
-
-
-def _hub_files(source: SourceParams) -> list[SourceFile]:
-    owner, name, *pattern = source.path.removeprefix(HUB).split("/", 2)
-    repository = f"{owner}/{name}"
-    use_hub_or_cache(source.path)
-    try:
-        folder = Path(
-            snapshot_download(
-                repository,
-                repo_type="dataset",
-                revision=source.revision,
-                allow_patterns=pattern or [f"*{ending}" for ending in ENDINGS],
-            )
-        )
-    except (OSError, ValueError) as err:
-        raise DataError(
-            f"the hub does not give the dataset {repository} at {source.revision}: {err} "
-            f"({WHERE} and .revision; offline, it must be in the cache)"
-        ) from err
-    files = _matching(folder, *pattern) if pattern else list(_files_in(folder))
-    if not files:
-        raise DataError(f"no file of {source.path} can be read ({WHERE}: add a glob behind it)")
-    at = f"{HUB}{repository}@{str(source.revision)[:8]}"
-    return [SourceFile(file, f"{at}/{file.relative_to(folder)}") for file in files]
-
-
-def _leaves_project(path: str) -> DataError:
-    return DataError(
-        f"source {path!r} leaves the project folder ({WHERE}: a path inside it, or an absolute one)"
-    )

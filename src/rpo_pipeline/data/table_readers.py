@@ -16,6 +16,8 @@ from rpo_pipeline.errors import DataError
 
 BATCH_ROWS = 1000
 """Rows that are decoded at once."""
+BATCH_BYTES = 2**26
+"""Bytes that they may take, by what the file says of itself."""
 BUFFER_BYTES = 2**20
 """Bytes of a Parquet column that are read at once; else a whole row group is."""
 
@@ -38,9 +40,9 @@ def read_table(path: Path) -> Iterator[Record]:
         DataError: If the file is not of its type, or names a column twice.
     """
     try:
-        names, parts = TABLES[path.suffix](path)
+        names, parts = TABLES[path.suffix.lower()](path)
     except (pa.ArrowException, OSError) as err:
-        kind = "Parquet" if path.suffix == ".parquet" else "Arrow"
+        kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
         raise DataError(f"{path} is no {kind} file: {err} ({WHERE})") from err
     refuse_repeated_names(names, path)
     for start, batches in parts:
@@ -58,12 +60,18 @@ def read_table(path: Path) -> Iterator[Record]:
 
 def _open_parquet(path: Path) -> tuple[list[str], list[Part]]:
     file = pq.ParquetFile(path, buffer_size=BUFFER_BYTES)
-    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    starts = accumulate(sizes, initial=0)
+    groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+    starts = accumulate((group.num_rows for group in groups), initial=0)
     return file.schema_arrow.names, [
-        (start, partial(file.iter_batches, BATCH_ROWS, row_groups=[group]))
-        for group, start in zip(range(len(sizes)), starts, strict=False)
+        (start, partial(file.iter_batches, _batch_rows(group), row_groups=[number]))
+        for (number, group), start in zip(enumerate(groups), starts, strict=False)
     ]
+
+
+def _batch_rows(group: pq.RowGroupMetaData) -> int:
+    """Rows that are decoded at once: fewer where they are large."""
+    row_bytes = group.total_byte_size // max(group.num_rows, 1) + 1
+    return int(max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes)))
 
 
 def _open_arrow(path: Path) -> tuple[list[str], list[Part]]:

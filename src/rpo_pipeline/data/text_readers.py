@@ -1,18 +1,18 @@
-"""Records of text files: JSON Lines, JSON, CSV; compressed or not, in any encoding."""
+"""Records of text files: JSON Lines, JSON, CSV; in any encoding."""
 
 import codecs
 import csv
-import gzip
 import io
 import json
+import re
 import sys
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from rpo_pipeline.data.archives import READ_ERRORS, open_binary, without_compression
 from rpo_pipeline.data.json_stream import ElementSplitter
 from rpo_pipeline.data.quarantine import Reason, RejectedError
 from rpo_pipeline.data.records import WHERE, Record, escape, refuse_repeated_names
@@ -30,7 +30,10 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-READ_ERRORS = (EOFError, OSError, zlib.error)
+DELIMITERS = ",;\t|"
+QUOTED = re.compile(r'"(?:[^"]|"")*(?:"|$)')
+NAMED_DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)
+"""First line of a CSV file, by which Excel says what stands between its values."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -41,6 +44,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+PLAIN_DECODER = json.JSONDecoder()
 
 
 class Line(NamedTuple):
@@ -55,7 +59,7 @@ def read_text(path: Path, encoding: str) -> Iterator[Record]:
     """Read a file record by record.
 
     Args:
-        path: Its name ends in one of ``TEXTS``, or in that and ``.gz``.
+        path: Its name ends in one of ``TEXTS``, or in that and the ending of a compression.
         encoding: Where it has no byte order mark.
 
     Yields:
@@ -64,25 +68,22 @@ def read_text(path: Path, encoding: str) -> Iterator[Record]:
     Raises:
         DataError: If the header of a CSV file cannot be used.
     """
-    reader = next(
-        r for ending, r in TEXTS.items() if path.name.removesuffix(".gz").endswith(ending)
-    )
+    name = without_compression(path.name.lower())
+    reader = next(reader for ending, reader in TEXTS.items() if name.endswith(ending))
     with _open_text(path, encoding, newline="" if reader is _read_csv else "\n") as file:
         yield from reader(file)
 
 
 def _open_text(path: Path, encoding: str, newline: str) -> TextIO:
     """Open with line ends as they are; bytes that are no text become lone surrogates."""
-    opening = gzip.open if path.suffix == ".gz" else open
-    with opening(path, "rb") as file:
+    with open_binary(path) as file:
         try:
             start = file.read(4)
         except READ_ERRORS:  # met again, and reported, when it is read
             start = b""
     if encoding == "utf-8":
         encoding = _find_encoding(start)
-    binary = opening(path, "rb")
-    return io.TextIOWrapper(binary, encoding, errors="keep_invalid", newline=newline)
+    return io.TextIOWrapper(open_binary(path), encoding, errors="keep_invalid", newline=newline)
 
 
 def _find_encoding(start: bytes) -> str:
@@ -123,7 +124,7 @@ def _read_jsonl(file: TextIO) -> Iterator[Record]:
     try:
         for number, line, is_whole in _lines(file):
             if line.strip():
-                yield _json_record(number, line.rstrip("\r\n"), is_whole)
+                yield from _joined(_json_record(number, line.rstrip("\r\n"), is_whole))
     except READ_ERRORS as err:
         yield _truncated(number + 1, err)
 
@@ -162,6 +163,28 @@ def _json_record(line: int, text: str, is_whole: bool) -> Record:
     return Record(line, text, fields if isinstance(fields, dict) else Reason.NOT_AN_OBJECT)
 
 
+def _joined(record: Record) -> Iterator[Record]:
+    """The record; each one of a line that files without a last line end were joined on."""
+    text, start = record.text or "", 0
+    while record.fields is Reason.BROKEN_RECORD and (end := _next_object(text, start)):
+        yield _json_record(record.line, text[start:end].strip(), is_whole=True)
+        start = end
+    if start:
+        record = _json_record(record.line, text[start:].strip(), is_whole=True)
+    yield record
+
+
+def _next_object(text: str, start: int) -> int | None:
+    """Where the object that starts here ends, if another one begins there."""
+    try:
+        end = PLAIN_DECODER.raw_decode(text, start)[1]
+    except (ValueError, RecursionError):
+        return None
+    while text[end : end + 1].isspace():
+        end += 1
+    return end if text.startswith("{", start) and text.startswith("{", end) else None
+
+
 class CsvLines:
     """Lines of a CSV file; those that a broken record swallowed can be read again."""
 
@@ -170,13 +193,23 @@ class CsvLines:
         """Lines of the current record."""
         self._lines = _lines(file)
         self._again = deque(islice(self._lines, 1))
-        header = self._again[0].text if self._again else ""
-        self._delimiter = max(",;\t", key=header.count)
+        named = NAMED_DELIMITER.fullmatch(self._again[0].text) if self._again else None
+        if named:
+            self._again = deque(islice(self._lines, 1))
+        header = QUOTED.sub("", self._again[0].text) if self._again else ""
+        likely = "\t" if ".tsv" in Path(file.name).name.lower() else DELIMITERS
+        delimiter = named[1] if named else max(likely, key=header.count)
+        self._dialect: dict[str, Any] = {
+            "delimiter": delimiter,
+            "strict": True,
+            # Where every name of the header has a space before it, so has every value.
+            "skipinitialspace": header.count(delimiter) == header.count(f"{delimiter} ") > 0,
+        }
 
     def next_record(self) -> list[str] | None:
         """Values of the next record; None at the end of the file."""
         self.used = []
-        return next(csv.reader(self._feed(), delimiter=self._delimiter, strict=True), None)
+        return next(csv.reader(self._feed(), **self._dialect), None)
 
     def give_back(self) -> None:
         """Keep only the first line of the current record."""
@@ -199,7 +232,7 @@ def _read_csv(file: TextIO) -> Iterator[Record]:
     line = 0
     try:
         lines = CsvLines(file)
-        header = lines.next_record() or []
+        header = _names(lines.next_record() or [])
         refuse_repeated_names(header, file.name)
         while True:
             try:
@@ -218,6 +251,12 @@ def _read_csv(file: TextIO) -> Iterator[Record]:
         raise DataError(f"{file.name}: the header is no CSV: {err} ({WHERE})") from err
 
 
+def _names(header: list[str]) -> list[str]:
+    """The header without spaces around its names, unless they tell two of them apart."""
+    names = [name.strip() for name in header]
+    return names if len(set(names)) == len(set(header)) else header
+
+
 def _csv_record(header: list[str], values: list[str], lines: list[Line]) -> Record:
     text = "".join(line.text for line in lines).rstrip("\r\n")
     raw = text if text.isascii() else escape(text)
@@ -231,4 +270,11 @@ def _csv_record(header: list[str], values: list[str], lines: list[Line]) -> Reco
     return Record(lines[0].number, raw, fields)
 
 
-TEXTS = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}
+TEXTS = {
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".jsonlines": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+}

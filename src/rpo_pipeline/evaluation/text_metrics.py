@@ -10,6 +10,9 @@ from sacrebleu.metrics.chrf import CHRF
 
 from rpo_pipeline.evaluation.statistics import Array
 
+MAX_WANTED = 10_000
+"""Characters of a logged response that others are compared with: ROUGE-L takes the product of the
+words of both."""
 REPEATED_WORDS = 3
 """Length of the runs of words whose repetition counts."""
 
@@ -40,6 +43,7 @@ def text_columns(
     groups = generations.groupby(["model", "prompt_id"])["response"].agg(list)
     for row in generations.to_dict("records"):
         response, wanted = row["response"], best.get(row["prompt_id"])
+        wanted = wanted[:MAX_WANTED] if wanted else None
         others = list(groups[row["model"], row["prompt_id"]])
         others.remove(response)
         lines.append(

@@ -2,9 +2,11 @@
 
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from rpo_pipeline.io.places import files_below
 from rpo_pipeline.io.row_store import SHARDS
 
 logger = logging.getLogger(__name__)
@@ -35,9 +37,10 @@ def prune_cache(
     """
     now, removed = time.time(), []
     shards = []
-    for file in cache.rglob(SHARDS):
-        status = file.stat()
-        shards.append((status.st_mtime, status.st_size, file))
+    for file in files_below(cache, SHARDS):
+        with suppress(FileNotFoundError):  # pruned by another process
+            status = file.stat()
+            shards.append((status.st_mtime, status.st_size, file))
     total = sum(size for _, size, _ in shards)
     for used, size, file in sorted(shards):
         is_old = now - used > max_age_days * SECONDS_OF_A_DAY

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rpo_pipeline.io.places import files_below
+
 # What decides a log-probability; notes beside it (how it was made, how it generates) do not.
 FINGERPRINTED = (
     *("*.safetensors", "config.json", "chat_template*"),
@@ -17,7 +19,7 @@ def path_digest(path: Path) -> str | None:
     if not path.exists():
         return None
     digest = hashlib.blake2b(digest_size=16)
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in [path] if path.is_file() else sorted(files_below(path)):
         digest.update(file.relative_to(path).as_posix().encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "blake2b").digest())

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from inspect import getsourcefile
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +165,7 @@ def _source_of(definitions: Iterable[Definition]) -> SourceCode:
     packages = {PACKAGE.name: PACKAGE}
     for definition in definitions:
         name, _ = _symbol(definition)
-        file = getsourcefile(sys.modules[name])
+        file = getattr(sys.modules[name], "__file__", None)
         if name.partition(".")[0] not in packages and file:
             packages |= _package_of(name, Path(file))
     return _read(tuple(packages.items()))

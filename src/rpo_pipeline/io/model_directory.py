@@ -2,8 +2,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import AbstractDataset
 
+from rpo_pipeline.errors import DataError, ModelError
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -31,17 +32,17 @@ class ModelDirectoryDataset(AbstractDataset[Path, Path]):
             return self._filepath
         if self._missing_ok:
             return None
-        raise DatasetError(f"there is no model in {self._filepath}; run the pipeline that makes it")
+        raise DataError(f"there is no model in {self._filepath}; run the pipeline that makes it")
 
     def save(self, data: Path) -> None:
         """Put a copy of a model directory in place; a no-op for the directory itself."""
         if data.resolve() == self._filepath.resolve():
             return
         if not (data / "config.json").is_file():
-            raise DatasetError(f"{data} is no model directory: it has no config.json")
+            raise ModelError(f"{data} is no model directory: it has no config.json")
         pickled = [path.name for pattern in PICKLES for path in data.rglob(pattern)]
         if pickled:
-            raise DatasetError(f"{data} holds {pickled}: only safetensors weights are kept")
+            raise ModelError(f"{data} holds {pickled}: only safetensors weights are kept")
         prepared = temporary_sibling(self._filepath)
         try:
             shutil.copytree(data, prepared)

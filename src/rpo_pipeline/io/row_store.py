@@ -8,6 +8,7 @@ erased with it. A shard's time of modification is when a row of it was last aske
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
@@ -15,9 +16,10 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from rpo_pipeline.errors import DataError
+from rpo_pipeline.io.damage import DAMAGED, first_line
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,9 @@ def fetch_rows(
 ) -> pd.DataFrame:
     """Read the rows that are stored; compute the others, shard by shard, and store them.
 
+    A shard that cannot be read, or that another process prunes meanwhile, is no error: its rows
+    are computed again.
+
     Args:
         folder: Of what the rows depend on beside their content.
         keys: Content key of each row; equal ones are computed once.
@@ -62,7 +67,7 @@ def fetch_rows(
     missing = _missing(stored, keys)
     logger.info("%d rows to %s, %d in the cache", len(missing), verb, len(keys) - len(missing))
     if missing:
-        distinct = list({keys[row]: row for row in missing}.values())
+        distinct, computed = list({keys[row]: row for row in missing}.values()), []
         with tqdm(total=len(distinct), desc=verb, unit="row", disable=None) as bar:
             for start in range(0, len(distinct), shard_rows):
                 shard = distinct[start : start + shard_rows]
@@ -73,14 +78,17 @@ def fetch_rows(
                 )
                 known = values.notna().any(axis=1).to_numpy()
                 if known.any():
-                    _save(folder, rows[known])
+                    computed.append(_save(folder, rows[known]).set_index("key"))
                 bar.update(len(shard))
-        stored = _load(folder)
+        # Not read from the folder again: another process may prune it meanwhile.
+        found = [table for table in (stored, *computed) if not table.empty]
+        stored = pd.concat(found) if found else stored
         if stored.empty:  # no row has ever had a value
             stored = stored.reindex(columns=stored.columns.union(values.columns))
     asked_for = stored.reindex(list(keys))
     for shard_file in asked_for["shard"].dropna().unique():
-        os.utime(folder / shard_file)
+        with suppress(FileNotFoundError, PermissionError):  # pruned; another user's
+            os.utime(folder / shard_file)
     return asked_for.drop(columns=["shard", "prompt_id"]).reset_index(drop=True)
 
 
@@ -94,23 +102,33 @@ def _missing(stored: pd.DataFrame, keys: Sequence[str]) -> list[int]:
 
 
 def _load(folder: Path) -> pd.DataFrame:
-    files = sorted(folder.glob(SHARDS))
-    shards = [_read(file).assign(shard=file.name) for file in files]
-    rows = pd.concat(shards) if shards else pd.DataFrame(columns=["key", "prompt_id", "shard"])
+    shards = [_read(file) for file in sorted(folder.glob(SHARDS))]
+    found = [shard for shard in shards if shard is not None]
+    rows = pd.concat(found) if found else pd.DataFrame(columns=["key", "prompt_id", "shard"])
     return rows.drop_duplicates("key").set_index("key")
 
 
-def _read(file: Path) -> pd.DataFrame:
+def _read(file: Path) -> pd.DataFrame | None:
+    """A shard; None of one that was pruned meanwhile, or cannot be read: it is computed again."""
     try:
-        return pd.read_parquet(file)
-    except (pa.ArrowInvalid, OSError) as err:
-        raise DataError(
-            f"{file} cannot be read as Parquet: {err}. Remove it; what was in it is computed again"
-        ) from err
+        with file.open("rb") as stream:
+            return pd.read_parquet(stream).dropna(subset="key").assign(shard=file.name)
+    except FileNotFoundError:
+        return None
+    except (*DAMAGED, KeyError) as err:
+        logger.warning(
+            "%s cannot be read (%s): what was in it is computed again; remove it",
+            *(file, first_line(err)),
+        )
+        return None
 
 
-def _save(folder: Path, rows: pd.DataFrame) -> None:
+def _save(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """Store rows as a shard; the shard, as it will be read."""
     target = folder / f"shard-{uuid4().hex}.parquet"
     prepared = temporary_sibling(target)
-    rows.to_parquet(prepared, index=False)
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    pq.write_table(table, prepared)
     put_in_place(prepared, target)
+    stored: pd.DataFrame = table.to_pandas()
+    return stored.assign(shard=target.name)

@@ -3,6 +3,8 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from rpo_pipeline.io.places import ensure_folder
+
 
 class WorkspaceDataset(AbstractDataset[NoReturn, Path]):
     """A folder in which a long node keeps what it needs while it runs.
@@ -19,8 +21,15 @@ class WorkspaceDataset(AbstractDataset[NoReturn, Path]):
         self.metadata = metadata
 
     def load(self) -> Path:
-        """Path of the folder."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Make the folder.
+
+        Returns:
+            Its path.
+
+        Raises:
+            DataError: If it is not there and cannot be made.
+        """
+        ensure_folder(self.path)
         return self.path
 
     def save(self, data: NoReturn) -> None:  # noqa: ARG002 (nothing can be saved)

@@ -1,7 +1,9 @@
 """Under which terms the base model was published."""
 
 import logging
+import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import hf_hub_download
@@ -13,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 UNKNOWN, NONE = "unknown", "none: no base model, built from scratch"
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+_-]{0,63}")
+"""What a licence is called in one line, which stands in tags and in the model's own card."""
 
 
 def base_licence(policy: PolicyParams) -> str:
@@ -22,7 +26,8 @@ def base_licence(policy: PolicyParams) -> str:
         policy: Where the model comes from: a directory, or a hub id.
 
     Returns:
-        An identifier such as ``apache-2.0``; ``unknown``, with a warning, where no card states one.
+        An identifier such as ``apache-2.0``, several with commas between them; ``unknown``, with a
+        warning, where no card states one, or what it states is no identifier.
     """
     if policy.name_or_path is None:
         return NONE
@@ -33,16 +38,28 @@ def base_licence(policy: PolicyParams) -> str:
             if directory.is_dir()
             else hf_hub_download(policy.name_or_path, CARD, revision=policy.revision)
         )
-        stated = metadata_load(card) or {}
+        stated = metadata_load(card)
     except (OSError, ValueError, yaml.YAMLError) as err:
         logger.info("no readable card of %s: %s", policy.name_or_path, err)
-        stated = {}
-    licence = stated.get("license")
-    if licence == "other":
-        licence = stated.get("license_name", licence)
+        stated = None
+    licence = _stated_in(stated if isinstance(stated, dict) else {})
     if not licence:
         logger.warning(
             "no card states the licence of %s: find out before you pass the model on",
             policy.name_or_path,
         )
-    return str(licence or UNKNOWN)
+        return UNKNOWN
+    names = [str(one).strip() for one in (licence if isinstance(licence, list) else [licence])]
+    if all(IDENTIFIER.fullmatch(name) for name in names):
+        return ", ".join(names)
+    logger.warning(
+        "the card of %s states as its licence what is no identifier, %.200r: it counts as %s; "
+        "read the terms before you pass the model on",
+        *(policy.name_or_path, licence, UNKNOWN),
+    )
+    return UNKNOWN
+
+
+def _stated_in(metadata: dict[str, Any]) -> Any:  # noqa: ANN401 (whatever YAML can say)
+    licence = metadata.get("license")
+    return metadata.get("license_name") or licence if licence == "other" else licence

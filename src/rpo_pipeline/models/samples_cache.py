@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rpo_pipeline.io.digests import model_fingerprint
+from rpo_pipeline.io.digests import model_fingerprint, path_digest
 from rpo_pipeline.io.freshness import MODEL_LIBRARIES, result_key
 from rpo_pipeline.io.row_store import content_key, fetch_rows
 from rpo_pipeline.models.generation import sample_responses
@@ -31,6 +31,7 @@ def samples_key(
     """
     return result_key(
         model_fingerprint(model),
+        path_digest(model / "generation_config.json"),  # it may name tokens that end a response
         policy.dtype,
         policy.max_response_tokens,
         sampling_temperature,

@@ -25,6 +25,7 @@ from rpo_pipeline.params.training import (
     SftParams,
     TrainingParams,
 )
+from rpo_pipeline.secrets import hide
 
 BLOCKS: dict[str, type[Params]] = {
     "ingestion": IngestionParams,
@@ -162,7 +163,7 @@ def _explain(name: str, block: type[Params], detail: ErrorDetails) -> str:
     if detail["type"].startswith("union_tag"):
         return f"{path}.type: {_wrong_type(got)} ({where.replace(path, f'{path}.type')})"
     message = detail["msg"].removeprefix("Value error, ")
-    shown = f", got {got!r}" if not isinstance(got, dict | list) else ""
+    shown = f", got {hide(repr(got))}" if not isinstance(got, dict | list) else ""
     return f"{path}: {message[0].lower()}{message[1:]}{shown} ({where})"
 
 

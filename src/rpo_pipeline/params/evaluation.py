@@ -13,6 +13,7 @@ from rpo_pipeline.params.labelers import (
     check_template,
     check_titles,
 )
+from rpo_pipeline.params.names import ModelName
 
 
 class SamplingParams(Params):
@@ -189,7 +190,7 @@ class GateParams(Params):
 class PromotionParams(Params):
     """When a version becomes champion."""
 
-    model_name: str = Field(min_length=1)
+    model_name: ModelName
     """Registered model in MLflow."""
     mode: Literal["auto", "manual"]
     """``auto``: a challenger that passes becomes champion; ``manual``: it stays challenger."""

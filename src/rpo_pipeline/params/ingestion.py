@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from rpo_pipeline.params.base import Params
 
@@ -21,11 +21,22 @@ SourceFormat = Literal[
 ]
 
 
+WHOLE = re.compile(r"\+?(-?\d+)(?:\.0*)?")
+BOOLEANS = {
+    True: "true yes on y t 1".split(),
+    False: "false no off n f 0".split(),
+}
+"""Words that a key of ``values`` stands for which YAML took for true or false, as it does with
+``yes``, ``no``, ``on`` and ``off`` without quotes."""
+
+
 def rating_word(value: object) -> str:
     """How a rating is spelled in ``values``: whole numbers without a point, no capitals."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).strip().casefold()
+    word = str(value).strip().casefold()
+    whole = WHOLE.fullmatch(word)
+    return whole[1] if whole else word
 
 
 class RatingParams(Params):
@@ -33,9 +44,9 @@ class RatingParams(Params):
 
     column: str
     """Name of the column in the source."""
-    scale: tuple[float, float] | None = None
+    scale: tuple[FiniteFloat, FiniteFloat] | None = None
     """Lowest and highest rating, mapped linearly to -1 and 1; null: the number as it is."""
-    values: dict[str, float] | None = None
+    values: dict[str, FiniteFloat] | None = Field(default=None, min_length=1)
     """Raw reward of each word, such as ``{up: 1, down: -1}``; upper and lower case are one."""
 
     @field_validator("values", mode="before")
@@ -43,7 +54,26 @@ class RatingParams(Params):
     def _words(cls, values: object) -> object:
         if not isinstance(values, dict):
             return values
-        return {rating_word(word): number for word, number in values.items()}
+        if None in values:
+            raise ValueError(
+                "values: a missing rating has no word; if the log holds the word `null` or `~`, "
+                "quote it: {'null': 0}"
+            )
+        words: dict[str, object] = {}
+        for word, number in values.items():
+            spelled = rating_word(word)
+            if isinstance(word, bool):
+                continue
+            if words.get(spelled, number) is not number and words[spelled] != number:
+                raise ValueError(f"values: {spelled!r} is given twice, with different numbers")
+            words[spelled] = number
+        meant = {
+            word: number
+            for key, number in values.items()
+            if isinstance(key, bool)
+            for word in BOOLEANS[key]
+        }
+        return meant | words
 
     @model_validator(mode="after")
     def _one_mapping(self) -> Self:
@@ -56,7 +86,10 @@ class RatingParams(Params):
 
 DEFAULT_RATINGS: dict[str, tuple[RatingParams, ...]] = {
     "trl_unpaired": (
-        RatingParams(column="label", values={"true": 1, "false": -1, "1": 1, "0": -1}),
+        RatingParams(
+            column="label",
+            values=dict.fromkeys(BOOLEANS[True], 1.0) | dict.fromkeys(BOOLEANS[False], -1.0),
+        ),
     ),
     "trl_preference": (RatingParams(column="preference"),),
     "ultrafeedback": (
@@ -74,9 +107,9 @@ class SourceParams(Params):
     """One source of feedback."""
 
     path: str
-    """A file (.jsonl, .json, .csv, each also .gz; .parquet, .arrow), a folder of them such as a
-    saved Hugging Face dataset, or a glob, from the project folder; or ``hf://OWNER/NAME`` with
-    an optional glob behind it, a dataset of the Hugging Face hub."""
+    """A file (.jsonl, .json, .csv, .tsv, each also .gz, .bz2, .xz or .zst; .parquet, .arrow), a
+    folder of them such as a saved Hugging Face dataset, or a glob, from the project folder; or
+    ``hf://OWNER/NAME`` with an optional glob behind it, a dataset of the Hugging Face hub."""
     format: SourceFormat = "auto"
     """Shape of a record; ``auto``: told from the first records of each file."""
     revision: str | None = None
@@ -93,6 +126,9 @@ class SourceParams(Params):
     ``path``, not of the hub; there need be none yet. Null: the log holds its own ratings."""
     key: str | None = None
     """Field, in the log and in those files, that names a response: ``response_id``."""
+    max_text_characters: int = Field(default=1_000_000, ge=1)
+    """Of a prompt or of a response; what is longer goes to quarantine as ``too_long``. Every later
+    step costs time and memory by the length of its longest text."""
 
     @property
     def rating_columns(self) -> Sequence[RatingParams]:
@@ -176,6 +212,9 @@ class IngestionParams(Params):
     """For prompts seen for the first time; a split once given stays."""
     near_duplicates: NearDuplicateParams | None
     """Prompts that share a split because they nearly share their text; null: each stands alone."""
+    conversations_share_split: bool
+    """Whether prompts of conversations that begin with the same turn of a user share a split: a
+    later turn holds the responses to earlier ones."""
     conflicts: Conflicts
     """A row with different ratings takes their mean, or the latest (by timestamp, then by order of
     reading), or leaves the data for the quarantine."""

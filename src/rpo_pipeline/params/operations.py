@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from rpo_pipeline.params.base import Params
+from rpo_pipeline.params.names import ExperimentName, TrackingUri
 
 
 class CachesParams(Params):
@@ -19,9 +20,9 @@ class CachesParams(Params):
 class TrackingParams(Params):
     """Where runs are logged."""
 
-    tracking_uri: str
+    tracking_uri: TrackingUri
     """Of the MLflow server or database; a relative sqlite path starts at the project folder."""
-    experiment: str
+    experiment: ExperimentName
     """Name of the MLflow experiment."""
     on_outage: Literal["continue", "fail"]
     """When the server leaves in the middle of a run: go on and send what was logged once it is

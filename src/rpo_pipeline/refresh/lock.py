@@ -15,7 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rpo_pipeline.errors import RpoError
+from rpo_pipeline.errors import DataError, RpoError
+from rpo_pipeline.io.places import ensure_writable
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,9 @@ def only_run(file: Path) -> Iterator[None]:
 
     Raises:
         BusyError: Naming the owner, if there is one.
+        DataError: If the folder cannot be written to, or its file system has no locks.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    ensure_writable(file.parent)
     signature = signature_of(file)
     lock = FileLock(file)
     try:
@@ -51,6 +53,12 @@ def only_run(file: Path) -> Iterator[None]:
         raise BusyError(
             f"another run is at work here: {_describe_owner(signature)} ({file})"
         ) from None
+    except (OSError, NotImplementedError) as err:
+        raise DataError(
+            f"{file} cannot be locked ({err}): without locks (flock), two runs at one time would "
+            "write over each other. Mount the file system with locks, or put the data on another "
+            "one (`data` in conf/*/globals.yml)"
+        ) from err
     try:
         if (left := _read(signature)) is not None:
             logger.warning("a run ended without a word and its lock is free: %s", _describe(left))

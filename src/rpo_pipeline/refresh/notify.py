@@ -3,24 +3,34 @@
 import http.client
 import json
 import logging
-import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from pydantic import SecretStr
 
 from rpo_pipeline.params import NotificationParams
+from rpo_pipeline.secrets import USER_INFO, hide
 
 logger = logging.getLogger(__name__)
 
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
-USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
-"""Name and password inside an address."""
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirect what it is: an answer that does not take the message."""
+
+    def redirect_request(self, *_: object, **__: object) -> None:
+        """Follow nothing: the message would go to an address that nobody chose, as a GET."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def notify(
@@ -42,7 +52,7 @@ def notify(
     if message["event"] not in settings.events:
         return
     told = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **message}
-    told["text"] = USER_INFO.sub("***@", told["text"])
+    told["text"] = USER_INFO.sub("***@", hide(told["text"]))
     problem = _post(told, settings, webhook) if webhook else None
     if problem:
         logger.warning(
@@ -79,16 +89,27 @@ def _try_once(
     address = webhook.get_secret_value()
     if not address.startswith(("https://", "http://")):
         return "the address of the webhook starts with neither https:// nor http://", True
+    answer: Future[int] = Future()
+    arguments = (address, json.dumps(message).encode(), timeout_seconds, answer)
+    # The timeout of a socket is that of one read: whoever sends a byte a minute is never late.
+    Thread(target=_send, args=arguments, daemon=True, name="webhook").start()
     try:
-        request = urllib.request.Request(
-            address, json.dumps(message).encode(), {"Content-Type": "application/json"}
-        )
-        # Not requests, which logs addresses; the scheme was checked above.
-        with urllib.request.urlopen(request, timeout=timeout_seconds):  # nosec B310
-            return None, False
+        answer.result(timeout_seconds)
+        return None, False
     except urllib.error.HTTPError as err:
         is_final = err.code < SERVER_ERROR and err.code != TOO_MANY_REQUESTS
         return f"the webhook answered with status {err.code}", is_final
     except (OSError, http.client.HTTPException, ValueError) as err:
         reason = getattr(err, "reason", err)
         return f"the webhook cannot be reached ({type(reason).__name__})", False
+
+
+def _send(address: str, body: bytes, timeout_seconds: float, answer: Future[int]) -> None:
+    """Send once; the status, or what went wrong, becomes the answer."""
+    try:
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        # Not requests, which logs addresses; the scheme was checked before.
+        with _OPENER.open(request, timeout=timeout_seconds) as response:  # nosec B310
+            answer.set_result(response.status)
+    except (OSError, http.client.HTTPException, ValueError) as err:
+        answer.set_exception(err)

@@ -14,37 +14,29 @@ from typing import Any
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from rpo_pipeline.params import PromotionParams
+from rpo_pipeline.registry import moves
 from rpo_pipeline.registry.gate import require_artifacts, waived
+from rpo_pipeline.registry.moves import (
+    PREVIOUS,
+    PROMOTION_TAG,
+    ROLLBACK_TAG,
+    Move,
+    read_standing,
+)
 from rpo_pipeline.registry.outage import needs_registry
 
 logger = logging.getLogger(__name__)
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 LOCK = "promotion.lock"
 """In the folder of the champion's checkpoints."""
 ARTIFACTS, DECISION = "artifacts", "gate.json"
-PROMOTION_TAG = "promotion"
-"""Of a version: what became of it, in words."""
 NOBODY = "none"
 """Where a tag names a champion and there was none."""
 SETTLE_SECONDS = 2.0
 """Longer than a host takes from reading the champion to replacing it."""
 ANOTHER = "kedro run --pipelines promotion --params promotion.version="
-
-
-def find_version(client: MlflowClient, model_name: str, alias: str) -> str | None:
-    """The version that holds an alias; None before there is one."""
-    try:
-        # A number or a text, depending on the store.
-        return str(client.get_model_version_by_alias(model_name, alias).version)
-    except MlflowException as err:
-        # A missing alias and a missing model, in MLflow's words.
-        if err.error_code in {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}:
-            return None
-        raise
 
 
 @needs_registry
@@ -70,21 +62,14 @@ def apply_decision(
     client, name = MlflowClient(run["tracking_uri"]), promotion.model_name
     gate = require_artifacts(gate, promotion.required_artifacts, _artifacts(client, name, version))
     with FileLock(lock_file):
-        before = after = find_version(client, name, CHAMPION)
-        if before == version:
-            reason = "it is champion already"
+        finished = moves.finish(client, name)
+        before = after = read_standing(client, name).champion
+        if before != version:
+            after, reason = _decide(client, version, gate, promotion, before)
+        elif finished and finished.kind == "promotion":
+            before, reason = finished.leaves, finished.reason
         else:
-            _record(client, name, version, gate)
-            reason = _refusal(gate, before, promotion, client.get_model_version(name, version).tags)
-            if not reason:
-                after = _promote(client, name, version, before)
-                reason = (
-                    "; although ".join([f"promoted over {before or 'no champion'}", *waived(gate)])
-                    if after == version
-                    else f"not promoted: another host made version {after} champion at the same "
-                    f"moment; to measure it against that one: {ANOTHER}{version}"
-                )
-            _tag(client, name, version, {PROMOTION_TAG: reason})
+            reason = "it is champion already"
     logger.info("version %s of %s: %s", version, name, reason)
     return {
         "version": version,
@@ -117,20 +102,25 @@ def roll_back(
     """
     client = MlflowClient(run["tracking_uri"])
     with FileLock(lock_file):
-        before = after = find_version(client, model_name, CHAMPION)
-        target = find_version(client, model_name, PREVIOUS)
-        if before is None or target in (None, before):
+        finished = moves.finish(client, model_name)
+        standing = read_standing(client, model_name)
+        before = after = standing.champion
+        target = standing.previous
+        if finished and finished.kind == "rollback":
+            before = finished.leaves
+            reason = f"an interrupted rollback is finished: champion is {after}, no longer {before}"
+        elif before is None or target in (None, before):
             reason = (
                 f"nothing was changed: {model_name} has "
                 f"{f'champion {before}' if before else 'no champion'}, and no version that was "
                 f"champion before it is on record; to promote any version: {ANOTHER}N"
             )
+            if target is not None:
+                client.delete_registered_model_alias(model_name, PREVIOUS)
         else:
-            _tag(client, model_name, before, {"rolled_back": f"to version {target}: {cause}"})
-            after = _make_champion(client, model_name, str(target))
+            why = f"to version {target}: {cause}"
+            after = _move(client, model_name, Move("rollback", str(target), before, why))
             reason = f"champion is {after}, no longer {before}: {cause}"
-        if target is not None:
-            client.delete_registered_model_alias(model_name, PREVIOUS)
     logger.warning("rollback of %s: %s", model_name, reason)
     return {
         "rolled_back": before != after,
@@ -138,6 +128,30 @@ def roll_back(
         "champion_after": after,
         "reason": reason,
     }
+
+
+def _decide(
+    client: MlflowClient,
+    version: str,
+    gate: Mapping[str, Any],
+    promotion: PromotionParams,
+    champion: str | None,
+) -> tuple[str | None, str]:
+    """Promote a version or not; who is champion after that, and why."""
+    name, after = promotion.model_name, champion
+    _record(client, name, version, gate)
+    reason = _refusal(gate, champion, promotion, client.get_model_version(name, version).tags)
+    if not reason:
+        reason = "; although ".join([f"promoted over {champion or 'no champion'}", *waived(gate)])
+        after = _move(client, name, Move("promotion", version, champion, reason))
+        if after == version:
+            return after, reason
+        reason = (
+            f"not promoted: another host made version {after} champion at the same moment; to "
+            f"measure it against that one: {ANOTHER}{version}"
+        )
+    moves.tag(client, name, version, {PROMOTION_TAG: reason})
+    return after, reason
 
 
 def _refusal(
@@ -158,29 +172,21 @@ def _refusal(
         return ""
     if promotion.mode == "manual":
         return "not promoted: promotion.mode is manual, so it stays challenger"
-    if "rolled_back" in tags:
-        return f"not promoted: it was rolled back ({tags['rolled_back']})"
+    if ROLLBACK_TAG in tags:
+        return f"not promoted: it was rolled back ({tags[ROLLBACK_TAG]})"
     return ""
 
 
-def _promote(client: MlflowClient, name: str, version: str, before: str | None) -> str | None:
-    """Move the aliases; who is champion after that."""
-    if before is not None:
-        client.set_registered_model_alias(name, PREVIOUS, before)
-    after = _make_champion(client, name, version)
-    if after == version:
-        client.delete_model_version_tag(name, version, "rolled_back")
-        if find_version(client, name, CHALLENGER) == version:
-            client.delete_registered_model_alias(name, CHALLENGER)
-    return after
+def _move(client: MlflowClient, name: str, move: Move) -> str | None:
+    """Change the champion; who is champion after that.
 
-
-def _make_champion(client: MlflowClient, name: str, version: str) -> str | None:
-    """Set the alias, and read it again once other hosts have had time to set it as well."""
-    client.set_registered_model_alias(name, CHAMPION, version)
+    The alias is read again once other hosts have had time to set it as well.
+    """
+    moves.begin(client, name, move)
     if not client.tracking_uri.startswith("sqlite:"):  # a database file has one host
         time.sleep(SETTLE_SECONDS)
-    return find_version(client, name, CHAMPION)
+    done = moves.finish(client, name) == move
+    return move.enters if done else read_standing(client, name).champion
 
 
 def _model_id(client: MlflowClient, name: str, version: str) -> str:
@@ -200,13 +206,8 @@ def _record(client: MlflowClient, name: str, version: str, gate: Mapping[str, An
         "gate_look": str(gate["look"]),
         "gate_decision": json.dumps(gate),
     }
-    _tag(client, name, version, tags)
+    moves.tag(client, name, version, tags)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / DECISION
         file.write_text(json.dumps(gate, indent=2))
         client.log_model_artifact(_model_id(client, name, version), str(file), ARTIFACTS)
-
-
-def _tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, value)

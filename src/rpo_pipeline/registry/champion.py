@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-from rpo_pipeline.errors import RegistryError
-from rpo_pipeline.registry.aliases import CHAMPION, PREVIOUS
+from rpo_pipeline.registry.moves import read_standing
 from rpo_pipeline.registry.outage import needs_registry
 
 SECONDS_PER_DAY = 86_400
@@ -39,15 +37,9 @@ def find_champion(run: Mapping[str, str], model_name: str) -> Champion | None:
         RegistryError: If the registry does not answer.
     """
     client = MlflowClient(run["tracking_uri"])
-    try:
-        aliases = client.get_registered_model(model_name).aliases
-        if CHAMPION not in aliases:
-            return None
-        version = str(aliases[CHAMPION])
-        registered = client.get_model_version(model_name, version).creation_timestamp / 1000
-    except MlflowException as err:
-        if err.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise RegistryError(f"the registry does not say who is champion: {err}") from err
-    previous = str(aliases[PREVIOUS]) if PREVIOUS in aliases else None
-    return Champion(version, previous, max(0.0, time.time() - registered) / SECONDS_PER_DAY)
+    standing = read_standing(client, model_name)
+    if standing.champion is None:
+        return None
+    found = client.get_model_version(model_name, standing.champion)
+    age = max(0.0, time.time() - found.creation_timestamp / 1000) / SECONDS_PER_DAY
+    return Champion(standing.champion, standing.previous, age)

@@ -17,14 +17,16 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.io.digests import model_fingerprint
-from rpo_pipeline.io.durable import temporary_folder
-from rpo_pipeline.registry.aliases import CHALLENGER, CHAMPION, PROMOTION_TAG, find_version
-from rpo_pipeline.registry.outage import needs_registry
+from rpo_pipeline.io.durable import link_or_copy, put_in_place, temporary_folder
+from rpo_pipeline.registry.aliases import ARTIFACTS
+from rpo_pipeline.registry.moves import CHALLENGER, PROMOTION_TAG, read_standing
+from rpo_pipeline.registry.outage import describe, is_refusal, needs_registry
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,13 @@ CHECKPOINT = "checkpoint"
 SERVING_MODEL = Path(__file__).with_name("serving_model.py")
 SERVED_WITH = ("mlflow", "torch", "transformers")
 POLICY_TAG = "policy"
+"""Of a version: fingerprint of its checkpoint."""
+LOGGED = "models:/"
+ANOTHER_CHAMPION = (
+    "To make another version champion: `kedro run --pipelines rollback` for the one before, "
+    "`kedro run --pipelines promotion --params promotion.version=N`, or `MlflowClient()."
+    "delete_registered_model_alias(NAME, 'champion')` to begin with none"
+)
 
 
 @needs_registry
@@ -50,12 +59,12 @@ def has_version(run: Mapping[str, str], model_name: str, version: Mapping[str, s
 
 @needs_registry
 def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> dict[str, Any]:
-    """Download the champion's checkpoint, once per version.
+    """Download the champion's checkpoint, once.
 
     Args:
         run: Tracking server (``tracking_uri``).
         model_name: Registered model.
-        directory: Gets a folder per version.
+        directory: Gets a folder per checkpoint.
 
     Returns:
         ``version`` and ``path``, both None while there is no champion.
@@ -63,7 +72,7 @@ def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> 
     Raises:
         RegistryError: If there is a champion, but its checkpoint cannot be had.
     """
-    version = find_version(MlflowClient(run["tracking_uri"]), model_name, CHAMPION)
+    version = read_standing(MlflowClient(run["tracking_uri"]), model_name).champion
     if version is None:
         logger.info("%s has no champion yet: the reference is the baseline", model_name)
         return {"version": None, "path": None}
@@ -76,23 +85,59 @@ def fetch_checkpoint(
 ) -> Path:
     """Download the checkpoint of a version, once.
 
+    The folder is called after what was logged, which no other version of any registered model on
+    any server is called. What lies in it is held against the fingerprint that was registered.
+
     Args:
         run: Tracking server.
         model_name: Registered model.
         version: Of it.
-        directory: Gets a folder per version.
+        directory: Gets a folder per checkpoint.
 
     Returns:
-        The version's folder.
+        The checkpoint's folder.
 
     Raises:
-        RegistryError: If it cannot be had.
+        RegistryError: If it cannot be had, or is no longer what was registered.
     """
-    target = directory / version
-    if not target.is_dir():
-        with temporary_folder(directory) as folder:
-            shutil.move(_download(run, model_name, version, CHECKPOINT, folder), target)
+    found = _require_ours(MlflowClient(run["tracking_uri"]), model_name, version)
+    target, registered = directory / _model_id(found), found.tags[POLICY_TAG]
+    if target.is_dir() and model_fingerprint(target) == registered:
+        return target
+    with temporary_folder(directory) as folder:
+        fetched = Path(_download(run, model_name, version, CHECKPOINT, folder))
+        if model_fingerprint(fetched) != registered:
+            raise RegistryError(
+                f"the checkpoint of version {version} of {model_name} is not what was registered: "
+                f"its files in the artifact store were changed or damaged. {ANOTHER_CHAMPION}"
+            )
+        put_in_place(fetched, target)
     return target
+
+
+@needs_registry
+def require_champion(run: Mapping[str, str], model_name: str) -> None:
+    """Make sure, before any work, that the champion can be measured against.
+
+    Args:
+        run: Tracking server.
+        model_name: Registered model; it need not exist yet.
+
+    Raises:
+        RegistryError: If the champion was not registered by this project, or its checkpoint is
+            gone.
+    """
+    client = MlflowClient(run["tracking_uri"])
+    version = read_standing(client, model_name).champion
+    if version is None:
+        return
+    model_id = _model_id(_require_ours(client, model_name, version))
+    try:
+        kept = client.list_logged_model_artifacts(model_id, f"{ARTIFACTS}/{CHECKPOINT}")
+    except Exception as err:  # whatever the store of artifacts raises
+        raise _gone(model_name, version, describe(err, run["tracking_uri"])) from err
+    if not kept:
+        raise _gone(model_name, version, "there is no such folder")
 
 
 @needs_registry
@@ -150,7 +195,7 @@ def register_version(
         return found
     with temporary_folder(checkpoint.parent) as folder:
         # MLflow stores a folder under its own name. Links: the weights are not copied for that.
-        staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=os.link)
+        staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=link_or_copy)
         artifacts = {CHECKPOINT: str(staged)}
         for name, document in documents.items():
             file = folder / name
@@ -190,6 +235,37 @@ def register_version(
     return {"version": str(created.version), "model_id": info.model_id}
 
 
+def _require_ours(client: MlflowClient, model_name: str, version: str) -> ModelVersion:
+    """A version, if this project registered it: another tool may use the same name."""
+    try:
+        found = client.get_model_version(model_name, version)
+    except MlflowException as err:
+        if not is_refusal(err):
+            raise
+        raise RegistryError(
+            f"there is no version {version} of {model_name} (promotion.model_name, "
+            "promotion.version)"
+        ) from err
+    if POLICY_TAG not in found.tags or not str(found.source).startswith(LOGGED):
+        raise RegistryError(
+            f"version {version} of {model_name} was not registered by this project: it has no tag "
+            f"{POLICY_TAG!r}. Give the project a registered model of its own "
+            f"(conf/*/parameters_promotion.yml: promotion.model_name). {ANOTHER_CHAMPION}"
+        )
+    return found
+
+
+def _model_id(version: ModelVersion) -> str:
+    return str(version.source).removeprefix(LOGGED)
+
+
+def _gone(model_name: str, version: str, reason: str) -> RegistryError:
+    return RegistryError(
+        f"the checkpoint of version {version} of {model_name}, its champion, cannot be had: "
+        f"{reason}. {ANOTHER_CHAMPION}"
+    )
+
+
 def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> dict[str, str] | None:
     found = client.search_model_versions(
         f"name = '{model_name}' and tags.{POLICY_TAG} = '{fingerprint}'"
@@ -197,8 +273,7 @@ def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> dict[
     for version in found:
         if PROMOTION_TAG not in version.tags:
             logger.info("version %s of %s is this policy already", version.version, model_name)
-            model_id = str(version.source).removeprefix("models:/")
-            return {"version": str(version.version), "model_id": model_id}
+            return {"version": str(version.version), "model_id": _model_id(version)}
     return None
 
 

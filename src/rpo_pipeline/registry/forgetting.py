@@ -2,20 +2,25 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.io.damage import first_line
 from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.registry.aliases import ARTIFACTS
 from rpo_pipeline.registry.tracking import resolve_tracking_uri
+from rpo_pipeline.secrets import without_password
 
 
 def erase_reports(
     tracking: TrackingParams, project: Path, quotes: Callable[[str], bool]
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """Delete reports of runs and registered versions that quote a prompt.
 
     Args:
@@ -24,41 +29,78 @@ def erase_reports(
         quotes: Whether a text does.
 
     Returns:
-        What was deleted: its owner and artifact, for people.
+        What was deleted, and what could not be looked into: owner and artifact, for people.
+
+    Raises:
+        RegistryError: If the tracking server does not answer.
     """
-    client = _client(tracking, project)
-    if client is None:
-        return []
-    experiment = client.get_experiment_by_name(tracking.experiment)
-    if experiment is None:
-        return []
-    deleted = []
-    for owner, uri, folder in _places(client, experiment.experiment_id):
-        repository = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
-        for artifact in repository.list_artifacts(folder):
-            if artifact.is_dir or not artifact.path.endswith(".html"):
-                continue
-            with tempfile.TemporaryDirectory() as copies:
-                copy = repository.download_artifacts(artifact.path, copies)
-                text = Path(copy).read_text(errors="replace")
-            if quotes(text):
-                repository.delete_artifacts(artifact.path)
-                deleted.append(f"{owner}: {artifact.path}")
-    return deleted
+    deleted: list[str] = []
+    missed: list[str] = []
+    with _answering(tracking, project) as client:
+        if client is None:
+            return deleted, missed
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        if experiment is None:
+            return deleted, missed
+        for owner, uri, folder in list(_places(client, experiment.experiment_id)):
+            try:
+                for name in _erase_quoting(uri, folder, client, quotes):
+                    deleted.append(f"{owner}: {name}")
+            except (MlflowException, OSError) as err:
+                missed.append(f"{owner}: its artifacts cannot be read ({first_line(err)})")
+    return deleted, missed
+
+
+def _erase_quoting(
+    uri: str, folder: str | None, client: MlflowClient, quotes: Callable[[str], bool]
+) -> Iterator[str]:
+    repository = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+    for artifact in repository.list_artifacts(folder):
+        if artifact.is_dir or not artifact.path.endswith(".html"):
+            continue
+        with tempfile.TemporaryDirectory() as copies:
+            copy = repository.download_artifacts(artifact.path, copies)
+            text = Path(copy).read_text(errors="replace")
+        if quotes(text):
+            repository.delete_artifacts(artifact.path)
+            yield artifact.path
 
 
 def registered_versions(tracking: TrackingParams, project: Path, model_name: str) -> list[str]:
-    """Versions of a registered model with their aliases, for people."""
-    client = _client(tracking, project)
-    if client is None:
-        return []
-    versions = client.search_model_versions(f"name = '{model_name}'")
+    """List the versions of a registered model.
+
+    Args:
+        tracking: Server.
+        project: A relative sqlite path starts there.
+        model_name: Registered model.
+
+    Returns:
+        Their numbers with their aliases, for people.
+
+    Raises:
+        RegistryError: If the tracking server does not answer.
+    """
     aliases: dict[str, list[str]] = {}
-    if versions:
-        for alias, version in client.get_registered_model(model_name).aliases.items():
-            aliases.setdefault(str(version), []).append(alias)
+    with _answering(tracking, project) as client:
+        versions = client.search_model_versions(f"name = '{model_name}'") if client else []
+        if client and versions:
+            for alias, version in client.get_registered_model(model_name).aliases.items():
+                aliases.setdefault(str(version), []).append(alias)
     numbers = sorted((str(version.version) for version in versions), key=int)
     return [" ".join([n, *(f"@{alias}" for alias in aliases.get(n, []))]) for n in numbers]
+
+
+@contextmanager
+def _answering(tracking: TrackingParams, project: Path) -> Iterator[MlflowClient | None]:
+    """A client whose server's silence is an error for people."""
+    try:
+        yield _client(tracking, project)
+    except (MlflowException, OSError) as err:
+        uri = without_password(resolve_tracking_uri(tracking.tracking_uri, project))
+        raise RegistryError(
+            f"the tracking server at {uri} does not answer as it must ({first_line(err)}): make "
+            "the same call again when it does (conf/base/mlflow.yml, MLFLOW_TRACKING_URI)"
+        ) from err
 
 
 def _client(tracking: TrackingParams, project: Path) -> MlflowClient | None:

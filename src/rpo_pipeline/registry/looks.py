@@ -39,14 +39,15 @@ def take_look(
     looks = f"{LOOK}.{champion or NOBODY}."
     own = looks + value_digest(numbers)[:DIGITS]
     tags = _tags(client, model_name)
-    if own in tags:
+    if tags.get(own, "").isdecimal():
         return int(tags[own])
-    taken = [int(number) for tag, number in tags.items() if tag.startswith(looks)]
+    found = [number for tag, number in tags.items() if tag.startswith(looks)]
     # Earlier releases kept looks on the versions alone.
     for version in client.search_model_versions(f"name = '{model_name}'"):
         if version.tags.get("gate_champion") == (champion or NOBODY):
-            taken.append(int(version.tags[LOOK]))
-    look = 1 + max(taken, default=0)
+            found.append(version.tags.get(LOOK, ""))
+    # Whatever is no number is not ours: other tools may tag the same model.
+    look = 1 + max((int(number) for number in found if number.isdecimal()), default=0)
     client.set_registered_model_tag(model_name, own, str(look))
     return look
 

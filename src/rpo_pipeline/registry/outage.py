@@ -1,23 +1,43 @@
-"""Servers that do not answer: how that is noticed, waited for, and said."""
+"""Servers that do not answer as MLflow does: how that is noticed, waited for, and said."""
 
+import errno
 import functools
 import logging
+import os
+import re
+import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
-from requests.exceptions import RequestException
+from requests import Response
+from requests.exceptions import JSONDecodeError, RequestException
 
-from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.errors import RegistryError, RpoError
 from rpo_pipeline.secrets import without_password
 
 logger = logging.getLogger(__name__)
 
-PROBE_SECONDS, POLL_SECONDS = 5, 2.0
-SERVER_ERROR, TOO_MANY_REQUESTS = 500, 429
+CONNECT_SECONDS, ANSWER_SECONDS, POLL_SECONDS = 5, 15, 2.0
+"""To reach a server, and for its answer: the first one of a server may wait for its database."""
+OK, REDIRECT, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 200, 300, 401, 403, 404
+TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
+# A question that every MLflow server answers from its database, which /health does not ask.
+PROBE = "/api/2.0/mlflow/experiments/search?max_results=1"
+SQLITE, HEADER = "sqlite:///", b"SQLite format 3\0"
+VERSION = re.compile(r"\d+\.\d+.*")
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+CLIENTS = ("sqlalchemy", "botocore", "boto3", "azure", "google")
+"""Packages whose errors reach us through MLflow: of its database, and of stores of artifacts."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk without room, which ``cli.explain`` puts into words."""
+ACCOUNT = "environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+ADDRESS = "conf/base/mlflow.yml, or the environment variable MLFLOW_TRACKING_URI"
 HOW_TO_GO_ON = (
     "Nothing is lost: what was made stays in the data folder, and once the registry answers, the "
     "same `kedro run` goes on from there without training again"
@@ -26,75 +46,173 @@ HOW_TO_GO_ON = (
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def answers(tracking_uri: str) -> bool:
-    """Whether a server is there, asked for seconds; a database is taken to be."""
+def find_fault(tracking_uri: str) -> str | None:
+    """Why a server cannot be used now, asked for seconds; None where it answers as MLflow does.
+
+    A server that wants another account is there. A database server is asked for its port only.
+    """
     if not tracking_uri.startswith(("http://", "https://")):
-        return True
+        return _find_fault_of_database(tracking_uri)
     try:
-        response = http_request(
-            get_default_host_creds(tracking_uri),
-            "/health",
-            "GET",
-            max_retries=0,
-            timeout=PROBE_SECONDS,
-            raise_on_status=False,
-        )
+        response = _ask(tracking_uri, PROBE)
+        # Without an experiment that this account may see, MLflow answers with nothing as well.
+        if response.status_code == OK and response.json() == {} and not _is_mlflow(tracking_uri):
+            return "it answers with an empty object, and names no version of MLflow"
+    except JSONDecodeError:
+        kind = response.headers.get("Content-Type", "nothing that is known")
+        return f"it answers with {kind}, as a login page does, where MLflow answers with JSON"
     except (MlflowException, RequestException):
-        return False
-    return bool(response.status_code < SERVER_ERROR)  # who has no such page is there as well
+        return f"nobody answers there within {ANSWER_SECONDS} s"
+    return _find_fault_of_status(response)
 
 
 def require_answer(tracking_uri: str) -> None:
-    """Raise a ``ConnectionError`` where nobody answers."""
-    if not answers(tracking_uri):
-        raise ConnectionError("nobody answers there")
+    """Raise a ``ConnectionError`` where nobody answers as MLflow does."""
+    fault = find_fault(tracking_uri)
+    if fault:
+        raise ConnectionError(fault)
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a server understood a request and said no, which trying again will not change."""
+    """Whether a server understood a request and said no, which trying again will not change.
+
+    An account that is refused is none: a token that ran out is renewed.
+    """
     if not isinstance(error, MlflowException):
         return False
     status = error.get_http_status_code()
-    return bool(status < SERVER_ERROR and status != TOO_MANY_REQUESTS)
+    passing = (UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS)
+    return bool(status < SERVER_ERROR and status not in passing)
+
+
+def describe(error: object, tracking_uri: str) -> str:
+    """What an error says, on one line and without the password of the address."""
+    said = str(error).replace(tracking_uri, without_password(tracking_uri))
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    # SQLAlchemy adds the statement and a link.
+    return " ".join(
+        line for line in lines if not line.startswith(("[SQL:", "[parameters:", "(Back"))
+    )
 
 
 def needs_registry(function: Function) -> Function:
     """Let a function whose first argument is the run wait for a registry that is away.
 
     It is waited for as long as ``registry_wait_seconds`` of the run says. A registry that stays
-    away, or leaves in the middle, is a ``RegistryError`` that says how to go on.
+    away, leaves in the middle, refuses or has no room is a ``RegistryError`` that says how to go
+    on.
     """
 
     @functools.wraps(function)
     def reaching(run: Mapping[str, str], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        _wait(run["tracking_uri"], float(run["registry_wait_seconds"]))
+        uri = run["tracking_uri"]
+        _wait(uri, float(run["registry_wait_seconds"]))
         try:
             return function(run, *args, **kwargs)
-        except (MlflowException, RequestException) as err:
+        except RpoError:
+            raise
+        except Exception as err:  # whatever the stores raise: HTTP, SQL, S3, the file system
             if is_refusal(err):
-                raise
-            raise _unreachable(run["tracking_uri"], err) from err
+                raise _refused(uri, err) from err
+            if is_of_store(err) and getattr(err, "errno", None) not in FULL:
+                raise _unreachable(uri, err) from err
+            raise
 
     return cast(Function, reaching)
+
+
+def is_of_store(error: Exception) -> bool:
+    """Whether an error is of a server, a database or a store of artifacts, and not of our code."""
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, MlflowException | OSError) or package in CLIENTS
+
+
+def _ask(tracking_uri: str, page: str) -> Response:
+    response: Response = http_request(
+        get_default_host_creds(tracking_uri),
+        page,
+        "GET",
+        max_retries=0,
+        timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
+        raise_on_status=False,
+        allow_redirects=False,
+    )
+    return response
+
+
+def _is_mlflow(tracking_uri: str) -> bool:
+    """Whether a server says which MLflow it is."""
+    return VERSION.fullmatch(_ask(tracking_uri, "/version").text.strip()) is not None
+
+
+def _find_fault_of_status(response: Response) -> str | None:
+    status = response.status_code
+    if status >= SERVER_ERROR:
+        return f"it answers with an error of its own, HTTP {status}"
+    if status == NOT_FOUND:
+        return f"it has no page {PROBE.partition('?')[0]}, as every MLflow server has (HTTP 404)"
+    if REDIRECT <= status < UNAUTHORIZED - 1:
+        target = urlsplit(response.headers.get("Location", ""))
+        named = f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else "a page"
+        return f"it redirects to {named}, and MLflow's client cannot follow; name the final address"
+    return None
+
+
+def _find_fault_of_file(tracking_uri: str) -> str | None:
+    """Why a file cannot be the SQLite database, which MLflow would find out in minutes."""
+    file = Path(tracking_uri.removeprefix(SQLITE))
+    if file.is_dir():
+        return "it is a folder"
+    folder = next(parent for parent in file.parents if parent.exists())
+    for place in (file, folder):  # SQLite keeps a journal beside the file
+        if place.exists() and not os.access(place, os.W_OK):
+            return f"{place} cannot be written to"
+    if not file.is_file() or not file.stat().st_size:
+        return None
+    with file.open("rb") as opened:
+        return None if opened.read(len(HEADER)) == HEADER else "it is no SQLite database"
+
+
+def _find_fault_of_database(uri: str) -> str | None:
+    if uri.startswith(SQLITE):
+        return _find_fault_of_file(uri)
+    place = urlsplit(uri)
+    port = PORTS.get(place.scheme.partition("+")[0])
+    if port is None or not place.hostname:
+        return None
+    try:
+        socket.create_connection((place.hostname, place.port or port), CONNECT_SECONDS).close()
+    except OSError as err:
+        return f"no database server answers there: {err}"
+    return None
 
 
 def _wait(tracking_uri: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     waiting = False
-    while not answers(tracking_uri):
+    while fault := find_fault(tracking_uri):
         if time.monotonic() > deadline:
-            raise _unreachable(tracking_uri, f"no answer for {seconds:g} s")
+            raise _unreachable(tracking_uri, f"{fault}, after {seconds:g} s of waiting")
         if not waiting:
             shown = without_password(tracking_uri)
-            logger.warning("the registry at %s is away; waiting up to %g s", shown, seconds)
+            logger.warning(
+                "the registry at %s is away (%s); waiting up to %g s", shown, fault, seconds
+            )
         waiting = True
         time.sleep(POLL_SECONDS)
 
 
 def _unreachable(tracking_uri: str, reason: object) -> RegistryError:
-    shown = without_password(tracking_uri)
-    said = str(reason).replace(tracking_uri, shown)
     return RegistryError(
-        f"the model registry at {shown} cannot be reached: {said} (conf/*/mlflow.yml: "
-        f"tracking_uri, registry_wait_seconds). {HOW_TO_GO_ON}"
+        f"the model registry at {without_password(tracking_uri)} cannot be reached: "
+        f"{describe(reason, tracking_uri)} (conf/*/mlflow.yml: tracking_uri, "
+        f"registry_wait_seconds). {HOW_TO_GO_ON}"
+    )
+
+
+def _refused(tracking_uri: str, error: Exception) -> RegistryError:
+    return RegistryError(
+        f"the model registry at {without_password(tracking_uri)} refuses a request: "
+        f"{describe(error, tracking_uri)} (conf/*/parameters_promotion.yml: promotion.model_name; "
+        "conf/*/mlflow.yml: tracking_uri). What was made stays in the data folder"
     )

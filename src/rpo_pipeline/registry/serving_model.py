@@ -244,8 +244,8 @@ def _as_text(chat: list[Message]) -> str:
 
 def _log(answer: dict[str, Any]) -> None:
     """Append a line to the serving log; an answer goes out even if it cannot be logged."""
-    file = os.environ.get(LOG)
-    if not file:
+    file = os.environ.get(LOG, "")
+    if not file.strip():
         return
     line = json.dumps({**answer, "timestamp": datetime.now(UTC).isoformat()}, ensure_ascii=False)
     try:

@@ -4,34 +4,33 @@ import hashlib
 import json
 import logging
 import math
-import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.utils.time import get_current_time_millis
 
-from rpo_pipeline.errors import RegistryError
-from rpo_pipeline.io.durable import clear_abandoned, temporary_sibling
+from rpo_pipeline.errors import RegistryError, RpoError
+from rpo_pipeline.io.durable import clear_abandoned, put_new, temporary_sibling
 from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.registry.delivery import Delivery
-from rpo_pipeline.registry.outage import require_answer
+from rpo_pipeline.registry.opening import explain, find_experiment, join_run
+from rpo_pipeline.registry.outage import SQLITE, require_answer
 from rpo_pipeline.registry.outbox import Outbox
-from rpo_pipeline.secrets import hide, without_password
+from rpo_pipeline.secrets import hide
 
 logger = logging.getLogger(__name__)
 
-MAX_PARAM_CHARACTERS = 6000
+MAX_PARAM_CHARACTERS, MAX_NAME_CHARACTERS = 6000, 250
 MAX_PARAMS, MAX_METRICS = 100, 1000  # of one request
 POLL_SECONDS = 1.0
-JOINED_RUN = "RPO_MLFLOW_RUN_ID"
-"""Environment variable with the run that a scheduler opened for several ``kedro run``."""
 OUTBOXES = "mlflow_outbox"
 """In the data folder."""
-SQLITE = "sqlite:///"
+BAD_NAME = re.compile(r"[^\w./ -]", re.ASCII)
+"""What MLflow does not take in the name of a parameter."""
 
 
 class TrackedRun:
@@ -69,15 +68,17 @@ class TrackedRun:
             _make_database(self.tracking_uri)
             self._client = MlflowClient(self.tracking_uri)
             if run_id is None:
-                self.experiment_id = self._experiment(tracking.experiment, project_path)
+                local = self.tracking_uri.startswith(SQLITE)
+                location = (project_path / "mlruns").as_uri() if local else None
+                self.experiment_id = find_experiment(self._client, tracking.experiment, location)
                 self.run_id: str = self._client.create_run(self.experiment_id).info.run_id
             else:
-                self.experiment_id = self._client.get_run(run_id).info.experiment_id
+                self.experiment_id = join_run(self._client, run_id)
                 self.run_id = run_id
-                # An attempt that failed closed it; this one goes on.
-                self._client.update_run(run_id, "RUNNING")
+        except RpoError:
+            raise
         except Exception as err:  # whatever the store raises: HTTP, SQL, operating system
-            raise RegistryError(_explain(self.tracking_uri, err)) from err
+            raise RegistryError(explain(self.tracking_uri, err)) from err
         outbox = Outbox(outboxes / self.run_id)
         outbox.open()
         self._delivery = Delivery(self._client, outbox, on_outage=tracking.on_outage)
@@ -93,8 +94,11 @@ class TrackedRun:
         }
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters under dotted names; a value over MLflow's limit is cut, with a warning."""
-        flat = {name: hide(value) for name, value in flatten(params)}
+        """Log parameters under dotted names; what is too long for MLflow is cut, with a warning."""
+        flat = {
+            BAD_NAME.sub("_", name)[:MAX_NAME_CHARACTERS]: hide(value)
+            for name, value in flatten(params)
+        }
         for name in [name for name, value in flat.items() if len(value) > MAX_PARAM_CHARACTERS]:
             logger.warning(
                 "parameter %s is logged cut at %d characters", name, MAX_PARAM_CHARACTERS
@@ -103,8 +107,8 @@ class TrackedRun:
         try:
             for start in range(0, len(entries), MAX_PARAMS):
                 self._call("batch", params=entries[start : start + MAX_PARAMS])
-        except MlflowException as err:
-            if err.error_code != "INVALID_PARAMETER_VALUE" or not self.joined:
+        except RegistryError as err:
+            if "Changing param values" not in str(err):
                 raise
             raise RegistryError(
                 f"run {self.run_id} was begun with other parameters, start a new one: {err}"
@@ -176,14 +180,6 @@ class TrackedRun:
     def _call(self, call: str, **content: Any) -> None:  # noqa: ANN401 (what JSON can say)
         self._delivery.deliver({"run_id": self.run_id, "call": call, **content})
 
-    def _experiment(self, name: str, project_path: Path) -> str:
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is not None:
-            return str(experiment.experiment_id)
-        local = self.tracking_uri.startswith("sqlite:")
-        location = (project_path / "mlruns").as_uri() if local else None
-        return str(self._client.create_experiment(name, artifact_location=location))
-
 
 class MetricsFollower:
     """Streams a growing ``metrics.jsonl`` to a run while a node writes it.
@@ -198,18 +194,25 @@ class MetricsFollower:
         self._untouched = self._modified()
         self._offset = 0
         self._stopped = threading.Event()
+        self._error: RegistryError | None = None
         self._thread = threading.Thread(target=self._follow, daemon=True, name=f"follow {file}")
         self._thread.start()
 
     def stop(self) -> None:
-        """Send what is left and end."""
+        """Send what is left and end; an error that sending met before is raised now."""
         self._stopped.set()
         self._thread.join()
+        if self._error is not None:
+            raise self._error
         self._send()
 
     def _follow(self) -> None:
         while not self._stopped.wait(POLL_SECONDS):
-            self._send()
+            try:
+                self._send()
+            except RegistryError as err:  # of the thread that stops this one
+                self._error = err
+                return
 
     def _send(self) -> None:
         if self._modified() == self._untouched:
@@ -251,11 +254,11 @@ def _make_database(tracking_uri: str) -> None:
     database = Path(tracking_uri.removeprefix(SQLITE))
     if database.exists():
         return
-    clear_abandoned(database.parent, ".*")
+    clear_abandoned(database.parent, deep=False)
     prepared = temporary_sibling(database)
     try:
         MlflowClient(f"{SQLITE}{prepared}").search_experiments(max_results=1)
-        os.link(prepared, database)
+        put_new(prepared, database)
     except FileExistsError:  # another run was faster
         pass
     finally:
@@ -267,20 +270,3 @@ def resolve_tracking_uri(tracking_uri: str, project_path: Path) -> str:
     if not tracking_uri.startswith(SQLITE):
         return tracking_uri
     return f"{SQLITE}{project_path / tracking_uri.removeprefix(SQLITE)}"
-
-
-def _explain(tracking_uri: str, error: Exception) -> str:
-    shown = without_password(tracking_uri)
-    said = str(error).replace(tracking_uri, shown)
-    code = error.error_code if isinstance(error, MlflowException) else None
-    if code in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
-        return (
-            f"the tracking server at {shown} refuses this account: {said} (environment "
-            "variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"
-        )
-    if code == "RESOURCE_DOES_NOT_EXIST":
-        return f"there is nothing to join: {said} (environment variable {JOINED_RUN})"
-    return (
-        f"the tracking server at {shown} does not answer: {said} "
-        "(conf/base/mlflow.yml, or the environment variable MLFLOW_TRACKING_URI)"
-    )

@@ -1,7 +1,6 @@
 """An OpenAI-compatible endpoint: retries, structured output where it has that, and accounting."""
 
 import logging
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +12,8 @@ from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import EndpointParams
 from rpo_pipeline.rewards.judge_budget import Budget, Hold
 from rpo_pipeline.rewards.judge_text import request_fields, response_format
+from rpo_pipeline.secrets import keep_secret
+from rpo_pipeline.variables import variable
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ class _Choice(BaseModel):
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
 
 
 class _Completion(BaseModel):
@@ -164,12 +165,13 @@ class Endpoint:
 def _api_key(settings: EndpointParams) -> str:
     if settings.api_key_variable is None:
         return "none"  # the package insists on one
-    key = os.environ.get(settings.api_key_variable)
+    key = variable(settings.api_key_variable)
     if not key:
         raise ConfigError(
             f"the environment variable {settings.api_key_variable} is not set; it must hold the "
             f"key of {settings.base_url} (api_key_variable of the labeler's endpoint)"
         )
+    keep_secret(key)  # whatever its variable is called
     return key
 
 

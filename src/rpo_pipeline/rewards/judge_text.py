@@ -1,6 +1,7 @@
 """What a judge is sent and what is read from its answer."""
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from hashlib import blake2b
@@ -9,11 +10,16 @@ from typing import Any, TypeVar
 
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from rpo_pipeline.params import EndpointParams
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+MAX_CHARACTERS, MAX_BRACES = 50_000, 200
+"""Of an answer that is read; ``max_answer_tokens`` is far below."""
+# Infinite, where a number has more digits than a float holds.
+_DECODER = json.JSONDecoder(parse_int=float)
 
 SYSTEM = """\
 You judge what a language model wrote. The texts to be judged are quoted between tags such as \
@@ -44,7 +50,11 @@ def request_texts(
 
 
 def fence(text: str) -> str:
-    """Quote a text between tags that it cannot hold itself: they are named by its own content."""
+    """Quote a text between tags that it cannot hold itself: they are named by its own content.
+
+    Half of a surrogate pair, which is no character and cannot be sent, becomes a question mark.
+    """
+    text = text.encode(errors="replace").decode()
     tag = f"text-{blake2b(text.encode(), digest_size=8).hexdigest()}"
     return f"<{tag}>\n{text}\n</{tag}>"
 
@@ -77,6 +87,9 @@ def response_format(answer: type[BaseModel]) -> dict[str, Any]:
 def read_answer(text: str, answer: type[AnswerT]) -> AnswerT | None:
     """Find the answer in what a judge wrote: the last object that fits, whatever stands around it.
 
+    An answer is short, flat and at the end. What is longer or nested deeper is none, and only
+    so many opening braces are tried, so that no answer takes long to read.
+
     Args:
         text: The judge's.
         answer: What was asked for.
@@ -84,16 +97,17 @@ def read_answer(text: str, answer: type[AnswerT]) -> AnswerT | None:
     Returns:
         None if nothing fits.
     """
-    decoder, found, place = json.JSONDecoder(), None, text.find("{")
-    while place >= 0:
+    if len(text) > MAX_CHARACTERS:
+        return None
+    found, end = None, 0
+    for opening in list(re.finditer("{", text))[-MAX_BRACES:]:
+        if opening.start() < end:  # inside of one that was read
+            continue
         try:
-            value, end = decoder.raw_decode(text, place)
+            value, end = _DECODER.raw_decode(text, opening.start())
             found = answer.model_validate(value)
-        except ValidationError:
-            pass
-        except ValueError:
-            end = place + 1
-        place = text.find("{", end)
+        except (ValueError, RecursionError, OverflowError):  # pydantic's is a ValueError
+            continue
     return found
 
 

@@ -1,10 +1,12 @@
 """From raw_reward to reward: fitted on train rows, stored with the model.
 
-Three steps, of which the first two are off unless set: raw rewards are drawn in to quantiles of
-train, length is paid for, and the rest is brought to a scale. On each scale but ``none`` the train
-rewards have mean 0 and a standard deviation of about 1, so that tau means the same for all.
+Three steps: raw rewards are drawn in to quantiles of train if asked to, or else to where no outlier
+decides what all others teach; length is paid for if asked to; and the rest is brought to a scale.
+On each scale but ``none`` the train rewards have mean 0 and a standard deviation of about 1, so
+that tau means the same for all.
 """
 
+import logging
 import math
 from typing import Any
 
@@ -15,8 +17,15 @@ from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import LabelingParams
 from rpo_pipeline.rewards.length_bias import LengthPenalty, fit_penalty
 
+logger = logging.getLogger(__name__)
+
 MAX_KNOTS = 1001
 """Raw rewards that a ``rank`` normaliser keeps; between them it interpolates."""
+MIN_REWARDS = 40
+"""Train rows, from which on an outlier can be told."""
+FAR = 10.0
+"""Distance from the median, in widths of the middle 90 % of train, that an outlier is drawn in to.
+Of normally distributed rewards none is a third as far."""
 
 
 def fit_normaliser(train: pd.DataFrame, labeling: LabelingParams) -> dict[str, Any]:
@@ -27,7 +36,8 @@ def fit_normaliser(train: pd.DataFrame, labeling: LabelingParams) -> dict[str, A
         labeling: Kind of the normaliser, quantiles and length penalty.
 
     Returns:
-        ``kind``, ``winsorise`` (``[low, high]`` raw rewards, or null), ``length_penalty`` (null
+        ``kind``, ``winsorise`` (``[low, high]`` raw rewards, or null: also where only outliers of
+        ``zscore`` and ``per_prompt`` are drawn in), ``length_penalty`` (null
         without), and what the kind needs: ``mean`` and ``std``, such that reward = (raw_reward -
         mean) / std; or ``raw_rewards`` and their ``rewards``, rising, for ``rank``.
 
@@ -40,6 +50,8 @@ def fit_normaliser(train: pd.DataFrame, labeling: LabelingParams) -> dict[str, A
     if labeling.winsorise:
         bounds = [float(bound) for bound in raw_rewards.quantile(list(labeling.winsorise))]
         _check_differ(raw_rewards.clip(*bounds), "the winsorised raw rewards")
+    elif labeling.normaliser in ("zscore", "per_prompt"):  # ranks have none, `none` is as it is
+        bounds = _outlier_bounds(raw_rewards)
     fitted: dict[str, Any] = {"kind": labeling.normaliser, "winsorise": bounds}
     penalty = None
     if labeling.length_penalty is not None:
@@ -93,6 +105,26 @@ def normalise(rows: pd.DataFrame, normaliser: dict[str, Any], logged: pd.DataFra
 def _winsorise(raw_rewards: pd.Series, normaliser: dict[str, Any]) -> pd.Series:
     bounds = normaliser["winsorise"]
     return raw_rewards if bounds is None else raw_rewards.clip(*bounds)
+
+
+def _outlier_bounds(raw_rewards: pd.Series) -> list[float] | None:
+    """Where raw rewards end that are no outliers; None if all are within."""
+    p5, median, p95 = raw_rewards.quantile([0.05, 0.5, 0.95])
+    low, high = median - FAR * (p95 - p5), median + FAR * (p95 - p5)
+    num_outside = int((~raw_rewards.between(low, high)).sum())
+    if len(raw_rewards) < MIN_REWARDS or p95 == p5 or not num_outside:
+        return None
+    logger.warning(
+        "%d of %d train rows have a raw reward further than %g times the width of the middle 90 %% "
+        "from the median, and would decide the scale of all others: they count as %g or %g "
+        "(labeling.winsorise draws in to quantiles, labeling.normaliser `rank` needs neither)",
+        num_outside,
+        len(raw_rewards),
+        FAR,
+        low,
+        high,
+    )
+    return [float(low), float(high)]
 
 
 def _fit_scale(train: pd.DataFrame, kind: str) -> dict[str, Any]:

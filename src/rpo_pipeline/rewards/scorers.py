@@ -9,6 +9,7 @@ are exact.
 import math
 import re
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 from better_profanity.utils import get_complete_path_of_file, read_wordlist
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
@@ -16,6 +17,8 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 from rpo_pipeline.params import RulesParams
 
 Scorer = Callable[[str, str], float]
+
+WORD = re.compile(r"\w+")
 
 
 def build_scorers(settings: RulesParams) -> dict[str, Scorer]:
@@ -32,8 +35,50 @@ def build_scorers(settings: RulesParams) -> dict[str, Scorer]:
 
 def _sentiment() -> Scorer:
     """VADER compound score, -1 (negative) to 1 (positive)."""
-    analyzer = SentimentIntensityAnalyzer()
+    analyzer = _LinearAnalyzer()
     return lambda _, response: float(analyzer.polarity_scores(response)["compound"])
+
+
+class _LinearAnalyzer(SentimentIntensityAnalyzer):  # type: ignore[misc] # without types
+    """VADER with the same scores in time that grows with the text, not with its square.
+
+    The library lowers all words for each word that it looks at, and looks for each score from the
+    start.
+    """
+
+    @staticmethod
+    def _negation_check(valence: float, words: list[str], start_i: int, i: int) -> float:
+        near, at = _window(words, i)
+        return float(SentimentIntensityAnalyzer._negation_check(valence, near, start_i, at))
+
+    @staticmethod
+    def _special_idioms_check(valence: float, words: list[str], i: int) -> float:
+        return float(SentimentIntensityAnalyzer._special_idioms_check(valence, *_window(words, i)))
+
+    @staticmethod
+    def _but_check(words: list[str], sentiments: list[float]) -> list[float]:
+        but = next((i for i, word in enumerate(words) if word.lower() == "but"), None)
+        if but is None:
+            return sentiments
+        places: dict[float, list[int]] = {}
+        for place, sentiment in enumerate(sentiments):
+            places.setdefault(sentiment, []).append(place)
+        for place in range(len(sentiments)):
+            sentiment = sentiments[place]
+            same = places[sentiment]
+            while sentiments[same[0]] != sentiment:
+                heappop(same)
+            first = same[0]  # the library takes the first equal score for the one it looks at
+            if first != but:
+                sentiments[first] = sentiment * (0.5 if first < but else 1.5)
+                heappush(places.setdefault(sentiments[first], []), first)
+        return sentiments
+
+
+def _window(words: list[str], i: int) -> tuple[list[str], int]:
+    """The three words before a word to the two behind it, and where it stands among them."""
+    start = max(0, i - 3)
+    return words[start : i + 3], i - start
 
 
 def _toxicity(settings: RulesParams) -> Scorer:
@@ -51,10 +96,16 @@ def _coverage(detail_pattern: str) -> Scorer:
 
     def score(prompt: str, response: str) -> float:
         details = set(pattern.findall(prompt))
-        named = [d for d in details if re.search(rf"\b{re.escape(d)}\b", response)]
+        words = set(WORD.findall(response))
+        named = [d for d in details if (d in words if WORD.fullmatch(d) else _has(response, d))]
         return len(named) / len(details) if details else 1.0
 
     return score
+
+
+def _has(response: str, detail: str) -> bool:
+    """Whether a detail that is not one word stands in a text as whole words."""
+    return detail in response and bool(re.search(rf"\b{re.escape(detail)}\b", response))
 
 
 def _length(target_words: int) -> Scorer:

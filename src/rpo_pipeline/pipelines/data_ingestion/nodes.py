@@ -1,5 +1,6 @@
 """Nodes of data ingestion."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from ibis.expr.types import Table
 from pyarrow import RecordBatchReader
 
 from rpo_pipeline.params import IngestionParams
+
+logger = logging.getLogger(__name__)
 
 
 def read_sources(
@@ -18,6 +21,10 @@ def read_sources(
     from rpo_pipeline.data.redaction import Privacy
 
     erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
+    if forgotten is not None and not forgotten.get("is_done", pd.Series(dtype=bool)).all():
+        logger.warning(
+            "an erasure did not come to its end: `python -m rpo_pipeline forget` goes on with it"
+        )
     return sources.read_sources(ingestion.sources, parts, Privacy(ingestion.redaction, erased))
 
 
@@ -64,10 +71,16 @@ def assign_splits(
     previous: Table | None,
     ingestion: IngestionParams,
 ) -> Table:
-    """Give every prompt its split, near-duplicates the same."""
+    """Give every prompt its split, the same to near-duplicates and to one conversation."""
     from rpo_pipeline.data import splits
 
-    given = splits.assign_splits(rows, clusters, previous, ingestion.split_shares)
+    given = splits.assign_splits(
+        rows,
+        clusters,
+        previous,
+        ingestion.split_shares,
+        by_conversation=ingestion.conversations_share_split,
+    )
     if ingestion.near_duplicates:
         splits.check_leakage(given, clusters, ingestion.near_duplicates.threshold)
     return given

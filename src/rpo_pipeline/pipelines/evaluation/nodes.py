@@ -29,8 +29,11 @@ def fetch_champion(
     from rpo_pipeline.registry import client
 
     champion = client.fetch_champion(mlflow_run, promotion.model_name, workspace)
-    known = registration and registration["policy"] == model_fingerprint(policy)
-    version = registration["version"] if registration and known else None
+    version = None
+    if registration and registration["policy"] == model_fingerprint(policy):
+        # Another registered model, with versions of its own, may use the same data folder.
+        known = client.has_version(mlflow_run, promotion.model_name, registration)
+        version = registration["version"] if known else None
     if previous and version and version == champion["version"]:
         return previous
     return champion

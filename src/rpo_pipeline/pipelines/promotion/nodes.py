@@ -74,6 +74,7 @@ def register_version(
     ):
         return previous
     metrics = {f"eval/{k}": m["value"] for k, m in summary["challenger"].items()}
+    resolved = resolved_parameters(parameters)
     version = client.register_version(
         mlflow_run,
         promotion.model_name,
@@ -82,10 +83,10 @@ def register_version(
             "summary.json": summary,
             "normaliser.json": normaliser,
             "provenance.json": provenance,
-            "parameters.json": resolved_parameters(parameters),
+            "parameters.json": resolved,
             "report.html": report,
             "model_card.md": model_card,
-            **serving_documents(parameters["policy"]),
+            **serving_documents(resolved["policy"]),
         },
         metrics={name: value for name, value in metrics.items() if value is not None},
         tags={name: str(value) for name, value in provenance.items() if value is not None},

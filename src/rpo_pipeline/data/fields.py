@@ -1,0 +1,194 @@
+"""What a field of a record holds: found by its name, missing or not, a number, an instant.
+
+Logs pass through pandas, databases and spreadsheets before they come here, so one value has many
+spellings: an object may be JSON text or a list of pairs, and a missing number may be ``nan``.
+"""
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+ABSENT: Final = object()
+"""What ``look_up`` may return for a field that a record does not have."""
+
+MISSING_WORDS = frozenset(["", "nan", "-nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat"])
+r"""How pandas, databases and spreadsheets write that there is no value; with ``\N`` and
+``undefined``, without regard to case."""
+MISSING_WORDS |= {r"\n", "undefined"}
+LONGEST_MISSING = max(map(len, MISSING_WORDS))
+
+MAX_LITERAL = 2**20
+"""Characters of a Python literal that is read; Python's parser takes a hundred times the memory."""
+
+EPOCH = re.compile(r"\d{9,}(\.\d*)?|\d\.\d+[eE]\+?(?:0?9|1\d)")
+"""A number since 1970; eight digits are a date."""
+NUMBERS = (int, float, str, Decimal)
+ZONED = re.compile(
+    r"(?P<time>\d{4}.*?\d)\s*(?P<offset>[+-]\d{2}(?::?\d{2})?)?\s*"
+    r"(?:\[?(?P<zone>UTC|GMT|Z|[A-Za-z_]+/[A-Za-z0-9_/+-]+)\]?)?"
+)
+"""A time with its zone behind it, as BigQuery, Trino, Java and Go write it."""
+RFC_2822 = re.compile(
+    r"(?:[A-Za-z]{3}, ?)?\d{1,2} [A-Za-z]{3} \d{4} \d\d:\d\d(?::\d\d)?"
+    r" ?(?:[+-]\d{4}|UTC?|GMT|Z|[ECMP][SD]T)?"
+)
+WRITTEN = ("%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y")
+"""As web servers, Twitter and ``ctime`` write times."""
+
+
+def look_up(record: Mapping[str, Any], name: str, absent: object = None) -> Any:  # noqa: ANN401
+    """A field by its name, or by a path of names with dots between them.
+
+    Args:
+        record: By the names of its source.
+        name: On a path, each object may also be JSON text, or a list of keys with their values.
+        absent: What to return if the record has no such field.
+
+    Returns:
+        Its value.
+    """
+    if name in record:
+        return record[name]
+    if "." not in name:
+        return absent
+    value: Any = record
+    for part in name.split("."):
+        value = as_object(value)
+        if not isinstance(value, Mapping) or part not in value:
+            return absent
+        value = value[part]
+    return value
+
+
+def as_object(value: Any) -> Any:  # noqa: ANN401 (whatever the log holds)
+    """An object that was written as text, or as a list of keys with their values."""
+    value = unpack(value)
+    if not isinstance(value, list) or not value:
+        return value
+    pairs: Sequence[Any] = value
+    for key in ("key", "name"):
+        if all(isinstance(item, Mapping) and {key, "value"} <= item.keys() for item in value):
+            pairs = [(item[key], item["value"]) for item in value]
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        return value
+    named = {str(key): one for key, one in pairs}
+    return named if len(named) == len(pairs) else value
+
+
+def unpack(value: Any) -> Any:  # noqa: ANN401 (any value that JSON can say)
+    """A list or object that was written as text, as in a CSV file: as JSON, or as Python does."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return _literal(value)
+
+
+def _literal(text: str) -> object:
+    """What pandas makes of a list or an object when it writes a CSV file."""
+    if len(text) > MAX_LITERAL or not text.rstrip().endswith(("]", "}")):
+        return text
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a backslash in the text
+            value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text
+    return value if isinstance(value, list | dict) else text
+
+
+def is_missing(value: object) -> bool:
+    """Whether a field holds no value, however that is spelled."""
+    if value is None:
+        return True
+    if isinstance(value, str):
+        word = value.strip()
+        return len(word) <= LONGEST_MISSING and word.casefold() in MISSING_WORDS
+    return value != value  # NaN alone is not equal to itself
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401
+    """The value of an object by which MongoDB names a type: ``{"$numberInt": "5"}``."""
+    while isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith("$"):
+        value = next(iter(value.values()))
+    return value
+
+
+def read_number(value: object) -> float | None:
+    """A number, also as text; None if it is none, infinite if it is too large."""
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, NUMBERS):
+        return None
+    if isinstance(value, str) and "_" in value:  # Python's way of writing 1000 as 1_000
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+    except OverflowError:
+        return float("inf")
+
+
+def read_time(value: object) -> datetime | None:
+    """An instant, in UTC; None if the value cannot be read as one.
+
+    Args:
+        value: ISO 8601 (UTC unless it names a zone), a number since 1970 (in seconds, milli-,
+            micro- or nanoseconds), or a time as databases, mails and web servers write it. A day
+            and a month that could be either are not read.
+
+    Returns:
+        The instant.
+    """
+    value = plain(value)
+    try:
+        if isinstance(value, datetime):
+            time = value
+        elif isinstance(value, NUMBERS) and EPOCH.fullmatch(text := str(value).strip()):
+            return _since_1970(float(text))
+        else:
+            time = _read_text(str(value).strip())
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, OSError, KeyError):
+        return None
+
+
+def _since_1970(number: float) -> datetime | None:
+    """Seconds, milli-, micro- or nanoseconds: what puts the instant between 1973 and 5138."""
+    for unit in (1, 1e3, 1e6, 1e9):
+        if 1e8 <= number / unit < 1e11:
+            return datetime.fromtimestamp(number / unit, UTC)
+    return None
+
+
+def _read_text(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        if len(text) > 99:  # no time is so long, and expressions take their time to find out
+            raise
+    if match := ZONED.fullmatch(text):
+        time = match["time"].replace("/", "-", 2) + (match["offset"] or "")
+        read = datetime.fromisoformat(time)
+        zone = match["zone"]
+        return read if zone is None or match["offset"] else read.replace(tzinfo=_zone(zone))
+    if RFC_2822.fullmatch(text):
+        return parsedate_to_datetime(text)
+    for form in WRITTEN:
+        try:
+            return datetime.strptime(text, form)
+        except ValueError:
+            continue
+    raise ValueError(text)
+
+
+def _zone(name: str) -> tzinfo:
+    return UTC if "/" not in name else ZoneInfo(name)
