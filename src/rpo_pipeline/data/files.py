@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 
 from rpo_pipeline.data.parts import SourceFile
 from rpo_pipeline.data.readers import ENDINGS, can_read
-from rpo_pipeline.data.records import WHERE
+from rpo_pipeline.data.records import WHERE, escape
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.io.hub import use_hub_or_cache
 from rpo_pipeline.params import SourceParams
@@ -51,7 +51,7 @@ def find_files(source: SourceParams) -> list[SourceFile]:
             f"no file matches {source.path!r} in {Path.cwd()} ({WHERE}; "
             "`python -m rpo_pipeline sample-data` writes the sample log)"
         )
-    return [SourceFile(file, str(file)) for file in files]
+    return [SourceFile(file, escape(str(file))) for file in files]
 
 
 def find_ratings(source: SourceParams) -> list[SourceFile]:
@@ -61,7 +61,7 @@ def find_ratings(source: SourceParams) -> list[SourceFile]:
     files = _local_files(source.ratings_path)
     if not files:
         logger.warning("no file of ratings matches %r yet", source.ratings_path)
-    return [SourceFile(file, str(file), holds_ratings=True) for file in files]
+    return [SourceFile(file, escape(str(file)), holds_ratings=True) for file in files]
 
 
 def _local_files(path: str) -> list[Path]:
@@ -153,7 +153,7 @@ def _hub_files(source: SourceParams) -> list[SourceFile]:
     if not files:
         raise DataError(f"no file of {source.path} can be read ({WHERE}: add a glob behind it)")
     at = f"{HUB}{repository}@{str(source.revision)[:8]}"
-    return [SourceFile(file, f"{at}/{file.relative_to(folder)}") for file in files]
+    return [SourceFile(file, escape(f"{at}/{file.relative_to(folder)}")) for file in files]
 
 
 def _leaves_project(path: str) -> DataError:

@@ -22,7 +22,7 @@ from rpo_pipeline.data.columns import Columns, named_columns
 from rpo_pipeline.data.formats import detect_format, flatten
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, RejectedError
 from rpo_pipeline.data.readers import read_records
-from rpo_pipeline.data.records import Record, escape, partition_fields
+from rpo_pipeline.data.records import Record, partition_fields
 from rpo_pipeline.data.redaction import Privacy, redact_raw
 from rpo_pipeline.data.rows import (
     NOTHING_PRIVATE,
@@ -57,7 +57,7 @@ class SourceFile(NamedTuple):
 
     path: Path
     name: str
-    """For people, and for the origin of rows."""
+    """For people, and for the origin of rows: text that any file can hold."""
     holds_ratings: bool = False
     """Of responses that another file logs."""
 
@@ -72,7 +72,7 @@ def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams 
     settings = source.model_dump(mode="json", exclude={"path", "revision"})
     private = redaction and redaction.model_dump(mode="json")
     return result_key(
-        *(content, escape(file.name), file.holds_ratings, settings, private),
+        *(content, file.name, file.holds_ratings, settings, private),
         code=[_write_part],
         without=frozenset(),  # how a rating is read is told by `params/ingestion.py` as well
     )
@@ -177,7 +177,6 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
         source = _with_format(first, file, source)
     columns = Columns(named_columns(source, holds_ratings=file.holds_ratings))
     num_records, unread_times = 0, []
-    origin = escape(file.name)
     with (
         _Writer(folder / ROWS, RATING_SCHEMA if file.holds_ratings else PART_SCHEMA) as rows,
         _Writer(folder / QUARANTINE, QUARANTINE_SCHEMA) as quarantine,
@@ -193,10 +192,10 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
                 if isinstance(row, Reason):
                     raw = _raw(record, privacy) if raw is None else raw[:KEPT_OF_NEXT]
                     kept = "" if row is Reason.FORGOTTEN else raw
-                    line = {"origin": origin, "line": record.line, "reason": row, "raw": kept}
+                    line = {"origin": file.name, "line": record.line, "reason": row, "raw": kept}
                     quarantine.add(line, len(kept))
                 else:
-                    row["origin"] = f"{origin}:{record.line}"
+                    row["origin"] = f"{file.name}:{record.line}"
                     if row.pop(UNREAD_TIME, False):
                         unread_times.append(record.line)
                     rows.add(row, len(row.get("prompt", "")) + len(row.get("response", "")))

@@ -21,7 +21,7 @@ from rpo_pipeline.data.parts import (
     remove_other_parts,
 )
 from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, quarantine_table
-from rpo_pipeline.data.records import WHERE, escape
+from rpo_pipeline.data.records import WHERE
 from rpo_pipeline.data.redaction import Privacy
 from rpo_pipeline.data.rows import NOTHING_PRIVATE, ROW_SCHEMA
 from rpo_pipeline.errors import DataError
@@ -101,8 +101,7 @@ def _ensure_part(
 
 
 def _about(file: SourceFile, part: Path) -> dict[str, Any]:
-    path = escape(file.name)
-    return {**read_about(part), "path": path, "holds_ratings": file.holds_ratings}
+    return {**read_about(part), "path": file.name, "holds_ratings": file.holds_ratings}
 
 
 def _check_source(source: SourceParams, files: Sequence[dict[str, Any]], num_rated: int) -> None:
@@ -144,7 +143,7 @@ def _some(names: Sequence[str]) -> str:
 def _describe(file: SourceFile, part: Path) -> Part:
     rewards = pq.read_table(part / ROWS, columns=["raw_reward"])["raw_reward"]
     return {
-        "path": escape(file.name),
+        "path": file.name,
         "key": part.name,
         "rows": len(rewards),
         "rated": len(rewards) - rewards.null_count,
