@@ -89,7 +89,7 @@ def catalog_entries():
 
 CANNOT_BE_MADE_AGAIN = {
     *("forgotten", "previous_splits", "previous_prompt_clusters"),
-    *("previous_champion", "previous_registration"),
+    *("previous_champion", "previous_registration", "previous_reference_log"),
 }
 AS_GOOD_AS_MISSING = {"run_ledger", "previous_consumed", "previous_labels", "refresh_outcome"}
 

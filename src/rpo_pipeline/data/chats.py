@@ -121,6 +121,8 @@ def parse_chat(value: object) -> object:
     """
     parsed = value
     if isinstance(value, str):
+        if value[:1].isalnum():  # as nearly all texts begin
+            return value
         if not value.lstrip().startswith(("[", "{")) or not any(n in value for n in ROLE_NAMES):
             return value
         parsed = unpack(value)

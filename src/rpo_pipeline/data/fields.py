@@ -22,6 +22,7 @@ MISSING_WORDS = frozenset(["", "nan", "-nan", "null", "none", "na", "n/a", "#n/a
 r"""How pandas, databases and spreadsheets write that there is no value; with ``\N`` and
 ``undefined``, without regard to case."""
 MISSING_WORDS |= {r"\n", "undefined"}
+LONGEST_MISSING = max(map(len, MISSING_WORDS))
 
 MAX_LITERAL = 2**20
 """Characters of a Python literal that is read; Python's parser takes a hundred times the memory."""
@@ -109,7 +110,8 @@ def is_missing(value: object) -> bool:
     if value is None:
         return True
     if isinstance(value, str):
-        return value.strip().casefold() in MISSING_WORDS
+        word = value.strip()
+        return len(word) <= LONGEST_MISSING and word.casefold() in MISSING_WORDS
     return value != value  # NaN alone is not equal to itself
 
 

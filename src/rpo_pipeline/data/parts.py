@@ -97,7 +97,7 @@ def ensure_part(
     """
     part = folder / part_key(file, source, privacy.redaction)
     if part.is_dir():
-        if all(is_whole_parquet(part / name) for name in (ROWS, QUARANTINE)):
+        if _is_whole(part):
             return part, False
         logger.warning("%s is damaged: %s is read again", part, file.name)
     prepared = temporary_sibling(part)
@@ -113,6 +113,14 @@ def ensure_part(
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
     return part, True
+
+
+def _is_whole(part: Path) -> bool:
+    try:
+        read_about(part)
+    except (OSError, ValueError):
+        return False
+    return all(is_whole_parquet(part / name) for name in (ROWS, QUARANTINE))
 
 
 def read_about(part: Path) -> dict[str, Any]:

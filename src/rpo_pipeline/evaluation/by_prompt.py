@@ -16,6 +16,8 @@ from rpo_pipeline.evaluation.statistics import CONFIDENCE, Array
 
 Range = tuple[float, float]
 POWER = 0.8
+STEPS = 30
+"""Each brings a gain nearer by a factor of about 4 over the number of prompts."""
 SHARE = (0.0, 1.0)
 RATE = (-0.5, 0.5)
 """Of a win rate less 1/2."""
@@ -69,13 +71,15 @@ def detectable_gain(gaps: Mapping[str, Any]) -> float | None:
         gaps: As ``spread`` gives them, of a difference.
 
     Returns:
-        How far the gate's bound lies below the estimate, and 0.84 standard errors; in units of the
-        metric, null with fewer than two prompts.
+        The gain at which the gate's bound is 0.84 standard errors above 0, in units of the metric;
+        null with fewer than two prompts, and where so few cannot show any gain.
     """
     values = torch.tensor(gaps["values"], dtype=torch.float64)
     if len(values) < 2:
         return None
-    worst = torch.tensor(gaps["worst"], dtype=values.dtype)
-    below = values.mean() - lower_bound(values, worst, error=(1 - CONFIDENCE) / 2)
-    error = values.std() / len(values) ** 0.5
-    return float(below + norm.ppf(POWER) * error)
+    worst, spare = gaps["worst"], norm.ppf(POWER) * float(values.std()) / len(values) ** 0.5
+    gain, centred = 0.0, values - values.mean()
+    for _ in range(STEPS):  # a larger gain is farther from the worst, which costs a little more
+        end = torch.tensor(worst - gain, dtype=values.dtype)
+        gain = spare - float(lower_bound(centred, end, error=(1 - CONFIDENCE) / 2))
+    return gain if gain <= max(-worst, spare) else None
