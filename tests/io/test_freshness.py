@@ -26,10 +26,14 @@ SCORING = {
     *("prepare_reference", "train_policy"),
     *("generate_responses", "score_heldout", "measure_candidate"),
 }
-EMBEDDING = {"fit_reward_models", "name_labelers", "label_rows", "label_generations"}
+EMBEDDING = {
+    *("fit_reward_models", "name_labelers", "label_rows", "label_generations"),
+    "measure_labelers",
+}
 """A fitted reward model asks which route through a model is exact, which scoring tells."""
 LABELLING = {
     *("name_labelers", "label_rows", "label_generations", "measure_candidate"),
+    "measure_labelers",
     *("sample_reference", "choose_tau", "sample_for_all", "compare_methods"),
 }
 INGESTION = {
