@@ -189,6 +189,12 @@ def test_prompts_that_an_earlier_version_erased_stay_erased(project):
     assert known["is_done"].all()
 
 
+def test_environments_that_never_ran_are_complete(project):
+    shutil.copytree(ROOT / "conf/t5", project / "conf/t5")
+    result = forget([ID], project)
+    assert (result.left, result.is_complete) == (KEEPS, True)
+
+
 def test_what_a_killed_run_left_half_written_is_erased_too(project):
     half = project / "data/03_primary/.feedback-new-999999-0123abcd.parquet"
     half.write_text(SECRET)

@@ -54,6 +54,8 @@ class Erasure:
         """Name a place that cannot be read or changed, and go on with the others."""
         try:
             yield
+        except FileNotFoundError:  # it went with another one
+            pass
         except DAMAGED as err:
             self.miss(f"{place}, which cannot be read or changed ({first_line(err)}): remove it")
 
@@ -134,6 +136,8 @@ def _files(environments: Sequence[Environment], result: Erasure) -> list[Path]:
     signatures = {signature_of(one.lock) for one in environments}  # which quote our command
 
     def name(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):  # an environment that never ran
+            return
         result.miss(f"{error.filename}, which cannot be looked into ({error.strerror})")
 
     found = {
