@@ -1,4 +1,6 @@
+import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from rpo_pipeline.models.generation import GumbelNoise, sample_responses
 from rpo_pipeline.models.loading import as_language_model
@@ -67,3 +69,25 @@ def test_sampling_stops_at_the_end_of_a_turn():
     ended = [r.token_ids for r in responses if end in r.token_ids]
     assert ended
     assert all(ids.index(end) == len(ids) - 1 for ids in ended)
+
+
+@pytest.mark.parametrize("texts", [[*TEXTS, "Hi"], ["Hi"] * 3])
+def test_a_model_that_mixes_rows_gives_a_row_the_response_that_it_gives_it_alone(texts, caplog):
+    tokenizer = build_small("llama").tokenizer
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": len(tokenizer)}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("rwkv", **sizes))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(4 if weight.dim() > 1 else 1)
+    language_model = as_language_model(model, tokenizer)
+    _, together = sample(language_model, texts, range(len(texts)))
+    assert "samples them one by one" in caplog.text
+    alone = [sample(language_model, [text], [row])[1][0] for row, text in enumerate(texts)]
+    assert together == alone
+
+
+def test_rows_that_share_a_batch_exactly_are_told_of_nowhere(language_model, caplog):
+    sample(language_model, TEXTS, [1, 2, 3])
+    assert language_model.checked_routes["padded prompts"]
+    assert "one by one" not in caplog.text
