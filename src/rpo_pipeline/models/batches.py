@@ -23,6 +23,7 @@ from rpo_pipeline.models.lengths import attention_window, row_kind
 from rpo_pipeline.models.loading import LanguageModel
 from rpo_pipeline.models.routes import Route
 from rpo_pipeline.models.scoring import group_logps, read_by, warn_of_failure
+from rpo_pipeline.models.single_rows import check_single_rows
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,11 @@ def micro_batches(
     Yields:
         Padded batches on the model's device that together hold every row once, and the route to
         score each by.
+
+    Raises:
+        ModelError: If the model does not score a row in a batch as it does the row alone.
     """
+    check_single_rows(language_model, groups)
     model, pad_token_id = language_model.model, language_model.tokenizer.pad_token_id
     for part in _companies(language_model, groups):
         route = choose_route(language_model, part)
@@ -92,6 +97,7 @@ def choose_route(language_model: LanguageModel, groups: Sequence[Group]) -> Rout
 
 def check_routes(language_model: LanguageModel, groups: Sequence[Group]) -> None:
     """Compare the routes with scoring row by row now: once a model is sharded, it is too late."""
+    check_single_rows(language_model, groups)
     near = [group for group in groups if not _is_far(language_model.model, _longest_row(group))]
     if language_model.prefix_sharing == "auto":
         for route in ("tree", "cache"):

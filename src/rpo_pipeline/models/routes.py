@@ -27,6 +27,14 @@ Route = Literal["off", "tree", "cache"]
 Positions = Tensor | tuple[Tensor, Tensor]
 
 
+@dataclass
+class EncoderStates(BaseModelOutput):
+    """States of prompts, as decoders of any kind take them from an encoder."""
+
+    router_logits: None = None
+    """Those of a mixture of experts, which its decoder passes on and nobody reads."""
+
+
 @dataclass(frozen=True)
 class Pass:
     """One forward pass over rows of a batch."""
@@ -118,13 +126,13 @@ def _over_encoder(
         if route == "cache":
             # Nobody reads the states again: one row of them stands for their shape.
             inputs |= {
-                "encoder_outputs": BaseModelOutput(encoded[:1].expand(len(rows), -1, -1)),
+                "encoder_outputs": EncoderStates(encoded[:1].expand(len(rows), -1, -1)),
                 "decoder_inputs_embeds": embedded[rows, :width],
                 "past_key_values": EncoderDecoderCache(DynamicCache(), _rows_of(cache, index)),
             }
         else:
             inputs |= {
-                "encoder_outputs": BaseModelOutput(encoded[index]),
+                "encoder_outputs": EncoderStates(encoded[index]),
                 "decoder_input_ids": read[rows, :width],
             }
         yield Pass(rows, inputs, part.loss_mask)
@@ -137,7 +145,7 @@ def _cross_cache(
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     with _head_reads(model, torch.zeros_like(batch.prompt_mask[:, :1], dtype=torch.bool), None):
         model(
-            encoder_outputs=BaseModelOutput(encoded),
+            encoder_outputs=EncoderStates(encoded),
             attention_mask=batch.prompt_mask,
             decoder_input_ids=torch.full_like(batch.prompt_ids[:, :1], start),
             past_key_values=cache,
