@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 from rpo_pipeline.data.sample_data import write_sample_data
 from tests.e2e.conftest import kedro, override
 
+RATED = {"thumbs": None, "stars": 3}
+
 
 @pytest.fixture
 def log(project):
@@ -75,24 +77,26 @@ def test_a_reward_column_of_strings_is_named_as_no_number(project, log):
 
 
 def test_all_prompts_in_one_split_is_an_error_that_names_the_shares(project, log):
-    write(log, [{"prompt": "Hello", "response": f"Hi {i}", "stars": 3} for i in range(9)])
+    write(log, [{"prompt": "Hello", "response": f"Hi {i}", **RATED} for i in range(9)])
     message = refused(ingest(project))
     assert "ingestion.split_shares" in message
     assert "prompts must be in train and in test" in message
 
 
 def test_rewards_that_are_all_equal_leave_nothing_to_learn(project, log):
-    write(log, [{"prompt": f"{i}", "response": "Hi", "stars": 3} for i in range(90)])
+    write(log, [{"prompt": f"{i}", "response": "Hi", **RATED} for i in range(90)])
     completed = kedro(
         project, "run", "--env", "smoke", "--pipelines", "data_ingestion,reward_labeling"
     )
     assert "there is nothing to learn" in refused(completed)
 
 
-def test_an_empty_response_and_a_nan_reward_go_to_quarantine_and_the_run_goes_on(project, log):
+def test_an_empty_response_and_an_infinite_rating_go_to_quarantine_and_the_run_goes_on(
+    project, log
+):
     with log.open("a") as file:
         file.write('{"prompt": "Hello", "response": ""}\n')
-        file.write('{"prompt": "Hello", "response": "Hi", "stars": NaN}\n')
+        file.write('{"prompt": "Hello", "response": "Hi", "stars": Infinity}\n')
     completed = ingest(project)
     assert completed.returncode == 0, completed.stderr
     quarantine = pd.read_parquet(project / "data/smoke/02_intermediate/quarantine.parquet")

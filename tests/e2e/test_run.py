@@ -130,8 +130,8 @@ def test_the_second_run_keeps_splits_and_reference(finished, data):
 
 
 def test_the_second_run_scores_no_row_of_the_reference_again(finished):
-    assert "1744 rows to score, 0 in the cache" in finished["first"].stderr
-    assert "0 rows to score, 1744 in the cache" in finished["second"].stderr
+    assert "1745 rows to score, 0 in the cache" in finished["first"].stderr
+    assert "0 rows to score, 1745 in the cache" in finished["second"].stderr
 
 
 def test_every_run_is_one_finished_mlflow_run_with_flat_parameters(runs):

@@ -102,7 +102,8 @@ def assert_same_values_and_gradients(language_model, groups, route):
     ]
     largest = max(float(g.abs().max()) for g in gradients[1] if g is not None)
     for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * largest)
+        # Sums of float32 in another order: gradients that cancel are off by more than values are.
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=3e-5 * largest)
 
 
 @pytest.mark.parametrize(("model_type", "route"), ROUTES)

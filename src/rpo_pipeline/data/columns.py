@@ -79,12 +79,16 @@ def suggest(name: str, fields: Iterable[str]) -> str:
     return f" (did you mean {plain[close[0]]!r}?)" if close else ""
 
 
-def check_columns(source: SourceParams, files: Sequence[Mapping[str, Any]]) -> None:
+def check_columns(
+    source: SourceParams, files: Sequence[Mapping[str, Any]], *, with_ratings: bool = True
+) -> None:
     """Refuse a source that names a column which none of its records has.
 
     Args:
         source: Its columns, ratings and key.
         files: Of each file with records: ``path``, ``holds_ratings``, ``unseen`` and ``fields``.
+        with_ratings: Whether a missing column of ratings is an error. Without any row it is not:
+            then prompts or responses are amiss, which is said later, with an example.
 
     Raises:
         DataError: With the name, what may be meant, and the fields that there are.
@@ -93,7 +97,8 @@ def check_columns(source: SourceParams, files: Sequence[Mapping[str, Any]]) -> N
     later = [file for file in files if file["holds_ratings"]]
     _check(source, named_columns(source, holds_ratings=False) - _ratings(source), logs)
     if source.ratings_path is None:
-        _check(source, _ratings(source), logs)
+        if with_ratings:
+            _check(source, _ratings(source), logs)
     elif later:
         _check(source, {source.key or ""}, later)
         _check(source, _ratings(source), files, may_lack=logs)

@@ -85,7 +85,8 @@ def read_sources(
     for number, source in enumerate(sources):
         own = [path for path, (_, of) in files.items() if of == number]
         abouts = [_about(files[path][0], found[path][0]) for path in own]
-        _check_source(source, abouts, sum(described[path]["rated"] for path in own))
+        num_rows, num_rated = (sum(described[path][n] for path in own) for n in ("rows", "rated"))
+        _check_source(source, abouts, num_rows, num_rated)
     return list(described.values())
 
 
@@ -104,7 +105,9 @@ def _about(file: SourceFile, part: Path) -> dict[str, Any]:
     return {**read_about(part), "path": file.name, "holds_ratings": file.holds_ratings}
 
 
-def _check_source(source: SourceParams, files: Sequence[dict[str, Any]], num_rated: int) -> None:
+def _check_source(
+    source: SourceParams, files: Sequence[dict[str, Any]], num_rows: int, num_rated: int
+) -> None:
     """Say what is odd about a source, and refuse one from which nothing can be learned."""
     filled = [file for file in files if file["records"]]
     empty = [file["path"] for file in files if not file["records"] and not file["holds_ratings"]]
@@ -113,7 +116,7 @@ def _check_source(source: SourceParams, files: Sequence[dict[str, Any]], num_rat
         raise DataError(f"{source.path} holds no record: {_some(empty)} ({WHERE})")
     if empty:
         logger.warning("%s: no record in %s", source.path, _some(empty))
-    check_columns(source, filled)
+    check_columns(source, filled, with_ratings=num_rows > 0)
     if logs and not num_rated and source.ratings_path is None:
         logger.warning(
             "no row of %s is rated: looked for %s, and the fields are %s "
