@@ -29,6 +29,7 @@ from rpo_pipeline.io.places import ensure_writable, working_in
 from rpo_pipeline.params import (
     CachesParams,
     Params,
+    PolicyParams,
     PromotionParams,
     TrackingParams,
     validate_blocks,
@@ -94,6 +95,13 @@ class TrackingHooks:
         self._tracking = validate_tracking(context.config_loader["mlflow"])
         validate_catalog(context.config_loader["catalog"])
 
+    def _check_model(self, pipeline: Pipeline) -> None:
+        policy = cast(PolicyParams, self._blocks["policy"])
+        if policy.from_config and "params:policy" in pipeline.inputs():
+            from rpo_pipeline.models.building import check_architecture
+
+            check_architecture(policy.from_config)
+
     @hook_impl
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
@@ -103,6 +111,7 @@ class TrackingHooks:
         from rpo_pipeline.registry.tracking import OUTBOXES, TrackedRun
 
         refuse_several(run_params["runner"])
+        self._check_model(pipeline)
         context, self._started_at = self._context, time.time()
         places = context.config_loader["globals"]
         data = context.project_path / places["data"]

@@ -105,7 +105,7 @@ def check_kind(name_or_path: str | Path, config: PreTrainedConfig, auto_class: A
         what = "reads texts but writes none (an encoder)" if is_encoder else "is no language model"
         raise ModelError(
             f"{str(name_or_path)!r} ({kind}) {what}: name a decoder such as Llama or Qwen, or an "
-            "encoder-decoder such as T5, in policy.name_or_path"
+            "encoder-decoder such as T5, in policy.name_or_path or policy.from_config"
         )
 
 

@@ -19,6 +19,14 @@ class FromConfigParams(BaseModel):
     vocab_size: int = Field(gt=300)
     """Upper limit of the byte-level BPE vocabulary fitted on train."""
 
+    @model_validator(mode="after")
+    def _has_something_of_each(self) -> Self:
+        for name, value in (self.model_extra or {}).items():
+            counts = name.startswith("num_") or name.endswith("_size")
+            if counts and isinstance(value, int | float) and value < 1:
+                raise ValueError(f"policy.from_config.{name} must be at least 1, got {value}")
+        return self
+
 
 class LoraParams(Params):
     """Low-rank adapters: only they are trained, and the base weights are the reference."""
