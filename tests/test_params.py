@@ -248,3 +248,12 @@ def test_an_experiment_needs_a_name_that_a_database_can_hold(name):
     with pytest.raises(ConfigError, match=r"mlflow\.experiment"):
         validate_tracking(TRACKING | {"experiment": name})
     assert validate_tracking(TRACKING | {"experiment": "/Users/me/rpo: 'it'"})
+
+
+def test_a_model_in_the_user_s_own_folder_may_be_named_with_a_tilde(raw, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    raw["policy"] |= {"name_or_path": "~/model", "from_config": None}
+    raw["evaluation"]["labelers"] = [{"type": "reward_model", "name_or_path": "~/judge"}]
+    blocks = validate_blocks(raw)
+    assert blocks["policy"].name_or_path == "/home/ada/model"
+    assert blocks["evaluation"].labelers[0].name_or_path == "/home/ada/judge"

@@ -1,10 +1,13 @@
 """What every block of parameters has in common."""
 
-from typing import Literal
+from os.path import expanduser
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 Split = Literal["train", "validation", "test"]
+ModelPlace = Annotated[str, AfterValidator(expanduser)]
+"""A hub id, or a folder, whose ``~`` is the user's own."""
 
 
 class Params(BaseModel):
