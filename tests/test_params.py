@@ -331,3 +331,12 @@ def test_an_artifact_that_no_version_carries_is_refused_with_those_that_it_may(r
     message = refused(raw)
     assert "promotion.required_artifacts.0: input should be 'checkpoint'" in message
     assert "'model_card.md'" in message
+
+
+def test_a_model_in_the_user_s_own_folder_may_be_named_with_a_tilde(raw, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    raw["policy"] |= {"name_or_path": "~/model", "from_config": None}
+    raw["evaluation"]["labelers"] = [{"type": "reward_model", "name_or_path": "~/judge"}]
+    blocks = validate_blocks(raw)
+    assert blocks["policy"].name_or_path == "/home/ada/model"
+    assert blocks["evaluation"].labelers[0].name_or_path == "/home/ada/judge"

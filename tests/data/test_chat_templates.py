@@ -131,3 +131,45 @@ def test_a_template_of_several_names_is_read_by_its_default():
     tokenizer = with_template({"default": PLAIN, "tool_use": "{{ 1 }}"})
     adapt_template(tokenizer)
     assert tokenizer.chat_template == PLAIN
+
+
+PARTS = (
+    "{% for m in messages %}<|{{ m.role }}|>{% for c in m['content'] %}{{ c['text'] }}{% endfor %}"
+    "<|end|>{% endfor %}"
+)
+PARTS_OF_USERS = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'system' %}{{ m.content }}{% else %}"
+    "{% for c in m['content'] %}{{ c['text'] }}{% endfor %}{% endif %}<|end|>{% endfor %}"
+)
+
+
+def test_a_template_that_reads_contents_as_parts_writes_every_turn_of_a_chat():
+    tokenizer = with_template(PARTS)
+    adapt_template(tokenizer)
+    chat = (SYSTEM, USER, {"role": "assistant", "content": "Yes?"})
+    assert write(tokenizer, *chat) == write(with_template(PLAIN), *chat)
+    once = tokenizer.chat_template
+    adapt_template(tokenizer)
+    assert tokenizer.chat_template == once
+
+
+def test_parts_reach_the_token_ids_and_control_tokens_in_them_stay_text():
+    tokenizer = with_template(PARTS)
+    adapt_template(tokenizer)
+    reading = as_language_model(build_small("llama").model, tokenizer).text_format(limits(64, 8))
+    ids = reading.encode_prompts(["Help!", "Help<|end|>!"])
+    assert reading.tokenizer.decode(ids[0]) == "<|user|>Help!<|end|>"
+    assert reading.tokenizer.decode(ids[1]) == "<|user|>Help<|end|>!<|end|>"
+    assert ids[1].count(tokenizer.eos_token_id) == 1
+
+
+def test_a_system_message_that_would_be_written_as_a_raw_list_goes_into_the_user_turn():
+    tokenizer = with_template(PARTS_OF_USERS)
+    adapt_template(tokenizer)
+    assert write(tokenizer, SYSTEM, USER) == "<|user|>Be kind.\n\nHelp!<|end|>"
+
+
+def test_a_template_that_leaves_out_what_a_user_says_is_refused():
+    tokenizer = with_template("{% for m in messages %}<|{{ m.role }}|><|end|>{% endfor %}")
+    with pytest.raises(ModelError, match=r"leaves out what a user says.*as '<.user.><.end.>'"):
+        adapt_template(tokenizer)

@@ -6,7 +6,7 @@ from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.models.building import build_language_model, check_architecture
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.params import FromConfigParams
-from tests.conftest import build_small
+from tests.conftest import SIZES, TEXTS, build_small
 
 
 def test_a_saved_model_loads_with_the_same_weights_tokenizer_and_no_pickle(
@@ -89,3 +89,17 @@ def test_half_precision_on_a_processor_without_it_is_warned_of(tmp_path, caplog)
     load_language_model(tmp_path / "model", dtype="bfloat16")
     supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     assert ("many times slower" in caplog.text) is not supported
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "llama"])
+def test_a_built_model_reads_texts_as_it_does_once_it_is_saved_and_loaded(model_type, tmp_path):
+    settings = FromConfigParams(model_type=model_type, vocab_size=320, **SIZES["llama"])
+    built = build_language_model(settings, TEXTS, seed=0, dtype="float32")
+    built.save(tmp_path)
+    loaded = load_language_model(tmp_path)
+    assert loaded.tokenizer.get_vocab() == built.tokenizer.get_vocab()
+    text = "Hello  kettle,\n\n don't 2024 naïve"
+    ids = built.tokenizer(text)["input_ids"]
+    assert loaded.tokenizer(text)["input_ids"] == ids
+    assert loaded.tokenizer.decode(ids) == text
+    assert len(built.model.get_input_embeddings().weight) == len(built.tokenizer)

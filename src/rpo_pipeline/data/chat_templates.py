@@ -1,5 +1,7 @@
 """Chat templates as they come, made to fit any log: no clock in them, and every turn written.
 
+Templates of models that also read pictures ask for contents as lists of parts: they get them so.
+
 What is changed is written into the template itself, in front of it, so that whoever reads the saved
 model, and serving first of all, writes the same tokens.
 """
@@ -8,6 +10,8 @@ import logging
 from datetime import date, datetime
 
 from transformers import PreTrainedTokenizerBase
+
+from rpo_pipeline.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +44,38 @@ _FOLD = (
 {% set messages = rpo.turns %}
 """
 )
+_PARTS = """{# rpo_pipeline: contents become lists of parts #}
+{% set rpo_parts = namespace(turns=[]) %}
+{% for message in messages %}
+{% if message['content'] is string %}
+{% set parts = [{'type': 'text', 'text': message['content']}] %}
+{% set rpo_parts.turns = rpo_parts.turns + [dict(message, content=parts)] %}
+{% else %}
+{% set rpo_parts.turns = rpo_parts.turns + [message] %}
+{% endif %}
+{% endfor %}
+{% set messages = rpo_parts.turns %}
+"""
+_RAW_PART = "'type': 'text'"
+"""In what a template writes that prints a list of parts as it is."""
 _SYSTEM = {"role": "system", "content": "words of a system"}
 _USER = {"role": "user", "content": "words of a user"}
+_ANSWER = {"role": "assistant", "content": "words of an answer"}
 
 
 def adapt_template(tokenizer: PreTrainedTokenizerBase, day: date = STANDARD_DATE) -> None:
     """Make a chat template write the same tokens every day, and what it refuses in another way.
 
     A system message, or a second turn of the same role, that the template refuses or leaves out
-    goes into the user turn. A template that was adapted before stays as it is.
+    goes into the user turn. A template that reads contents as lists of parts gets such lists. One
+    that was adapted before stays as it is.
 
     Args:
         tokenizer: Changed in place, where it has a template that needs it.
         day: The date that a template writes which asks for today's.
+
+    Raises:
+        ModelError: If the template leaves out what a user says.
     """
     template = tokenizer.chat_template
     if not template:
@@ -62,7 +85,7 @@ def adapt_template(tokenizer: PreTrainedTokenizerBase, day: date = STANDARD_DATE
     if _CLOCK in template and "macro " + _CLOCK not in template:
         logger.info("the chat template writes a date: it is %s for this model from now on", day)
         template = _clock(day) + template
-    tokenizer.chat_template = template
+    template = tokenizer.chat_template = _with_contents(tokenizer, template)
     chats = ([_SYSTEM, _USER], [_USER, _USER | {"content": "more words"}])
     if _writes(tokenizer, [_USER]) and not all(_writes(tokenizer, chat) for chat in chats):
         tokenizer.chat_template = _FOLD + template
@@ -91,9 +114,9 @@ def warn_of_opening(tokenizer: PreTrainedTokenizerBase) -> None:
     """
     if not tokenizer.chat_template:
         return
-    answer = "words of an answer"
+    answer = _ANSWER["content"]
     asked = str(tokenizer.apply_chat_template([_USER], tokenize=False, add_generation_prompt=True))
-    chat = [_USER, {"role": "assistant", "content": answer}]
+    chat = [_USER, _ANSWER]
     there = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition(answer)[0]
     if asked != there:
         openings = (text.rpartition(_USER["content"])[2] for text in (asked, there))
@@ -105,12 +128,39 @@ def warn_of_opening(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
+def _with_contents(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    """A template that writes the words of a user, from contents as they are or as parts."""
+    tokenizer.chat_template = template
+    if _writes(tokenizer, [_USER]):
+        return template
+    words = _write(tokenizer, [_USER])
+    tokenizer.chat_template = _PARTS + template
+    if _writes(tokenizer, [_USER]) and _writes(tokenizer, [_USER, _ANSWER]):
+        logger.info("the chat template reads contents as lists of parts: it gets them so")
+        return _PARTS + template
+    if words is not None:
+        raise ModelError(
+            f"the chat template of {str(tokenizer.name_or_path)!r} leaves out what a user says: it "
+            f"writes {_USER['content']!r} as {words[:200]!r}, so every prompt would be read as "
+            "the same; mend chat_template.jinja (or chat_template in tokenizer_config.json) in "
+            "the folder of the model, or name another model"
+        )
+    return template  # it refuses such a chat, which is told where a prompt needs it
+
+
 def _writes(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> bool:
-    try:
-        text = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
-    except Exception:  # a template may refuse in any way
+    text = _write(tokenizer, chat)
+    if text is None or _RAW_PART in text:
         return False
     return all(message["content"] in text for message in chat)
+
+
+def _write(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> str | None:
+    """What a template makes of a chat; None where it refuses it, which may be in any way."""
+    try:
+        return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+    except Exception:
+        return None
 
 
 def _clock(day: date) -> str:

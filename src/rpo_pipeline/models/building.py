@@ -1,8 +1,11 @@
 """A small model and its tokenizer from a config block, for when there is no checkpoint."""
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -94,6 +98,7 @@ def build_language_model(
         tokenizer = fit_tokenizer(
             texts, vocab_size=settings.vocab_size, is_encoder_decoder=is_encoder_decoder
         )
+        tokenizer = _reopened(tokenizer, config)
         config.vocab_size = len(tokenizer)
         config.pad_token_id = config.decoder_start_token_id = tokenizer.pad_token_id
         config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, None
@@ -144,3 +149,19 @@ def fit_tokenizer(
     if not is_encoder_decoder:
         tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def _reopened(
+    tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
+) -> PreTrainedTokenizerBase:
+    """A tokenizer as it comes back from a saved model of this type.
+
+    For some types (Qwen) transformers takes a class of its own, which may add a token and splits
+    texts in its own way.
+    """
+    with TemporaryDirectory() as name:
+        tokenizer.save_pretrained(name)
+        (Path(name) / "config.json").write_text(json.dumps({"model_type": config.model_type}))
+        reopened: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+    reopened.name_or_path = tokenizer.name_or_path
+    return reopened

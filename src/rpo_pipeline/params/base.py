@@ -1,13 +1,16 @@
 """What every block of parameters has in common."""
 
+from os.path import expanduser
 from types import UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Split = Literal["train", "validation", "test"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """Torch takes no larger one."""
+ModelPlace = Annotated[str, AfterValidator(expanduser)]
+"""A hub id, or a folder, whose ``~`` is the user's own."""
 
 
 class Params(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rpo_pipeline.params.base import Params, Seed
+from rpo_pipeline.params.base import ModelPlace, Params, Seed
 from rpo_pipeline.params.labelers import (
     EndpointParams,
     LabelerParams,
@@ -29,7 +29,7 @@ class SamplingParams(Params):
 class EncoderParams(Params):
     """A local encoder that tells how near a response is in meaning to the best-rated one."""
 
-    name_or_path: str
+    name_or_path: ModelPlace
     """Hub id or directory, with safetensors weights."""
     revision: str | None = None
     """Commit of the hub id; null for a directory."""

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rpo_pipeline.params.base import Params
+from rpo_pipeline.params.base import ModelPlace, Params
 
 PrefixSharing = Literal["auto", "tree", "cache", "off"]
 
@@ -43,7 +43,7 @@ class LoraParams(Params):
 class PolicyParams(Params):
     """The language model that is trained; its frozen start is the reference."""
 
-    name_or_path: str | None
+    name_or_path: ModelPlace | None
     """Hub id or directory of a pretrained model; null: built from ``from_config``."""
     revision: str | None
     """Commit of the hub id, pinned so that a run can be repeated."""
