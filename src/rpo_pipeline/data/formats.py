@@ -129,7 +129,7 @@ def _grouped(record: Fields, source: SourceParams) -> list[Fields]:
         if name in parallel and len(parallel[name]) != len(responses):
             raise RejectedError(Reason.UNEVEN_LISTS)
     shared = {name: value for name, value in record.items() if name != "responses"}
-    flat = [
+    flat: list[Fields] = [
         {
             **_names(response),
             **shared,

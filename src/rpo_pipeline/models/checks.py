@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import safe_open
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.io.digests import FINGERPRINTED
