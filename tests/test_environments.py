@@ -28,7 +28,7 @@ def refused(project, env):
 
 
 def test_every_environment_is_read_with_its_own_folder_and_model(project):
-    found = {environment.name: environment for environment in read_environments(project)}
+    found = {environment.name: environment for environment in read_environments(project)[0]}
     assert set(found) == {"sample", "smoke", "t5", "smollm2", "production"}
     assert found["sample"].data == project / "data"
     assert found["sample"].model_name == "rpo-policy"
@@ -159,3 +159,75 @@ def test_what_is_wrong_in_a_file_of_credentials_is_not_quoted(project):
 def test_outside_a_project_it_is_said_what_a_project_is(tmp_path):
     with pytest.raises(ConfigError, match="run this in the folder of a project"):
         open_configuration(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("env", "name", "meant"),
+    [
+        ("mine", "paramters_training.yml", "did you mean parameters_training.yml?"),
+        ("mine", "rpo.yml", "did you mean parameters_rpo.yml?"),
+        ("mine", "environment.yaml", "did you mean environment.yml?"),
+        ("mine", "globals.yaml", "did you mean globals.yml?"),
+        ("mine", "parameters_rpo.YML", "did you mean parameters_rpo.yml?"),
+        ("local", "mlfow.yml", "did you mean mlflow.yml?"),
+        ("base", "notes.yml", "files of configuration are called"),
+    ],
+)
+def test_a_file_that_no_run_would_read_is_named_with_the_one_that_was_meant(
+    project, env, name, meant
+):
+    write(project, "mine", **MINE)
+    write(project, env)
+    (project / "conf" / env / name).write_text("training: {seed: 7}")
+    with pytest.raises(ConfigError, match=f"no run reads conf/{env}/{name}") as error:
+        open_configuration(project, "mine")["parameters"]
+    assert meant in str(error.value)
+
+
+def test_files_of_something_else_may_lie_in_a_folder_of_an_environment_or_be_no_yaml(project):
+    write(project, "mine", **MINE)
+    tasks = project / "conf/mine/tasks"
+    tasks.mkdir()
+    for file in (tasks / "own.yaml", tasks.parent / "notes.txt", tasks.parent / "parameters.json"):
+        file.write_text("{}")
+    assert open_configuration(project, "mine")["parameters"]["policy"]
+
+
+@pytest.mark.parametrize("kind", ["parameters_rpo", "mlflow"])
+def test_a_file_that_holds_a_list_is_named(project, kind):
+    write(project, "mine", **{kind: "- rpo"})
+    with pytest.raises(ConfigError, match=f"{kind}.yml must hold names with values"):
+        open_configuration(project, "mine")[kind.partition("_")[0]]
+
+
+@pytest.mark.parametrize("name", ["data", "cache", "model_name"])
+def test_a_blank_place_is_refused_with_its_file(project, name):
+    write(project, "mine", globals=f"{name}:")
+    with pytest.raises(ConfigError, match=f"globals.{name} must be a text, got None") as error:
+        open_configuration(project, "mine")["globals"]
+    assert "conf/mine/globals.yml" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["data:", "data: [1"])
+def test_an_environment_that_cannot_be_read_does_not_hide_the_others(project, text):
+    write(project, "mine", globals=text)
+    found, faults = read_environments(project)
+    assert {one.name for one in found} == {"sample", "smoke", "t5", "smollm2", "production"}
+    assert len(faults) == 1
+    assert "environment mine" in faults[0]
+
+
+def test_where_no_environment_can_be_read_it_is_an_error(project):
+    write(project, "base", parameters_rpo="rpo: [")
+    with pytest.raises(ConfigError, match="environment production"):
+        read_environments(project)
+
+
+def test_an_item_of_a_list_that_params_would_set_is_refused(project):
+    loader = open_configuration(project)
+    loader.runtime_params = {"ingestion": {"sources": {"0": {"path": "hunter2"}}}}
+    with pytest.raises(
+        ConfigError, match=r"--params ingestion.sources.0.path: .* item of a list"
+    ) as e:
+        loader["parameters"]
+    assert "hunter2" not in str(e.value)

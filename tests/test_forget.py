@@ -205,3 +205,16 @@ def test_what_a_killed_run_left_half_written_is_erased_too(project):
 def test_columns_of_the_memory_are_those_that_ingestion_reads(project):
     forget([ID], project)
     assert pq.read_schema(project / FORGOTTEN).field("prompt_id").type == pa.string()
+
+
+def test_an_environment_that_cannot_be_read_is_named_and_the_others_are_erased(project):
+    broken = project / "conf/broken"
+    broken.mkdir()
+    (broken / "globals.yml").write_text("data: [")
+    result = forget([ID], project)
+    assert not result.is_complete
+    assert any("environment broken" in line for line in result.left)
+    assert names_of(project / "data", [SECRET]) == {"forgotten.parquet"}  # until it is finished
+    shutil.rmtree(broken)
+    assert forget([], project).is_complete
+    assert names_of(project / "data", [SECRET]) == set()

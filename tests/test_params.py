@@ -6,7 +6,9 @@ import pytest
 
 from rpo_pipeline.environments import open_configuration
 from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.evaluation import report
 from rpo_pipeline.params import BLOCKS, validate_blocks, validate_tracking
+from rpo_pipeline.params.evaluation import FAMILIES, METRICS
 from tests.conftest import ROOT, raw_parameters
 
 TRACKING = {
@@ -248,3 +250,93 @@ def test_an_experiment_needs_a_name_that_a_database_can_hold(name):
     with pytest.raises(ConfigError, match=r"mlflow\.experiment"):
         validate_tracking(TRACKING | {"experiment": name})
     assert validate_tracking(TRACKING | {"experiment": "/Users/me/rpo: 'it'"})
+
+
+INFINITE, NO_NUMBER = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("block", "change", "message"),
+    [
+        (
+            "training",
+            {"max_grad_norm": INFINITE},
+            "training.max_grad_norm: input should be a finite",
+        ),
+        ("training", {"num_epochs": INFINITE}, "training.num_epochs: input should be a finite"),
+        (
+            "training",
+            {"learning_rate": NO_NUMBER},
+            "training.learning_rate: input should be a finite",
+        ),
+        ("training", {"seed": 2**64}, "training.seed: input should be less than"),
+        ("training", {"learning_rate": True}, "learning_rate must be a number, got True"),
+        ("rpo", {"tau": True}, "tau must be a number, got True"),
+        ("rpo", {"tau_grid": [1.0, INFINITE]}, "rpo.tau_grid.1: input should be a finite"),
+        ("comparison", {"seeds": [0, 2**64]}, "comparison.seeds.1: input should be less than"),
+        ("caches", {"max_age_days": INFINITE}, "caches.max_age_days: input should be a finite"),
+    ],
+)
+def test_what_no_step_could_compute_with_is_no_number(raw, block, change, message):
+    raw[block] |= change
+    assert message in refused(raw)
+
+
+def test_a_threshold_that_nothing_passes_is_refused(raw):
+    raw["promotion"]["gates"][0]["threshold"] = NO_NUMBER
+    assert "promotion.gates.0.threshold: input should be a finite" in refused(raw)
+
+
+def test_a_gate_may_ask_for_what_the_report_knows():
+    known = {name for name in report.METRICS if not name.startswith("component_")}
+    assert set(METRICS) == known
+    assert set(FAMILIES) == set(report.FAMILIES)
+
+
+def with_gate(raw, metric):
+    raw["promotion"]["gates"] = [raw["promotion"]["gates"][0] | {"metric": metric}]
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("reward_men", "promotion.gates.0.metric: did you mean reward_mean? "),
+        ("zzz", "promotion.gates.0.metric: a metric is component_NAME of a labeler"),
+        ("judge_win_rate", "judge_win_rate is measured only with evaluation.judge"),
+        ("lm_eval_arc_acc", "lm_eval_arc_acc is measured only with evaluation.lm_eval"),
+        ("bert_score", "bert_score is measured only with evaluation.encoder"),
+    ],
+)
+def test_a_gate_on_what_is_never_measured_is_refused(raw, metric, said):
+    assert said in refused(with_gate(raw, metric))
+
+
+@pytest.mark.parametrize("metric", ["component_brief", "toxicity_p95"])
+def test_a_gate_on_a_component_or_a_metric_is_taken(raw, metric):
+    assert validate_blocks(with_gate(raw, metric))
+
+
+def test_more_test_prompts_than_are_evaluated_are_refused_unless_a_version_is_named(raw):
+    raw["promotion"]["min_test_prompts"] = 1000
+    assert "1000 test prompts are needed, and evaluation.num_prompts takes at most 16" in refused(
+        raw
+    )
+    raw["promotion"]["version"] = 3
+    assert validate_blocks(raw)
+
+
+def test_an_artifact_that_no_version_carries_is_refused_with_those_that_it_may(raw):
+    raw["promotion"]["required_artifacts"] = ["model_crad.md"]
+    message = refused(raw)
+    assert "promotion.required_artifacts.0: input should be 'checkpoint'" in message
+    assert "'model_card.md'" in message
+
+
+def test_a_model_in_the_user_s_own_folder_may_be_named_with_a_tilde(raw, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    raw["policy"] |= {"name_or_path": "~/model", "from_config": None}
+    raw["evaluation"]["labelers"] = [{"type": "reward_model", "name_or_path": "~/judge"}]
+    blocks = validate_blocks(raw)
+    assert blocks["policy"].name_or_path == "/home/ada/model"
+    assert blocks["evaluation"].labelers[0].name_or_path == "/home/ada/judge"

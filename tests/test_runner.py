@@ -50,7 +50,7 @@ def run(tmp_path):
     def save(name, value):
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
 
-    def run(factor=2, only_missing_outputs=False, **files):
+    def run(factor=2, only_missing_outputs=False, model=None, **files):
         for name, value in files.items():
             save(name, value)
         names = ["number", "doubled", "positive", "description", "answer", "run_ledger"]
@@ -62,7 +62,8 @@ def run(tmp_path):
             )
             for name in names
         }
-        catalog = DataCatalog({**entries, "params:settings": MemoryDataset({"factor": factor})})
+        settings = {"factor": factor, "labelers": [{"name_or_path": str(model)}]}
+        catalog = DataCatalog({**entries, "params:settings": MemoryDataset(settings)})
         RUNS.clear()
         settings = {"only_missing_outputs": only_missing_outputs}
         FreshnessRunner().run(Pipeline(NODES), catalog, **settings)
@@ -90,6 +91,18 @@ def test_a_changed_parameter_is_named_as_the_reason(run, caplog):
     with caplog.at_level(logging.INFO):
         assert run(factor=-2) == {"double", "sign", "describe", "ask"}
     assert "double runs: changed: settings" in caplog.text
+
+
+def test_other_weights_in_a_folder_that_a_parameter_names_wake_what_reads_it(run, tmp_path, caplog):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"one")
+    run(number=3, model=model)
+    assert run(model=model) == {"ask"}
+    (model / "model.safetensors").write_bytes(b"two")
+    with caplog.at_level(logging.INFO):
+        assert run(model=model) == {"double", "ask"}
+    assert f"double runs: changed: content of {model}" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["lost", "edited"])

@@ -1,5 +1,6 @@
 """``python -m rpo_pipeline``: our subcommands, and anything else to Kedro's packaged run."""
 
+import codecs
 import math
 import re
 import sys
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 NOTHING_TO_DO = 99
 """Exit code that Airflow takes as skipped."""
+FEEDBACK = "03_primary/feedback.parquet"
+"""In the data folder of an environment."""
 # As `kedro run` has it; the default is that of settings.py, which imports more.
 ENV = click.option(
     "--env", envvar="KEDRO_ENV", default="sample", show_default=True, help="Environment of conf/."
@@ -53,18 +56,20 @@ def sample_data(rows: int | None, seed: int, output: Path) -> None:
 @click.option(
     "--feedback",
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
-    default=Path("data/03_primary/feedback.parquet"),
-    show_default=True,
+    help="Table of a run; that of the environment.",
 )
 @click.option("--split", default="train", show_default=True)
-def export(export_format: "ExportFormat", output: Path, feedback: Path, split: str) -> None:
+@ENV
+def export(
+    export_format: "ExportFormat", output: Path, feedback: Path | None, split: str, env: str
+) -> None:
     """Write rated feedback as TRL reads it: unpaired rows for KTO, pairs for DPO."""
-    import pandas as pd
-
-    from rpo_pipeline.data.export import export_feedback
+    from rpo_pipeline.data.export import export_feedback, read_feedback
+    from rpo_pipeline.environments import read_environment
 
     with _errors_for_people():
-        lines = export_feedback(pd.read_parquet(feedback), output, export_format, split=split)
+        file = feedback or read_environment(_project(), env).data / FEEDBACK
+        lines = export_feedback(read_feedback(file), output, export_format, split=split)
     click.echo(f"{lines} lines in {output}")
 
 
@@ -82,7 +87,7 @@ def forget(prompt_ids: tuple[str, ...], file: Path | None) -> None:
     """
     from rpo_pipeline import forget as erasing
 
-    ids = {*prompt_ids, *(file.read_text().split() if file else ())}
+    ids = {one.lower() for one in (*prompt_ids, *(_words_of(file) if file else ()))}
     wrong = sorted(one for one in ids if not re.fullmatch("[0-9a-f]{32}", one))
     if wrong:
         raise click.UsageError(
@@ -109,10 +114,13 @@ def clean_cache() -> None:
     from rpo_pipeline.io.cache_limits import prune_cache
 
     with _errors_for_people():
-        caches = {environment.cache for environment in read_environments(_project())}
+        environments, faults = read_environments(_project())
+        caches = {environment.cache for environment in environments}
     for cache in sorted(caches):
         pruned = prune_cache(cache, max_bytes=0, max_age_days=0, in_use_since=math.inf)
         click.echo(f"{cache}: {pruned.num_shards} files, {pruned.num_bytes / 1e6:.1f} MB removed")
+    if faults:
+        raise click.ClickException("; ".join(faults))
 
 
 @commands.command("doctor")
@@ -172,6 +180,18 @@ def close_run(run_id: str, env: str, refresh: bool, failed: bool) -> None:
             _refresh(env).fail(f"a stage of MLflow run {run_id} failed")
         else:
             _refresh(env).end()
+
+
+def _words_of(file: Path) -> list[str]:
+    """Words of a text file: UTF-8, or what its byte order mark says, as PowerShell writes it."""
+    content = file.read_bytes()
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig").split()
+    except UnicodeDecodeError:
+        raise click.UsageError(
+            f"{file} is no text in UTF-8: --file takes a list of one prompt_id a line"
+        ) from None
 
 
 def _refresh(env: str) -> "Refresh":

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
+from kedro.io import DatasetError
 
 from rpo_pipeline.errors import RpoError
 from rpo_pipeline.secrets import hide
@@ -15,6 +16,11 @@ from rpo_pipeline.secrets import hide
 # Of the operating system, of SQLite, and of a limit on files or users.
 NO_SPACE = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+TELLS = (
+    "`kedro registry list` names the pipelines, `kedro registry describe NAME` the nodes of one, "
+    "`kedro catalog describe-datasets` the datasets"
+)
 
 SELECTIONS = (
     "tags node_names to_nodes from_nodes from_inputs to_outputs namespaces only_missing_outputs"
@@ -91,8 +97,21 @@ def explain(error: BaseException | None) -> str | None:
             )
         if isinstance(error, OSError) and error.errno in NOT_ALLOWED and error.filename:
             return f"{error.filename} cannot be read or written: {error.strerror}"
+        if error.__cause__ is None and _is_of_kedro(error):
+            return f"{' '.join(str(error).split()).rstrip('.')} ({TELLS})"
         error = error.__cause__ or error.__context__
     return None
+
+
+def _is_of_kedro(error: BaseException) -> bool:
+    """Whether Kedro itself refuses what it was asked to run: its options name what there is not."""
+    if not isinstance(error, ValueError | LookupError | DatasetError):
+        return False
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    raised_in = str(place.tb_frame.f_globals.get("__name__")) if place else ""
+    return raised_in.startswith(("kedro.framework.", "kedro.pipeline.", "kedro.io."))
 
 
 def _with_our_runner(option: click.Parameter) -> click.Parameter:

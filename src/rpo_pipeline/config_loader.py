@@ -1,14 +1,15 @@
 """Configuration in layers: ``conf/base``, what an environment builds on, it, ``conf/local``."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -22,6 +23,9 @@ OWN = "globals"
 """What no environment takes over from the one that it builds on: where it keeps what it makes."""
 NO_ENVIRONMENTS = {"base", LOCAL, "accelerate"}
 """Folders of ``conf/`` that cannot be run."""
+OTHERS = ("environment.yml", "airflow*")
+"""Files of ours, and of a plugin, that are no configuration of Kedro's."""
+SUFFIXES = (".yml", ".yaml")
 
 
 class LayeredConfigLoader(OmegaConfigLoader):
@@ -31,7 +35,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
     ``conf/local``, whichever was chosen. What stands in a higher layer counts. An environment says
     what it builds on in ``environment.yml`` (``builds_on: sample``). Its folder of data and its
     registered model stay its own: ``globals.yml`` is not taken over. YAML may ask for the name of
-    the environment, ``${run_env:}``.
+    the environment, ``${run_env:}``. A file whose name nothing reads is an error, not ignored.
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
@@ -51,6 +55,8 @@ class LayeredConfigLoader(OmegaConfigLoader):
             found: dict[str, Any] = super().__getitem__(key)
             return found
         layers = list(self._layers(key))
+        for layer in layers:
+            self._refuse_unread(layer)
         try:
             return self._merge_layers(key, layers)
         except ConfigError:
@@ -62,6 +68,12 @@ class LayeredConfigLoader(OmegaConfigLoader):
         except (OmegaConfBaseException, ValueError) as err:
             said = str(err).splitlines()[0]
             raise ConfigError(f"conf/ ({', '.join(layers)}), {key}: {said}") from err
+        except TypeError as err:  # of OmegaConf: a block is put in place of a list
+            said = str(err).splitlines()[0]
+            raise ConfigError(
+                f"--params {', '.join(_dotted(self.runtime_params))}: {said}. An item of a list "
+                "cannot be set there: change it in conf/, or give a single value"
+            ) from err
 
     @property
     def environment(self) -> str:
@@ -105,7 +117,9 @@ class LayeredConfigLoader(OmegaConfigLoader):
                 folder, patterns, key, files, read_environment_variables=key == "credentials"
             )
             merged = self._merge_configs(merged, found, key, folder)
-        if not files and key != OWN:
+        if key == OWN:
+            _check_own(merged, layers[-1] if layers[-1] != LOCAL else self.environment)
+        elif not files:
             raise MissingConfigException(f"no file of conf/ holds {key} ({', '.join(layers)})")
         return merged
 
@@ -137,6 +151,33 @@ class LayeredConfigLoader(OmegaConfigLoader):
             )
         return below
 
+    def _check_duplicates(self, key: str, config_per_file: dict[Path, Any]) -> None:
+        for file, found in config_per_file.items():
+            if not isinstance(found, DictConfig):
+                raise ConfigError(
+                    f"{file} must hold names with values (`rpo: {{tau: 1.0}}`), and holds a list"
+                )
+        super()._check_duplicates(key, config_per_file)
+
+    def _refuse_unread(self, layer: str) -> None:
+        """Refuse YAML of a layer that no pattern finds: its name is misspelt."""
+        patterns = [*OTHERS, *(one for kind in self.config_patterns.values() for one in kind)]
+        known = {path.name for path in (Path(self.conf_source) / self.base_env).glob("*.yml")}
+        for file in sorted(Path(self._get_conf_env_path(layer)).glob("[!.]*.*")):
+            name, is_read = file.name, any(fnmatchcase(file.name, one) for one in patterns)
+            if file.suffix.lower() not in SUFFIXES or (is_read and file.suffix in SUFFIXES):
+                continue
+            like = [name.lower(), f"parameters_{name.lower()}"]
+            close = [
+                get_close_matches(one, {*known, "environment.yml"}, cutoff=0.8) for one in like
+            ]
+            hint = next((f"did you mean {found[0]}? " for found in close if found), "")
+            raise ConfigError(
+                f"no run reads conf/{layer}/{name}: {hint}files of configuration are called "
+                "parameters*, catalog*, credentials*, mlflow* (.yml or .yaml), globals.yml and "
+                "environment.yml; rename it, or keep what something else reads in its own folder"
+            )
+
     def _is_folder(self, name: str) -> bool:
         return bool(self._fs.isdir(Path(self._get_conf_env_path(name)).as_posix()))
 
@@ -151,3 +192,20 @@ def _no_such(environment: str, known: list[str]) -> str:
     close = get_close_matches(environment, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"there is no environment {environment!r}: {hint}conf/ holds {', '.join(known)}"
+
+
+def _check_own(places: dict[str, Any], environment: str) -> None:
+    for name, value in places.items():
+        if name in ("data", "cache", "model_name") and not (isinstance(value, str) and value):
+            raise ConfigError(
+                f"globals.{name} must be a text, got {value!r} (conf/{environment}/globals.yml)"
+            )
+
+
+def _dotted(given: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """What was given by ``--params``, without the values."""
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}"

@@ -101,6 +101,11 @@ def _configuration(project: Path, env: str) -> Configuration:
     loader = open_configuration(project, env)
     parameters = loader["parameters"]
     blocks = validate_blocks(parameters, env)
+    policy = PolicyParams.model_validate(parameters["policy"])
+    if policy.from_config:
+        from rpo_pipeline.models.building import check_architecture
+
+        check_architecture(policy.from_config)
     tracking, catalog = validate_tracking(loader["mlflow"]), loader["catalog"]
     validate_catalog(catalog)
     needs = [*block_needs(blocks), *catalog_needs(catalog), *tracking_needs(tracking.tracking_uri)]
@@ -108,7 +113,7 @@ def _configuration(project: Path, env: str) -> Configuration:
         project=project,
         places=loader["globals"],
         tracking=tracking,
-        policy=PolicyParams.model_validate(parameters["policy"]),
+        policy=policy,
         model_name=parameters["promotion"]["model_name"],
         catalog=catalog,
         needs=needs,

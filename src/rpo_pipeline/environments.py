@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kedro.config import MissingConfigException
+
 from rpo_pipeline import settings
 from rpo_pipeline.config_loader import LayeredConfigLoader, environment_names
+from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import TrackingParams, validate_tracking
 from rpo_pipeline.refresh.lock import RUN_LOCK
 
@@ -26,20 +29,50 @@ class Environment:
     """What each of its runs holds."""
 
 
-def read_environments(project: Path) -> list[Environment]:
+def read_environments(project: Path) -> tuple[list[Environment], list[str]]:
     """Read the configuration of every environment.
 
     Args:
         project: Folder with ``conf/``.
 
     Returns:
-        By name; ``conf/base`` and ``conf/local`` belong to each, and are none.
+        Those that can be read, by name (``conf/base`` and ``conf/local`` belong to each, and are
+        none), and of each other one what is wrong with it.
+
+    Raises:
+        ConfigError: If none can be read.
     """
-    return [read_environment(project, name) for name in environment_names(project / "conf")]
+    found, faults = [], []
+    for name in environment_names(project / "conf"):
+        try:
+            found.append(read_environment(project, name))
+        except ConfigError as err:
+            faults.append(f"environment {name}, whose configuration cannot be read: {err}")
+    if not found:
+        raise ConfigError(faults[0] if faults else f"there is no environment in {project / 'conf'}")
+    return found, faults
 
 
 def read_environment(project: Path, name: str) -> Environment:
-    """Read the configuration of one environment."""
+    """Read the configuration of one environment.
+
+    Args:
+        project: Folder with ``conf/``.
+        name: Of the environment.
+
+    Returns:
+        Where it keeps what it makes.
+
+    Raises:
+        ConfigError: If its configuration cannot be read, or lacks a part.
+    """
+    try:
+        return _read(project, name)
+    except (MissingConfigException, LookupError, TypeError) as err:
+        raise ConfigError(f"conf/{name} lacks what every environment states: {err}") from err
+
+
+def _read(project: Path, name: str) -> Environment:
     loader = open_configuration(project, name)
     places = loader["globals"]
     return Environment(

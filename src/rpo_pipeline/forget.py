@@ -83,21 +83,26 @@ def forget(prompt_ids: Collection[str], project: Path) -> Erasure:
 
     Raises:
         BusyError: If a run is at work, which could take in what is to go.
+        ConfigError: If no environment can be read; one that cannot be is named beside others.
     """
-    environments = read_environments(project)
+    environments, faults = read_environments(project)
     with ExitStack() as held:
         for lock in sorted({one.lock for one in environments if one.lock.exists()}):
             held.enter_context(only_run(lock))
         held.enter_context(working_in(project, environments[0].data))
-        result = _forget(set(prompt_ids), project, environments)
+        result = _forget(set(prompt_ids), project, environments, faults)
     prefix = f"{project}/"
     result.erased = [line.removeprefix(prefix) for line in result.erased]
     result.left = [line.replace(prefix, "", 1) for line in result.left]
     return result
 
 
-def _forget(ids: set[str], project: Path, environments: Sequence[Environment]) -> Erasure:
+def _forget(
+    ids: set[str], project: Path, environments: Sequence[Environment], faults: Sequence[str]
+) -> Erasure:
     result = Erasure()
+    for fault in faults:
+        result.miss(fault)
     for folder in _folders(environments):
         clear_abandoned(folder)
     known = Memory({one.data / FORGOTTEN for one in environments}, result.miss)

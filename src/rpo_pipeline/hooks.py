@@ -10,9 +10,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import LOGGING
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
@@ -27,6 +29,7 @@ from rpo_pipeline.io.places import ensure_writable, working_in
 from rpo_pipeline.params import (
     CachesParams,
     Params,
+    PolicyParams,
     PromotionParams,
     TrackingParams,
     validate_blocks,
@@ -83,6 +86,7 @@ class TrackingHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse parameters that cannot work, in words, before any dataset is touched."""
         self._context = context
+        _configure_logs(context.project_path)
         logs.take_over()
         with suppress(MissingConfigException):  # most projects have no credentials
             keep_secret(context.config_loader["credentials"])
@@ -90,6 +94,13 @@ class TrackingHooks:
         self._blocks = validate_blocks(context.config_loader["parameters"], self._environment)
         self._tracking = validate_tracking(context.config_loader["mlflow"])
         validate_catalog(context.config_loader["catalog"])
+
+    def _check_model(self, pipeline: Pipeline) -> None:
+        policy = cast(PolicyParams, self._blocks["policy"])
+        if policy.from_config and "params:policy" in pipeline.inputs():
+            from rpo_pipeline.models.building import check_architecture
+
+            check_architecture(policy.from_config)
 
     @hook_impl
     def before_pipeline_run(
@@ -100,6 +111,7 @@ class TrackingHooks:
         from rpo_pipeline.registry.tracking import OUTBOXES, TrackedRun
 
         refuse_several(run_params["runner"])
+        self._check_model(pipeline)
         context, self._started_at = self._context, time.time()
         places = context.config_loader["globals"]
         data = context.project_path / places["data"]
@@ -232,6 +244,15 @@ class TrackingHooks:
         self._run.log_metrics(numbers)
 
 
+def _configure_logs(project_path: Path) -> None:
+    """Log as the project says, which Kedro finds only if the process starts in its folder."""
+    file = project_path / "conf/logging.yml"
+    handlers = logging.getLogger().handlers
+    is_kedros_own = any(type(each).__module__.startswith("kedro.") for each in handlers)
+    if is_kedros_own and file.is_file() and "KEDRO_LOGGING_CONFIG" not in os.environ:
+        LOGGING.configure(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
 def _cell(cell: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float | None]]:
     """Parameters and metrics of a cell of a comparison."""
     params = {name: cell[name] for name in ("method", "value", "seed", "split")}
@@ -254,8 +275,9 @@ def _headline(summary: dict[str, Any]) -> dict[str, float | None]:
 def _verdict(summary: dict[str, Any]) -> str:
     baseline = summary["gate"]["baseline"]
     gain = summary["difference"][f"vs_{baseline}"]["reward_mean"]
+    failed = [check["reason"] for check in summary["gate"]["checks"] if not check["passed"]]
     return (
-        f"gate {'passed' if summary['gate']['passed'] else 'not passed'}: reward "
+        f"gate {f'not passed, because {failed[0]}' if failed else 'passed'}: reward "
         f"{summary['challenger']['reward_mean']['value']:.2f}, {baseline} "
         f"{summary[baseline]['reward_mean']['value']:.2f}; difference {gain['value']:+.2f} "
         f"({gain['low']:+.2f} to {gain['high']:+.2f}) on {summary['num_prompts']} test prompts"

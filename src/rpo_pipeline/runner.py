@@ -13,7 +13,7 @@ from pluggy import PluginManager
 
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.io import WorkspaceDataset
-from rpo_pipeline.io.digests import path_digest, value_digest
+from rpo_pipeline.io.digests import named_content, path_digest, value_digest
 from rpo_pipeline.io.freshness import code_digest, library_versions
 
 logger = logging.getLogger(__name__)
@@ -63,8 +63,9 @@ class FreshnessRunner(SequentialRunner):
     ) -> None:
         ledger = (catalog.load(LEDGER) if LEDGER in catalog else None) or {}
         skipped = []
+        known: Digests = {}  # many nodes read the parameters that name one model
         for node in pipeline.nodes:
-            read, reason = _read(node, catalog), None
+            read, reason = _read(node, catalog, known), None
             if ALWAYS not in node.tags:
                 reason = _staleness(ledger.get(node.name), read, _written(node, catalog))
                 if reason is None:
@@ -99,15 +100,21 @@ def _staleness(entry: dict[str, Any] | None, read: Digests, written: Digests) ->
     return f"missing or not as it wrote it: {', '.join(lost)}" if lost else None
 
 
-def _read(node: Node, catalog: CatalogProtocol[Any, Any]) -> Digests:
-    """Content of what decides a node's results; a workspace, or its own last result, does not."""
+def _read(node: Node, catalog: CatalogProtocol[Any, Any], known: Digests) -> Digests:
+    """Content of what decides a node's results; a workspace, or its own last result, does not.
+
+    A model that parameters name by its folder counts by what is in there.
+    """
     made = {_path(name, catalog) for name in node.outputs}
     read: Digests = {"code": code_digest(node.func)}
     read |= {f"version of {name}": v for name, v in library_versions(node.func).items()}
     for name in node.inputs:
         path = _path(name, catalog)
         if name == "parameters" or name.startswith("params:"):
-            read[name.removeprefix("params:")] = value_digest(catalog.load(name))
+            value = catalog.load(name)
+            read[name.removeprefix("params:")] = value_digest(value)
+            named = named_content(value, known)
+            read |= {f"content of {folder}": digest for folder, digest in named.items()}
         elif path and path not in made and not isinstance(catalog[name], WorkspaceDataset):
             read[name] = path_digest(path)
     return read

@@ -7,11 +7,12 @@ import pytest
 from rpo_pipeline.comparison.cells import Cell, Settings, settings_of
 from rpo_pipeline.comparison.material import Material, change_log, sampled_rows
 from rpo_pipeline.comparison.page import render
-from rpo_pipeline.comparison.run import run_comparison
+from rpo_pipeline.comparison.run import run_cells, run_comparison
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.models.row_scoring import score_table
 from rpo_pipeline.params import ComparisonParams, MethodParams
 from tests.conftest import block, build_small
+from tests.rewards.test_reward_model import save_reward_model
 
 SETTINGS = Settings(
     **{
@@ -162,3 +163,14 @@ def test_a_setting_that_cannot_work_is_named_before_anything_is_trained(change, 
     method = MethodParams(**{**RPO, **change})
     with pytest.raises(ConfigError, match=message):
         settings_of(Cell(method, method.grid[0], 0, "test"), SETTINGS, {})
+
+
+def test_other_weights_of_a_labeler_in_an_old_place_measure_a_cell_anew(material, tmp_path):
+    judge = save_reward_model(tmp_path / "judge").model_dump(exclude_none=True)
+    settings = SETTINGS.model_copy(update={"evaluation": block("evaluation", labelers=[judge])})
+    cell = Cell(MethodParams(**SFT), 1e-3, 0, "validation")
+    run = ([cell], material, settings, comparison(SFT, seeds=[0]), tmp_path / "cells")
+    first = run_cells(*run)
+    assert run_cells(*run) == first
+    save_reward_model(tmp_path / "judge", seed=1)
+    assert run_cells(*run) != first

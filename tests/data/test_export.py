@@ -4,7 +4,7 @@ from datasets import load_dataset
 from trl.data_utils import is_conversational
 
 from rpo_pipeline.data.chats import write_prompt
-from rpo_pipeline.data.export import export_feedback
+from rpo_pipeline.data.export import export_feedback, read_feedback
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import SourceParams
 from tests.conftest import read_log
@@ -63,3 +63,23 @@ def test_rewards_that_are_all_equal_say_nothing_about_what_is_desirable(feedback
             feedback.assign(raw_reward=1.0), tmp_path / "x.jsonl", "trl_kto", split="train"
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_of_a_run_is_read_with_the_columns_that_an_export_needs(feedback, tmp_path):
+    feedback.assign(more=1).to_parquet(tmp_path / "feedback.parquet")
+    assert len(read_feedback(tmp_path / "feedback.parquet")) == len(feedback)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("README.md", "README.md cannot be read"),
+        ("quarantine.parquet", "no table of feedback, it lacks prompt, prompt_id, raw_reward"),
+        ("nosuch.parquet", "there is no file"),
+    ],
+)
+def test_a_file_that_is_no_table_of_feedback_is_refused_by_name(tmp_path, name, said):
+    (tmp_path / "README.md").write_text("# Read me")
+    pd.DataFrame({"raw": ["x"]}).to_parquet(tmp_path / "quarantine.parquet")
+    with pytest.raises(DataError, match=said):
+        read_feedback(tmp_path / name)

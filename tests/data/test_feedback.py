@@ -20,16 +20,16 @@ from rpo_pipeline.data.quarantine import QUARANTINE_SCHEMA, Reason, quarantine_t
 from rpo_pipeline.data.rows import ROW_SCHEMA, parse_record
 from rpo_pipeline.data.splits import assign_splits
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.params import SourceParams, SplitShares
+from rpo_pipeline.params import RatingParams, SourceParams, SplitShares
 
 SOURCE = SourceParams(path="log.jsonl")
 SHARES = SplitShares(train=0.7, validation=0.1, test=0.2)
 PROMPTS = [f"prompt {i}" for i in range(40)]
 
 
-def table(records):
+def table(records, source=SOURCE):
     rows = [
-        {**parse_record(record, SOURCE), "origin": f"log.jsonl:{i + 1}", "position": i}
+        {**parse_record(record, source), "origin": f"log.jsonl:{i + 1}", "position": i}
         for i, record in enumerate(records)
     ]
     return ibis.memtable(pa.Table.from_pylist(rows, schema=ROW_SCHEMA))
@@ -260,3 +260,31 @@ def test_rare_and_heavy_tailed_ratings_are_no_mistakes(rewards):
     ]
     rejected = quarantine_table(QUARANTINE_SCHEMA.empty_table())
     assert quarantine_conflicts(table(records), rejected, "mean").empty
+
+
+@pytest.mark.parametrize(
+    "rating",
+    [
+        RatingParams(column="reward", scale=(0, 1)),
+        RatingParams(column="reward", values={"0.9999": 0.9999, "0.9998": 0.9998, "0.05": 0.05}),
+    ],
+    ids=["scale", "values"],
+)
+def test_a_rating_within_a_declared_scale_is_never_out_of_range(rating):
+    rewards = [0.9999, 0.9998] * 190 + [0.05] * 13
+    records = [{"prompt": f"p{i}", "response": "a", "reward": r} for i, r in enumerate(rewards)]
+    nothing = quarantine_table(QUARANTINE_SCHEMA.empty_table())
+    declared = table(records, SOURCE.model_copy(update={"ratings": [rating]}))
+    assert quarantine_conflicts(declared, nothing, "mean").empty
+    assert len(quarantine_conflicts(table(records), nothing, "mean")) == 13
+
+
+@pytest.mark.parametrize("size", [1e-300, 3.5e-13, 1.0, 1e15, 1e37])
+def test_ratings_of_any_size_keep_their_digits(size):
+    assert one_row(rated((0.123456789 * size, 1)))["raw_reward"] == 0.123456789 * size
+    mean = one_row(rated((0.25 * size, 1), (size, 2)))["raw_reward"]
+    assert mean == pytest.approx(0.625 * size, rel=1e-11, abs=0)
+
+
+def test_the_mean_of_opposite_ratings_is_zero_however_they_are_added_up():
+    assert one_row(rated((0.1, 1), (0.2, 2), (-0.3, None)))["raw_reward"] == 0

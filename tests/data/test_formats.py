@@ -148,6 +148,8 @@ def test_one_bad_response_does_not_cost_the_others_of_its_record():
         ({"prompt": PLAIN, "responses": []}, Reason.MISSING_RESPONSE),
         ({"prompt": PLAIN, "responses": [GOOD], "rewards": [1, 2]}, Reason.UNEVEN_LISTS),
         ({"prompt": PLAIN, "responses": GOOD}, Reason.NOT_A_LIST),
+        ({"prompt": PLAIN, "responses": [GOOD, BAD], "rewards": {"a": 1}}, Reason.NOT_A_LIST),
+        ({"prompt": PLAIN, "responses": [GOOD], "scores": 0.5}, Reason.NOT_A_LIST),
         ({"messages": [SYSTEM, ASK]}, Reason.MISSING_RESPONSE),
         ({"messages": [{"role": "robot", "content": "x"}]}, Reason.NOT_A_CHAT),
         ({"prompt": [ASK, ANSWER], "response": GOOD}, Reason.NOT_A_CHAT),
@@ -423,3 +425,17 @@ def test_a_rejected_response_that_is_missing_does_not_cost_the_chosen_one():
 def test_labels_may_be_numbers(label, reward):
     fields = {"prompt": "p", "completion": "a", "label": label}
     assert responses_of(fields, "trl_unpaired") == [("a", reward)]
+
+
+@pytest.mark.parametrize(
+    ("record", "ratings"),
+    [
+        ({"responses": [{"text": GOOD, "reward": 1}], "scores": {"toxic": 0}}, None),
+        ({"responses": [GOOD], "rewards": [1], "scores": {"toxic": 0}}, None),
+        ({"responses": [GOOD], "scores": {"all": 1}}, [RatingParams(column="scores.all")]),
+        ({"responses": [GOOD], "rewards": None, "reward": 1}, None),
+    ],
+)
+def test_scores_that_are_no_list_cost_no_response_that_has_its_rating(record, ratings):
+    rows = parse({"prompt": PLAIN, **record}, format="grouped", ratings=ratings)
+    assert pairs(rows) == [(PLAIN, GOOD, 1.0)]

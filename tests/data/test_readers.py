@@ -8,6 +8,7 @@ import json
 import lzma
 import math
 from contextlib import suppress
+from datetime import UTC, date, datetime
 
 import pandas as pd
 import pyarrow as pa
@@ -22,6 +23,7 @@ from rpo_pipeline.data.json_stream import PIECE
 from rpo_pipeline.data.quarantine import Reason
 from rpo_pipeline.data.readers import read_records
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.params import SourceParams
 
 A, B = {"prompt": "Näh 🙂", "response": "a"}, {"prompt": "b", "response": "B"}
 LONG = {"prompt": "x" * (3 * PIECE), "response": 'long \\" }], {'}
@@ -227,6 +229,31 @@ def test_rows_of_megabytes_in_a_table_are_read_few_at_a_time(tmp_path):
     assert len(read(tmp_path / "log.parquet")) == 200
 
 
+@pytest.mark.parametrize("named", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
+@pytest.mark.parametrize("marked", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+def test_a_byte_order_mark_counts_more_than_the_encoding_that_is_named(
+    tmp_path, named, marked, ending
+):
+    content = text_of(A, B) if ending == ".jsonl" else "prompt,response\nNäh 🙂,a\nb,B\n"
+    assert read(tmp_path / f"log{ending}", content.encode(marked), named) == [A, B]
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("named", ["utf-16", "utf-32"])
+def test_files_of_utf_16_and_32_need_no_mark(tmp_path, named, order):
+    assert read(tmp_path / "log.jsonl", text_of(A, B).encode(f"{named}-{order}"), named) == [A, B]
+    table = "問,答\nb,B\n".encode("utf-16-le")  # nothing in its start tells
+    assert read(tmp_path / "log.csv", table, "utf-16") == [{"問": "b", "答": "B"}]
+
+
+@pytest.mark.parametrize(
+    ("spelled", "name"), [("UTF8", "utf-8"), ("Utf_16", "utf-16"), ("latin1", "iso8859-1")]
+)
+def test_an_encoding_is_known_by_any_spelling_of_its_name(spelled, name):
+    assert SourceParams(path="log.csv", encoding=spelled).encoding == name
+
+
 def test_an_encoding_without_a_mark_can_be_named(tmp_path):
     record = {"prompt": "Näh", "response": "a"}
     assert read(tmp_path / "log.jsonl", text_of(record).encode("cp1252"), "cp1252") == [record]
@@ -275,6 +302,30 @@ def test_rows_of_a_table_that_are_not_what_their_type_says_cost_no_other(tmp_pat
     records = list(read_records(tmp_path / "log.parquet"))
     assert [record.fields for record in records] == [{"prompt": "fine", "reward": 1}, INVALID]
     assert json.loads(records[1].raw) == {"prompt": "\\xff\\xfe", "reward": 2}
+
+
+def test_a_value_that_python_cannot_hold_costs_no_other(tmp_path):
+    far = pa.array([1, 3_000_000], pa.int32()).cast(pa.date32())
+    nested = pa.StructArray.from_arrays([far, pa.array([4, 5])], ["day", "stars"])
+    lists = pa.ListArray.from_arrays([0, 1, 2], far)
+    long = pa.array([1, 2**62], pa.int64()).cast(pa.duration("s"))
+    columns = {"prompt": ["a", "b"], "day": far, "meta": nested, "days": lists, "took": long}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    first, second = read(tmp_path / "log.parquet")
+    assert (first["prompt"], first["day"], first["days"]) == ("a", date(1970, 1, 2), [first["day"]])
+    assert (second["prompt"], second["meta"]["stars"]) == ("b", 5)
+    unread = (second["day"], second["meta"]["day"], *second["days"], second["took"])
+    assert {type(value) for value in unread} == {table_readers.Unread}
+
+
+@pytest.mark.parametrize("zone", ["US/Pacific-New", "GMT+5", "Europe/Paris"])
+def test_an_instant_is_read_whatever_its_zone_is_called(tmp_path, zone):
+    whens = pa.array([0, None], pa.timestamp("us", tz=zone))
+    nested = pa.StructArray.from_arrays([whens], ["when"])
+    pq.write_table(pa.table({"when": whens, "meta": nested}), tmp_path / "log.parquet")
+    first, second = read(tmp_path / "log.parquet")
+    assert first["when"] == first["meta"]["when"] == datetime(1970, 1, 1, tzinfo=UTC)
+    assert second == {"when": None, "meta": {"when": None}}
 
 
 def test_a_damaged_group_of_rows_costs_no_other_group(tmp_path):

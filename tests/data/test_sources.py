@@ -12,6 +12,8 @@ from pathlib import Path
 from threading import Thread
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 from pydantic import ValidationError
@@ -258,7 +260,9 @@ def test_a_strange_file_name_is_no_reason_to_fail(in_folder, name):
     assert len(read("log")[0]) == 1
 
 
-@pytest.mark.parametrize("path", ["", "**x/log.jsonl", "a\0b.jsonl", "/", "log/"])
+@pytest.mark.parametrize(
+    "path", ["", ".", "**x/log.jsonl", "a\0b.jsonl", "/", "log/", "x" * 300, "log/" + "x" * 300]
+)
 def test_a_path_that_is_none_is_an_error_for_people(path):
     with pytest.raises(DataError, match=r"ingestion\.sources"):
         read(path)
@@ -471,6 +475,12 @@ def test_a_hub_dataset_is_downloaded_at_its_commit_and_then_found_in_the_cache(i
         ({"path": "hf://owner/name/../x.csv", "revision": COMMIT}, "the glob does not leave it"),
         ({"path": "log.jsonl", "revision": COMMIT}, "nothing else has one"),
         ({"path": "log.jsonl", "encoding": "hex"}, "no encoding 'hex'"),
+        ({"path": "log.jsonl", "encoding": "idna"}, "no encoding 'idna'"),
+        ({"path": "log.jsonl", "encoding": "unicode_escape"}, "no encoding 'unicode_escape'"),
+        ({"path": "s3://bucket/log.jsonl"}, "is an address"),
+        ({"path": "log.jsonl", "ratings_path": "https://x/y.csv", "key": "id"}, "is an address"),
+        ({"path": "x", "columns": {"timestmap": "when"}}, r"no name of ours: .* 'timestamp'\?"),
+        ({"path": "x", "columns": {"modelversion": "m"}}, r"'model_version'\?"),
     ],
 )
 def test_a_source_that_cannot_work_is_refused_before_anything_is_read(settings, message):
@@ -502,3 +512,44 @@ def test_another_release_of_a_reader_reads_again(tmp_path, monkeypatch):
     before = parts.part_key(file, source, None)
     monkeypatch.setattr(freshness, "installed_version", {"pyarrow": "99"}.get)
     assert parts.part_key(file, source, None) != before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"columns": {"prompt": "question", "timestamp": "when", "behaviour_logps": "lp"}},
+        {"columns": {"stars": "meta.n"}, "ratings": [RatingParams(column="stars")]},
+        {"columns": {"score_chosen": "a"}, "ratings": [RatingParams(column="score")]},
+        {"columns": {"chosen": "a", "rejected": "b", "preference": "c"}},
+        {"columns": {"id": "uuid"}, "ratings_path": "ratings", "key": "id"},
+        {"columns": {"overall_score": "stars"}, "format": "ultrafeedback"},
+    ],
+)
+def test_every_name_that_a_format_or_a_rating_looks_for_may_be_given_a_column(settings):
+    assert SourceParams(path="log.jsonl", **settings).columns == settings["columns"]
+
+
+@pytest.mark.parametrize("name", ["chat[1].csv", "what?.csv", "all*.csv"])
+def test_a_path_that_is_there_as_it_stands_is_that_file(in_folder, name):
+    (in_folder / name).write_text("prompt,response\na,named\n")
+    for other in ("chat1.csv", "whatx.csv", "all of them.csv"):
+        (in_folder / other).write_text("prompt,response\na,other\n")
+    assert [row["response"] for row in read(name)[0]] == ["named"]
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_a_path_may_start_at_the_home_folder(tmp_path_factory, monkeypatch):
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    (home / "log.jsonl").write_bytes(jsonl(GOOD))
+    assert len(read("~/log.jsonl")[0]) == 1
+
+
+def test_a_time_that_python_cannot_hold_costs_the_time_and_not_the_row(in_folder, caplog):
+    days = pa.array([20_000, 3_000_000], pa.int32()).cast(pa.date32())
+    columns = {"prompt": ["a", "b"], "response": ["c", "d"], "timestamp": days}
+    pq.write_table(pa.table(columns), in_folder / "log.parquet")
+    rows, quarantine = read("log.parquet")
+    assert [row["timestamp"] is None for row in rows] == [False, True]
+    assert quarantine == []
+    assert "1 timestamps cannot be read as a time" in caplog.text

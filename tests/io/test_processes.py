@@ -1,7 +1,9 @@
+import os
+
 import pytest
 
 from rpo_pipeline.errors import TrainingError
-from rpo_pipeline.io.processes import _killed, run_workers
+from rpo_pipeline.io.processes import LAUNCH_VARIABLES, _killed, outside_a_launch, run_workers
 
 SUMMARY = """
 Failures:
@@ -21,6 +23,18 @@ Root Cause (first observed failure):
   error_file: <N/A>
 """
 """The end of the launcher's output."""
+
+
+def test_variables_of_another_launch_are_put_aside_for_work_in_one_process(monkeypatch, caplog):
+    for name in LAUNCH_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with outside_a_launch():
+        assert not {"RANK", "WORLD_SIZE"} & {*os.environ}
+    assert (os.environ["RANK"], os.environ["WORLD_SIZE"]) == ("0", "2")
+    assert "RANK=0, WORLD_SIZE=2" in caplog.text
+    assert "training.num_processes" in caplog.text
 
 
 def test_a_process_that_is_killed_is_named_and_the_others_end(tmp_path):

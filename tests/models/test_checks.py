@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
 from rpo_pipeline.errors import ModelError
+from rpo_pipeline.models.checks import check_precision
 from rpo_pipeline.models.embedding import SentenceEncoder
 from rpo_pipeline.models.loading import load_checkpoint, load_language_model
 from tests.conftest import SIZES, build_small, limits
@@ -139,7 +140,37 @@ def truncated(folder):
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:1000])
 
 
+def pointer_to(name):
+    """What a clone without Git LFS leaves of a large file."""
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
+    return lambda folder: (folder / name).write_text(text)
+
+
+def without_tokenizer(folder):
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+
+
+def without_vocabulary(folder):
+    (folder / "tokenizer.json").unlink()
+
+
+def quantised_in_silence(folder):
+    change_weights(folder, lambda ws: {k: (w * 100).to(torch.int8) for k, w in ws.items()})
+
+
+def in_eight_bits(folder):
+    name = "model.layers.1.mlp.up_proj.weight"
+    change_weights(folder, lambda ws: ws | {name: ws[name].to(torch.float8_e4m3fn)})
+
+
 UNUSABLE = {
+    "pointers of Git LFS instead of model.safetensors": pointer_to(WEIGHTS),
+    "pointers of Git LFS instead of tokenizer.json": pointer_to("tokenizer.json"),
+    "holds a model without its tokenizer": without_tokenizer,
+    r"backend tokenizer from one of: \(1\) a": without_vocabulary,
+    r"stores 21 of its weights as I8 \(lm_head": quantised_in_silence,
+    r"stores 1 of its weights as F8_E4M3 \(model.layers.1.mlp.up_proj": in_eight_bits,
     "its weights as pickles": as_pickles,
     "a GGUF file": as_gguf,
     "is an adapter": as_adapter,
@@ -171,6 +202,56 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(folder, reason):
     with pytest.raises(ModelError, match=reason) as raised:
         load_language_model(folder)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["./models/none", "/no/model", "~/none", "a/b/c", "C:\\model"])
+def test_a_path_without_a_folder_is_not_looked_for_on_the_hub(name, caplog):
+    with pytest.raises(ModelError, match="does not exist"):
+        load_language_model(name)
+    assert not caplog.text
+
+
+def test_a_file_of_weights_is_not_taken_for_a_model(folder):
+    with pytest.raises(ModelError, match="is a file, and a model is a folder"):
+        load_language_model(folder / WEIGHTS)
+
+
+def test_whole_numbers_that_are_no_weights_do_no_harm(folder):
+    positions = {"model.position_ids": torch.arange(4), "model.layers.0.bias": torch.ones(2) > 0}
+    change_weights(folder, lambda weights: weights | positions)
+    load_language_model(folder)
+
+
+def test_precisions_are_read_from_every_file_of_weights(folder):
+    loaded = load_language_model(folder)
+    in_eight_bits(folder)
+    stored = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    shards = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(stored)}
+    for shard in set(shards.values()):
+        own = {name: weight for name, weight in stored.items() if shards[name] == shard}
+        save_file(own, folder / shard, metadata={"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(ModelError, match="stores 1 of its weights as F8_E4M3"):
+        check_precision(folder, loaded.model)
+
+
+def name_ends(folder, ends):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+
+
+def test_an_end_of_generation_may_be_named_by_its_text(folder):
+    name_ends(folder, ["<|user|>", -1])
+    loaded = load_language_model(folder)
+    ends = loaded.model.generation_config.eos_token_id
+    assert loaded.tokenizer.convert_ids_to_tokens(ends) == ["<|end|>", "<|user|>"]
+
+
+@pytest.mark.parametrize("ends", ["<|nowhere|>", 1.5, [[1]], True])
+def test_an_end_of_generation_that_is_no_token_is_refused(folder, ends):
+    name_ends(folder, ends)
+    with pytest.raises(ModelError, match=r"eos_token_id in generation_config.json of .*model' is"):
+        load_language_model(folder)
 
 
 def test_what_ends_an_answer_is_saved_with_the_model_beside_padding_and_beginning(folder):

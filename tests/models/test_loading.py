@@ -3,7 +3,7 @@ import torch
 
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.io.digests import model_fingerprint
-from rpo_pipeline.models.building import build_language_model
+from rpo_pipeline.models.building import build_language_model, check_architecture
 from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.params import FromConfigParams
 from tests.conftest import SIZES, TEXTS, build_small
@@ -40,6 +40,40 @@ def test_an_architecture_that_does_not_exist_is_an_error_that_names_it():
     settings = FromConfigParams(model_type="lama", vocab_size=320)
     with pytest.raises(ModelError, match="lama"):
         build_language_model(settings, ["text"], seed=0, dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"model_type": "llama", "hidden_size": 32, "num_attention_heads": 3}, "not a multiple"),
+        ({"model_type": "llama", "hidden_size": "x"}, "expected int, got str"),
+        ({"model_type": "llama", "hiden_size": 32}, "did you mean hidden_size?"),
+        ({"model_type": "t5", "num_decoder_layer": 2}, "did you mean num_decoder_layers?"),
+        ({"model_type": "bert"}, "an encoder"),
+        ({"model_type": "vit"}, "no language model"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_one_sentence_before_anything_is_built(settings, said):
+    with pytest.raises(ModelError) as error:
+        check_architecture(FromConfigParams(vocab_size=320, **settings))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model_type": "llama", "hidden_size": 32, "rope_theta": 1e4, "num_key_value_heads": None},
+        {"model_type": "t5", "num_decoder_layers": 2, "hidden_size": 32, "intermediate_size": None},
+    ],
+)
+def test_a_setting_by_its_common_name_is_taken(settings):
+    assert check_architecture(FromConfigParams(vocab_size=320, **settings)).hidden_size == 32
+
+
+def test_a_model_without_layers_is_refused_with_the_parameters():
+    with pytest.raises(ValueError, match="num_hidden_layers must be at least 1, got 0"):
+        FromConfigParams(model_type="llama", vocab_size=320, num_hidden_layers=0)
 
 
 def test_the_same_seed_builds_the_same_model_and_another_seed_another(tmp_path):

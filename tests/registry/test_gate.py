@@ -107,10 +107,10 @@ def test_one_failed_gate_fails_the_whole_and_every_check_is_listed():
 
 
 def test_a_metric_that_was_not_measured_fails_in_words():
-    decision = decide(evaluation(), promotion(gate(metric="charm")))
+    decision = decide(evaluation(), promotion(gate(metric="component_charm")))
     assert not decision["passed"]
-    assert "charm" in check_of(decision, "charm")["reason"]
-    assert "not measured" in check_of(decision, "charm")["reason"]
+    assert "charm" in check_of(decision, "component_charm")["reason"]
+    assert "not measured" in check_of(decision, "component_charm")["reason"]
 
 
 def test_too_few_test_prompts_fail():

@@ -47,6 +47,28 @@ def test_a_deleted_experiment_is_told_with_how_to_restore_it(folder, run, client
     tracked_run(folder).finish("FINISHED")
 
 
+def test_a_moved_project_is_told_how_its_artifacts_are_found_again(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    tracked_run(old).finish("FINISHED")
+    (old / "mlruns").mkdir(exist_ok=True)
+    old.rename(new)
+    with pytest.raises(RegistryError, match=f"ln -s {new / 'mlruns'} {old / 'mlruns'}"):
+        tracked_run(new)
+    assert not old.exists()
+    old.mkdir()
+    (old / "mlruns").symlink_to(new / "mlruns")
+    tracked_run(new).finish("FINISHED")
+
+
+def test_a_copied_project_says_that_it_writes_into_the_original(tmp_path, caplog):
+    old, new = tmp_path / "old", tmp_path / "new"
+    tracked_run(old).finish("FINISHED")
+    (old / "mlruns").mkdir(exist_ok=True)
+    shutil.copytree(old, new)
+    tracked_run(new).finish("FINISHED")
+    assert f"keeps its artifacts in {old / 'mlruns'}, outside this project" in caplog.text
+
+
 def test_a_deleted_run_is_told_with_how_to_restore_it(folder, client):
     run = tracked_run(folder)
     run.leave()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tokenizers import processors
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig
 from transformers import LlamaForSequenceClassification as LlamaReward
@@ -147,3 +148,12 @@ def test_batches_hold_every_row_once_within_the_budget_and_longest_first(lengths
         assert len(batch) == 1 or max(lengths[row] for row in batch) * len(batch) <= max_tokens
     order = [lengths[row] for batch in cut for row in batch]
     assert all(first >= second for first, second in pairwise(order))
+
+
+def test_weights_stored_as_whole_numbers_are_refused_in_a_reward_model_too(rows, tmp_path):
+    settings = save_reward_model(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = {name: (10 * one).to(torch.int8) for name, one in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="of its weights as I8"):
+        RewardModelLabeler(settings).label(rows)

@@ -125,6 +125,23 @@ def test_a_reference_that_learned_from_no_log_goes_with_any(feedback, tmp_path):
     assert prepare(other, tmp_path / "second", existing, sketch_log(feedback), **taken) == existing
 
 
+def test_a_model_that_was_replaced_in_its_folder_is_told_and_a_reset_takes_the_new_one(
+    feedback, tmp_path
+):
+    pretrained = tmp_path / "pretrained"
+    taken = {"name_or_path": str(pretrained), "from_config": None, "warm_start_epochs": 0}
+    build_small("llama", 0).save(pretrained)
+    existing = prepare(feedback, tmp_path / "first", **taken).rename(tmp_path / "reference")
+    build_small("llama", 1).save(pretrained)
+    with pytest.raises(ConfigError, match="another model than the one that is now in") as error:
+        prepare(feedback, tmp_path / "second", existing, **taken)
+    assert "policy.reset_reference=true" in str(error.value)
+    anew = prepare(feedback, tmp_path / "third", existing, reset_reference=True, **taken)
+    assert prepare(feedback, tmp_path / "fourth", anew, **taken) == anew
+    pretrained.rename(tmp_path / "elsewhere")  # gone, not replaced
+    assert prepare(feedback, tmp_path / "fifth", existing, **taken) == existing
+
+
 def test_a_model_that_is_not_there_is_named(feedback, tmp_path):
     with pytest.raises(ModelError, match="no/such/model"):
         prepare(feedback, tmp_path / "work", name_or_path="no/such/model", from_config=None)

@@ -30,6 +30,7 @@ from rpo_pipeline.comparison.table import (
 from rpo_pipeline.evaluation.generation import generate, held_out_prompts
 from rpo_pipeline.evaluation.heldout import score_heldout
 from rpo_pipeline.evaluation.metrics import distinct, prompt_means, rank_correlations
+from rpo_pipeline.io.digests import named_content
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 from rpo_pipeline.io.freshness import result_key
 from rpo_pipeline.params import ComparisonParams, EvaluationParams, ObjectiveParams
@@ -88,13 +89,16 @@ def run_cells(
         Folder of each cell, with its ``PROMPTS`` and ``RESULT``.
     """
     folders = {}
+    known: dict[str, str | None] = {}
     for cell in tqdm(cells, desc="comparison", unit="cell", disable=None):
         own = settings_of(cell, settings, comparison.settings)
         # Without defaults, so that a cell outlives parameters that are added and not set.
         content = own.model_dump(mode="json", exclude_defaults=True)
         log = change_log(material, *cell.study, seed=cell.seed) if cell.study else material
+        judges = named_content(own.evaluation, known)
         key = result_key(
-            *(cell.split, comparison.num_prompts, content, log.digest), code=[_finish, change_log]
+            *(cell.split, comparison.num_prompts, content, log.digest, judges),
+            code=[_finish, change_log],
         )
         folders[cell] = folder / key
         if not (folder / key).is_dir():

@@ -7,12 +7,43 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from rpo_pipeline.data.chats import Prompt, as_messages, parse_prompt
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.io.damage import DAMAGED, first_line
 from rpo_pipeline.io.durable import put_in_place, temporary_sibling
 
 ExportFormat = Literal["trl_kto", "trl_dpo"]
+COLUMNS = ("prompt_id", "prompt", "response", "raw_reward", "split")
+"""What an export needs of the table of feedback."""
+
+
+def read_feedback(file: Path) -> pd.DataFrame:
+    """Read the table of feedback that a run wrote.
+
+    Args:
+        file: Parquet file.
+
+    Returns:
+        The columns that an export needs.
+
+    Raises:
+        DataError: If there is no such file, or it is no table of feedback.
+    """
+    hint = "name the feedback.parquet that a run wrote (--feedback), or its environment (--env)"
+    if not file.is_file():
+        raise DataError(f"there is no file {file}: {hint}")
+    try:
+        columns = set(pq.read_schema(file).names)
+        missing = sorted(set(COLUMNS) - columns)
+        if missing:
+            raise DataError(
+                f"{file} is no table of feedback, it lacks {', '.join(missing)}: {hint}"
+            )
+        return pd.read_parquet(file, columns=list(COLUMNS))
+    except DAMAGED as err:
+        raise DataError(f"{file} cannot be read ({first_line(err)}): {hint}") from err
 
 
 def export_feedback(

@@ -16,6 +16,8 @@ from rpo_pipeline.params import Conflicts
 
 logger = logging.getLogger(__name__)
 
+REJECTED = "02_intermediate/rejected_rows.parquet in the data folder of the environment"
+"""Where records that cannot be read are found, also where a run stops at them."""
 CONTENT = ["row_id", "raw_reward", "reward_source", "timestamp", "model_version", "behaviour_logps"]
 
 
@@ -183,7 +185,7 @@ def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float)
     quarantine = quarantine[quarantine["reason"] != Reason.FORGOTTEN]
     if quarantine.empty:
         return
-    where = "see data/02_intermediate/quarantine.parquet"
+    where = f"see {REJECTED}"
     files = rows.origin.re_replace(r":\d+$", "").name("file").as_table().distinct()
     with_rows = set(files.execute()["file"])
     for file, rejected in quarantine.groupby("origin"):
@@ -205,23 +207,31 @@ def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float)
 
 
 def _merge(records: Table, conflicts: Conflicts) -> Table:
-    rated = _.raw_reward.notnull()
+    rated, logps = _.raw_reward.notnull(), records.behaviour_logps
     merged = records.group_by("row_id").agg(
         position=_.position.min(),
-        raw_reward=_mean((_.raw_reward * _.num_ratings).sum() / _.num_ratings.sum().nullif(0)),
+        raw_reward=_mean(records.raw_reward, records.num_ratings),
         num_ratings=_.num_ratings.sum().cast("int64"),
         reward_source=_.reward_source.argmax(_.position, where=rated),
         timestamp=_.timestamp.max(),
-        behaviour_logps=_mean(_.behaviour_logps.mean()),
+        behaviour_logps=_mean(logps, logps.notnull().cast("int64")),
     )
     if conflicts != "latest":
         return merged
     return merged.drop("raw_reward", "reward_source").left_join(_latest(records), "row_id")
 
 
-def _mean(value: ibis.Value) -> ibis.Value:
-    """Rounded, because threads add up in any order and unchanged data must give the same file."""
-    return value.round(12)
+def _mean(value: ibis.Value, weight: ibis.Value) -> ibis.Value:
+    """Exact where all are equal; rounded else, because threads add up in any order.
+
+    Unchanged data must give the same file. Digits are counted from the largest value on, in a power
+    of two, so that small values keep theirs.
+    """
+    low, high = value.min(), value.max()
+    largest = ibis.greatest(low.abs(), high.abs()).nullif(0)
+    unit = ibis.literal(2.0) ** largest.log2().floor()
+    mean = (value * weight).sum() / weight.sum().nullif(0)
+    return ibis.ifelse(low == high, low, (mean / unit).round(12) * unit)
 
 
 def _latest(records: Table) -> Table:
@@ -248,11 +258,11 @@ def _conflicting(rows: Table) -> Table:
 def _out_of_range(rows: Table) -> Table:
     """Positions of ratings absurdly far from the others of their column, where those differ.
 
-    The width is that of the middle 90 % of ratings, or of 98 % where nine in ten are equal.
+    With a declared scale, or words, every rating that was read is one that people can give. The
+    width is that of the middle 90 % of ratings, or of 98 % where nine in ten are equal.
     """
-    ratings = rows.filter(rows.raw_reward.notnull()).select(
-        "position", "raw_reward", "reward_source"
-    )
+    free = rows.raw_reward.notnull() & ~rows.is_declared
+    ratings = rows.filter(free).select("position", "raw_reward", "reward_source")
     columns = ratings.group_by("reward_source").agg(
         num_ratings=_.count(), points=_.raw_reward.quantile([0.01, 0.05, 0.5, 0.95, 0.99])
     )

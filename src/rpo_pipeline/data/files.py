@@ -65,7 +65,7 @@ def find_ratings(source: SourceParams) -> list[SourceFile]:
 
 
 def _local_files(path: str) -> list[Path]:
-    pattern = Path(path)
+    pattern = Path.home() / path[2:] if path.startswith("~/") else Path(path)
     if not pattern.is_absolute() and ".." in pattern.parts:
         raise _leaves_project(path)
     base = Path(pattern.anchor)
@@ -80,12 +80,16 @@ def _local_files(path: str) -> list[Path]:
 def _matching(base: Path, pattern: str) -> list[Path]:
     """Files that a pattern names, or that lie in folders which it names.
 
+    A path that is there as it stands is no glob, whatever brackets are in it.
+
     One that is named alone is read or refused. Of several, those that cannot be read by their
     names are left out, with a warning.
     """
+    if pattern == ".":
+        raise DataError(f"{str(base)!r} is no path of a source ({WHERE}: a file, folder or glob)")
     try:
-        found = sorted(base.glob(pattern))
-    except (ValueError, IndexError) as err:
+        found = [base / pattern] if (base / pattern).exists() else sorted(base.glob(pattern))
+    except (ValueError, IndexError, OSError) as err:
         raise DataError(f"{pattern!r} is no path or glob: {err} ({WHERE})") from err
     if len(found) == 1 and found[0].is_file():
         return [file for file in found if not file.name.startswith(".")]

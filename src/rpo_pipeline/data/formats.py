@@ -23,6 +23,7 @@ Fields = Mapping[str, Any]
 
 RESPONSE_NAMES = ("response", "text", "content", "completion")
 REWARD_NAMES = ("reward", "score", "rating")
+REWARD_LISTS = {"rewards", "scores", "ratings"}
 CHATS = ("messages", "conversations", "conversation")
 """Names of the field that holds a chat, the first that is there counts."""
 SIDES = ("chosen", "rejected")
@@ -116,11 +117,11 @@ def _flat(record: Fields, _: SourceParams) -> list[Fields]:
     return [record]
 
 
-def _grouped(record: Fields, _: SourceParams) -> list[Fields]:
+def _grouped(record: Fields, source: SourceParams) -> list[Fields]:
     """Responses as texts or objects; lists of the same length beside them belong to them."""
     responses = _as_list(record.get("responses"))
     parallel = {
-        name.removesuffix("s") if name in ("rewards", "scores", "ratings") else name: unpack(value)
+        name.removesuffix("s") if name in REWARD_LISTS else name: unpack(value)
         for name, value in record.items()
         if name != "responses" and isinstance(unpack(value), list)
     }
@@ -128,7 +129,7 @@ def _grouped(record: Fields, _: SourceParams) -> list[Fields]:
         if name in parallel and len(parallel[name]) != len(responses):
             raise RejectedError(Reason.UNEVEN_LISTS)
     shared = {name: value for name, value in record.items() if name != "responses"}
-    return [
+    flat: list[Fields] = [
         {
             **_names(response),
             **shared,
@@ -143,6 +144,15 @@ def _grouped(record: Fields, _: SourceParams) -> list[Fields]:
         }
         for number, response in enumerate(responses)
     ]
+    no_list = any(not is_missing(record.get(name)) for name in REWARD_LISTS & shared.keys())
+    if no_list and not parallel.keys() & {*REWARD_NAMES} and not _is_rated(flat, source):
+        raise RejectedError(Reason.NOT_A_LIST)
+    return flat
+
+
+def _is_rated(records: Iterable[Fields], source: SourceParams) -> bool:
+    names = [rating.column for rating in source.rating_columns]
+    return any(not is_missing(look_up(one, name)) for one in records for name in names)
 
 
 def _read_response(response: object) -> Fields:

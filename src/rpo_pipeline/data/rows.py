@@ -37,6 +37,7 @@ ROW_SCHEMA = pa.schema(
         ("response", pa.string()),
         ("raw_reward", pa.float64()),
         ("reward_source", pa.string()),
+        ("is_declared", pa.bool_()),  # its source says which ratings there are
         ("origin", pa.string()),
         ("timestamp", pa.timestamp("us", tz="UTC")),
         ("model_version", pa.string()),
@@ -52,6 +53,7 @@ RATING_SCHEMA = pa.schema(
         ("response_id", pa.string()),
         ("raw_reward", pa.float64()),
         ("reward_source", pa.string()),
+        ("is_declared", pa.bool_()),
         ("timestamp", pa.timestamp("us", tz="UTC")),
         ("origin", pa.string()),
     ]
@@ -105,14 +107,12 @@ def parse_record(
     response = privacy.redact(_text(_response(record.get("response")), Reason.MISSING_RESPONSE))
     if len(prompt) > source.max_text_characters or len(response) > source.max_text_characters:
         raise RejectedError(Reason.TOO_LONG)
-    raw_reward, reward_source = _rating(record, source.rating_columns)
     return {
         "row_id": _row_key(prompt_id, response),
         "prompt_id": prompt_id,
         "prompt": prompt,
         "response": response,
-        "raw_reward": raw_reward,
-        "reward_source": reward_source,
+        **_rating(record, source.rating_columns),
         **_timestamp(record.get("timestamp")),
         "model_version": _model_version(record.get("model_version")),
         "behaviour_logps": _behaviour_logps(record.get("behaviour_logps")),
@@ -138,13 +138,12 @@ def parse_rating(record: Mapping[str, Any], source: SourceParams) -> dict[str, A
     response_id = _response_id(record, source)
     if response_id is None:
         raise RejectedError(Reason.UNKNOWN_RESPONSE)
-    raw_reward, reward_source = _rating(record, source.rating_columns)
-    if raw_reward is None:
+    rating = _rating(record, source.rating_columns)
+    if rating["raw_reward"] is None:
         raise RejectedError(Reason.MISSING_RATING)
     return {
         "response_id": response_id,
-        "raw_reward": raw_reward,
-        "reward_source": reward_source,
+        **rating,
         **_timestamp(look_up(record, source.columns.get("timestamp", "timestamp"))),
     }
 
@@ -218,15 +217,17 @@ def _model_version(value: object) -> str | None:
     return None if is_missing(value) else _text(str(value), Reason.INVALID_TEXT)
 
 
-def _rating(
-    record: Mapping[str, Any], ratings: Sequence[RatingParams]
-) -> tuple[float | None, str | None]:
+def _rating(record: Mapping[str, Any], ratings: Sequence[RatingParams]) -> dict[str, Any]:
     for rating in ratings:
         value = look_up(record, rating.column)
         if value is None or (is_missing(value) and not _is_word(value, rating)):
             continue
-        return _to_raw_reward(value, rating), rating.column
-    return None, None
+        return {
+            "raw_reward": _to_raw_reward(value, rating),
+            "reward_source": rating.column,
+            "is_declared": bool(rating.scale or rating.values),
+        }
+    return dict.fromkeys(("raw_reward", "reward_source", "is_declared"))
 
 
 def _is_word(value: object, rating: RatingParams) -> bool:

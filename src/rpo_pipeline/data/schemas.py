@@ -155,7 +155,10 @@ REASON = Column(str, Check.isin([reason.value for reason in Reason], error="a kn
 
 # ---- tables, in the order in which a run makes them
 
-_INPUT = "see ingestion.sources and data/02_intermediate/quarantine.parquet"
+_INPUT = (
+    "see ingestion.sources, and 02_intermediate/rejected_rows.parquet in the data folder of the "
+    "environment"
+)
 _REJECTED = {"origin": TEXT, "line": COUNT, "reason": REASON, "raw": Column(str)}
 
 REJECTED_ROWS = TableSchema("rejected_rows", None, _REJECTED, "data_ingestion", _INPUT)

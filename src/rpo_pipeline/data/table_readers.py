@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -20,6 +21,9 @@ BATCH_BYTES = 2**26
 """Bytes that they may take, by what the file says of itself."""
 BUFFER_BYTES = 2**20
 """Bytes of a Parquet column that are read at once; else a whole row group is."""
+
+UNREADABLE = (ValueError, OverflowError, LookupError)
+"""What a value raises that Python cannot hold, or whose time zone is not known."""
 
 Part = tuple[int, Callable[[], Iterable[pa.RecordBatch]]]
 """Rows before a part of a table, and its batches."""
@@ -86,33 +90,55 @@ def _open_arrow(path: Path) -> tuple[list[str], list[Part]]:
     return reader.schema.names, [(0, partial(iter, batches))]
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A value that Python cannot hold, such as a day of the year 10000, or a text that is none."""
+
+    text: str
+    is_text: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def _decode(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any] | Reason, str | None]]:
-    """Values of each row; row by row only where one of them is not what its type says."""
+    """Values of each row; one by one only where one of them is not what its type says."""
     try:
         yield from ((fields, None) for fields in batch.to_pylist())
-    except (ValueError, OverflowError):
-        for row in range(batch.num_rows):
-            yield _decode_row(batch.slice(row, 1))
+    except UNREADABLE:
+        columns = [_values(column) for column in batch.columns]
+        for cells in zip(*columns, strict=True):
+            yield _fields(dict(zip(batch.schema.names, cells, strict=True)))
 
 
-def _decode_row(row: pa.RecordBatch) -> tuple[dict[str, Any] | Reason, str | None]:
+def _fields(cells: dict[str, Any]) -> tuple[dict[str, Any] | Reason, str | None]:
+    if any(isinstance(cell, Unread) and cell.is_text for cell in cells.values()):
+        return Reason.INVALID_TEXT, json.dumps(cells, default=str, ensure_ascii=False)
+    return cells, None
+
+
+def _values(column: pa.Array) -> list[Any]:
     try:
-        return row.to_pylist()[0], None
-    except (ValueError, OverflowError) as err:
-        invalid = isinstance(err, UnicodeDecodeError)
-        cells = {name: _decode_cell(row[name]) for name in row.schema.names}
-        raw = json.dumps(cells, default=str, ensure_ascii=False)
-        return Reason.INVALID_TEXT if invalid else Reason.BROKEN_RECORD, raw
+        return list(column.to_pylist())
+    except UNREADABLE:
+        return [_value(cell) for cell in column]
 
 
-def _decode_cell(column: pa.Array) -> object:
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        value = column.cast(pa.large_binary())[0].as_py()
-        return value if value is None else value.decode(errors="backslashreplace")
+def _value(cell: pa.Scalar) -> Any:  # noqa: ANN401 (whatever the table holds)
+    """A value; what is unreadable within an object or a list costs that alone."""
     try:
-        return column[0].as_py()
-    except (ValueError, OverflowError) as err:
-        return str(err)
+        return cell.as_py()
+    except UnicodeDecodeError as err:
+        return Unread(err.object.decode(errors="backslashreplace"), is_text=True)
+    except UNREADABLE as err:
+        if isinstance(cell, pa.StructScalar):
+            return {name: _value(cell[name]) for name in cell.type.names}
+        if isinstance(cell, pa.ListScalar) and not isinstance(cell, pa.MapScalar):
+            return [_value(item) for item in cell.values]
+        if pa.types.is_timestamp(cell.type) and cell.type.tz not in (None, "UTC"):
+            # A zone that is not known here; the instant is the same.
+            return _value(cell.cast(pa.timestamp(cell.type.unit, "UTC")))
+        return Unread(str(err))
 
 
 TABLES: dict[str, Opening] = {".parquet": _open_parquet, ".arrow": _open_arrow}

@@ -30,6 +30,20 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+NULS = {
+    "utf-16-le": [False, True, False, True],
+    "utf-16-be": [True, False, True, False],
+    "utf-32-le": [False, True, True, True],
+    "utf-32-be": [True, True, True, False],
+}
+"""Which of the first four bytes are NUL, without a mark."""
+WITH_MARKS = {
+    "utf-8": "utf-8",
+    "utf-8-sig": "utf-8",
+    "utf-16": "utf-16-le",
+    "utf-32": "utf-32-le",
+}
+"""Encodings whose files may have a mark, and what they are where nothing tells."""
 DELIMITERS = ",;\t|"
 QUOTED = re.compile(r'"(?:[^"]|"")*(?:"|$)')
 NAMED_DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)
@@ -60,7 +74,7 @@ def read_text(path: Path, encoding: str) -> Iterator[Record]:
 
     Args:
         path: Its name ends in one of ``TEXTS``, or in that and the ending of a compression.
-        encoding: Where it has no byte order mark.
+        encoding: Where it has no byte order mark; as Python's codecs call it.
 
     Yields:
         Every record, also those that cannot be used.
@@ -81,20 +95,23 @@ def _open_text(path: Path, encoding: str, newline: str) -> TextIO:
             start = file.read(4)
         except READ_ERRORS:  # met again, and reported, when it is read
             start = b""
-    if encoding == "utf-8":
-        encoding = _find_encoding(start)
+    encoding = _find_encoding(start, encoding)
     return io.TextIOWrapper(open_binary(path), encoding, errors="keep_invalid", newline=newline)
 
 
-def _find_encoding(start: bytes) -> str:
+def _find_encoding(start: bytes, named: str) -> str:
+    """A mark always counts; then what is named, which of UTF is the family."""
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if start.startswith(mark):
             return encoding
+    if named not in WITH_MARKS:
+        return named
     # Without a mark: these files start with a bracket, a quote or a column name, all of them ASCII.
     nul = [byte == 0 for byte in start]
-    if nul == [False, True, False, True]:
-        return "utf-16-le"
-    return "utf-16-be" if nul == [True, False, True, False] else "utf-8"
+    for encoding, nuls in NULS.items():
+        if nul == nuls:
+            return encoding
+    return WITH_MARKS[named]
 
 
 def _keep_invalid(error: UnicodeError) -> tuple[str, int]:

@@ -54,6 +54,22 @@ def run_workers(
         raise error(f"{module} ended with exit code {code}: {said}")
 
 
+@contextmanager
+def outside_a_launch() -> Iterator[None]:
+    """Work alone, whatever a launch around this process, or one that is over, left in variables."""
+    left = {name: os.environ.pop(name) for name in LAUNCH_VARIABLES if name in os.environ}
+    if left:
+        logger.warning(
+            "the environment names a launch of several processes (%s), which is not used: the "
+            "processes that share a training are those of training.num_processes",
+            ", ".join(f"{name}={value}" for name, value in left.items()),
+        )
+    try:
+        yield
+    finally:
+        os.environ.update(left)
+
+
 def _killed(output: str) -> str | None:
     """What is said when a signal ended a process that could not say so itself."""
     found = {signal.Signals(int(one["signal"])): one["rank"] for one in KILLED.finditer(output)}

@@ -1,11 +1,15 @@
 """A small model and its tokenizer from a config block, for when there is no checkpoint."""
 
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
@@ -18,9 +22,14 @@ from transformers import (
 )
 
 from rpo_pipeline.errors import ModelError
+from rpo_pipeline.models.checks import check_kind
 from rpo_pipeline.models.loading import LanguageModel, as_language_model, without_dropout
 from rpo_pipeline.params import FromConfigParams
 
+logger = logging.getLogger(__name__)
+
+REFUSALS = (ValueError, TypeError, KeyError, StrictDataclassError)
+"""What transformers raises for a configuration that it cannot use."""
 PAD, EOS, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
 
 CHAT_TEMPLATE = (
@@ -30,6 +39,40 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+
+
+def check_architecture(settings: FromConfigParams) -> PreTrainedConfig:
+    """Refuse a model that could not be built, before anything is computed for it.
+
+    Args:
+        settings: Architecture by its transformers name, and its configuration.
+
+    Returns:
+        The configuration as transformers has it.
+
+    Raises:
+        ModelError: If transformers knows no such architecture or refuses the configuration, if a
+            setting is misspelt, or the model would write no text.
+    """
+    kind = settings.model_type
+    sizes = settings.model_dump(exclude={"model_type", "vocab_size"}, exclude_none=True)
+    try:
+        config: PreTrainedConfig = AutoConfig.for_model(kind, **sizes)
+        known = AutoConfig.for_model(kind)
+    except REFUSALS as err:
+        raise _cannot_build(kind, sizes, err) from err
+    names = {*known.to_dict(), *known.attribute_map}
+    for name in sizes:
+        if hasattr(known, name):
+            continue
+        if close := get_close_matches(name, names, n=1, cutoff=0.85):
+            raise ModelError(
+                f"a {kind!r} model has no setting {name!r}: did you mean {close[0]}? "
+                "(policy.from_config in conf/*/parameters_policy.yml)"
+            )
+        logger.warning("policy.from_config.%s is no setting of a %r model", name, kind)
+    check_kind("policy.from_config", config, _auto_class(config))
+    return config
 
 
 def build_language_model(
@@ -49,9 +92,8 @@ def build_language_model(
     Raises:
         ModelError: If transformers knows no such architecture or refuses the configuration.
     """
-    sizes = settings.model_dump(exclude={"model_type", "vocab_size"}, exclude_none=True)
+    config = check_architecture(settings)
     try:
-        config: PreTrainedConfig = AutoConfig.for_model(settings.model_type, **sizes)
         is_encoder_decoder = bool(config.is_encoder_decoder)
         tokenizer = fit_tokenizer(
             texts, vocab_size=settings.vocab_size, is_encoder_decoder=is_encoder_decoder
@@ -61,13 +103,19 @@ def build_language_model(
         config.pad_token_id = config.decoder_start_token_id = tokenizer.pad_token_id
         config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, None
         torch.manual_seed(seed)
-        auto_class = AutoModelForSeq2SeqLM if is_encoder_decoder else AutoModelForCausalLM
-        model = auto_class.from_config(without_dropout(config))  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError, KeyError) as err:
-        raise ModelError(
-            f"cannot build a {settings.model_type!r} model from policy.from_config {sizes}: {err}"
-        ) from err
+        model = _auto_class(config).from_config(without_dropout(config))
+    except REFUSALS as err:
+        raise _cannot_build(settings.model_type, settings.model_extra or {}, err) from err
     return as_language_model(model, tokenizer, dtype=dtype)
+
+
+def _auto_class(config: PreTrainedConfig) -> Any:  # noqa: ANN401 (transformers' factories share no type)
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def _cannot_build(kind: str, sizes: Mapping[str, Any], error: Exception) -> ModelError:
+    said = " ".join(str(error).split())
+    return ModelError(f"cannot build a {kind!r} model from policy.from_config {sizes}: {said}")
 
 
 def fit_tokenizer(

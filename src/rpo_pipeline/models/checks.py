@@ -2,19 +2,29 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils.hub import cached_file
 
 from rpo_pipeline.errors import ModelError
+from rpo_pipeline.io.digests import FINGERPRINTED
 
 logger = logging.getLogger(__name__)
 
 NUM_NAMED = 5
 """Weights or tokens that a message names."""
+PRECISIONS = frozenset({"F64", "F32", "F16", "BF16"})
+"""Of safetensors, that hold a weight itself; those of fewer bits need a scale beside them."""
+HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
+POINTER = b"version https://git-lfs.github.com/spec/"
+TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "merges*")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -25,11 +35,25 @@ def check_folder(name_or_path: str | Path) -> None:
         name_or_path: Of a hub id, transformers says so itself.
 
     Raises:
-        ModelError: If it holds an adapter, a quantised file, pickles, or a part of the weights.
+        ModelError: If there is no such directory, or it holds an adapter, a quantised file,
+            pickles, a part of the weights, no tokenizer, or pointers instead of files.
     """
     folder = Path(name_or_path)
     if not folder.is_dir():
+        if not HUB_ID.fullmatch(str(name_or_path)):
+            what = "is a file, and a model is a folder" if folder.is_file() else "does not exist"
+            raise ModelError(
+                f"{str(name_or_path)!r} {what} (no hub id is written like this either: those are "
+                "OWNER/NAME): name_or_path takes a folder, from the project's folder or absolute, "
+                "or a hub id"
+            )
         return
+    pointers = sorted(_pointers(folder))
+    if pointers:
+        raise ModelError(
+            f"{str(folder)!r} holds pointers of Git LFS instead of {_some(pointers)}: call `git "
+            "lfs pull` there, or download the model again"
+        )
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
             f"{str(folder)!r} is an adapter, not a whole model: merge it into its base model "
@@ -45,6 +69,11 @@ def check_folder(name_or_path: str | Path) -> None:
         raise ModelError(
             f"{str(folder)!r} holds its weights as pickles (*.bin), which can run code and are "
             "not loaded: save the model again in safetensors (save_pretrained does)"
+        )
+    if has_weights and not any(path for name in TOKENIZERS for path in folder.glob(name)):
+        raise ModelError(
+            f"{str(folder)!r} holds a model without its tokenizer (tokenizer.json and "
+            "tokenizer_config.json): put the files of the model that it was made from there"
         )
     index = folder / INDEX
     if index.is_file() and not (folder / WEIGHTS).is_file():
@@ -105,7 +134,7 @@ def check_kind(name_or_path: str | Path, config: PreTrainedConfig, auto_class: A
         what = "reads texts but writes none (an encoder)" if is_encoder else "is no language model"
         raise ModelError(
             f"{str(name_or_path)!r} ({kind}) {what}: name a decoder such as Llama or Qwen, or an "
-            "encoder-decoder such as T5, in policy.name_or_path"
+            "encoder-decoder such as T5, in policy.name_or_path or policy.from_config"
         )
 
 
@@ -148,6 +177,35 @@ def check_weights(
         )
 
 
+def check_precision(
+    name_or_path: str | Path, model: PreTrainedModel, revision: str | None = None
+) -> None:
+    """Make sure that every weight was stored as itself, which its shape cannot tell.
+
+    Args:
+        name_or_path: Of the model.
+        model: As it was loaded; whole numbers beside its weights, such as positions, do no harm.
+        revision: Commit of a hub id.
+
+    Raises:
+        ModelError: If weights are whole numbers, or of 8 bits or fewer.
+    """
+    weights = {name for name, _ in model.named_parameters()}
+    found = {
+        name: precision
+        for file in _weight_files(name_or_path, revision)
+        for name, precision in _precisions(file).items()
+        if precision not in PRECISIONS and (name.endswith(".weight") or name in weights)
+    }
+    if found:
+        raise ModelError(
+            f"{str(name_or_path)!r} stores {len(found)} of its weights as "
+            f"{', '.join(sorted(set(found.values())))} ({_some(sorted(found))}), so it is "
+            "quantised, though its config.json does not say so, and would be loaded without its "
+            "scales: name the model in float32, float16 or bfloat16 that it was made from"
+        )
+
+
 def check_vocabulary(
     name_or_path: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
@@ -187,6 +245,37 @@ def check_vocabulary(
             "nowhere; resize the model (resize_token_embeddings) and train the new rows, or take "
             "the tokenizer that the model was trained with"
         )
+
+
+def _pointers(folder: Path) -> Iterator[str]:
+    """Names of the files of which Git LFS left only a line that says where they are."""
+    for path in {path for pattern in FINGERPRINTED for path in folder.glob(pattern)}:
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(len(POINTER)) == POINTER:
+                    yield path.name
+
+
+def _weight_files(name_or_path: str | Path, revision: str | None) -> list[str]:
+    """Files of a model that was loaded; none where the hub keeps them under other names."""
+    find = partial(
+        cached_file,
+        str(name_or_path),
+        revision=revision,
+        local_files_only=True,
+        _raise_exceptions_for_missing_entries=False,
+    )
+    if whole := find(WEIGHTS):
+        return [whole]
+    index = find(INDEX)
+    shards = sorted(set(_read_index(Path(index)).values())) if index else []
+    return [file for shard in shards if (file := find(shard))]
+
+
+def _precisions(file: str) -> dict[str, str]:
+    with safe_open(file, "pt") as stored:
+        names = stored.keys()
+        return {name: stored.get_slice(name).get_dtype() for name in names}
 
 
 def _read_index(file: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ from rpo_pipeline.data.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.io.hub import use_hub_or_cache
 from rpo_pipeline.models.batches import micro_batches
-from rpo_pipeline.models.checks import check_folder, check_weights
+from rpo_pipeline.models.checks import check_folder, check_precision, check_weights
 from rpo_pipeline.models.loading import LanguageModel, default_device, reason_of
 from rpo_pipeline.models.routes import read_responses
 
@@ -62,6 +62,7 @@ class SentenceEncoder:
                 "a directory with config.json, *.safetensors and the tokenizer)"
             ) from err
         check_weights(name_or_path, loading, UNREAD)
+        check_precision(name_or_path, model, revision)
         self._model: PreTrainedModel = model
         nn.Module.to(self._model, default_device())  # transformers' own wrapper of it is untyped
         self._model.eval()

@@ -1,6 +1,7 @@
 """Language models as directories of safetensors."""
 
 import logging
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -31,6 +32,7 @@ from rpo_pipeline.models.adapters import FOLDER, merged_weights, save_adapters
 from rpo_pipeline.models.checks import (
     check_folder,
     check_kind,
+    check_precision,
     check_settings,
     check_vocabulary,
     check_weights,
@@ -39,6 +41,8 @@ from rpo_pipeline.models.lengths import check_positions
 from rpo_pipeline.params import PolicyParams, PrefixSharing
 
 logger = logging.getLogger(__name__)
+
+REASON_CHARACTERS = 300
 
 transformers_logging.disable_progress_bar()  # ours tell how far a run is, not how far a file
 
@@ -120,15 +124,15 @@ def load_language_model(
         ModelError: If there is no such model, or it cannot be trained here, or its weights or its
             tokenizer are not those of its architecture.
     """
-    if revision is None and not Path(name_or_path).is_dir():
-        logger.warning(
-            "%s is taken from the hub as it is today, which may change: pin its commit "
-            "(policy.revision)",
-            name_or_path,
-        )
-    use_hub_or_cache(name_or_path)
     try:
         check_folder(name_or_path)
+        if revision is None and not Path(name_or_path).is_dir():
+            logger.warning(
+                "%s is no folder here, so it is taken from the hub as it is today, which may "
+                "change: pin its commit (policy.revision)",
+                name_or_path,
+            )
+        use_hub_or_cache(name_or_path)
         check_settings(
             name_or_path, PreTrainedConfig.get_config_dict(name_or_path, revision=revision)[0]
         )
@@ -160,6 +164,7 @@ def load_language_model(
             "*.safetensors and the tokenizer)"
         ) from err
     check_weights(name_or_path, loading)
+    check_precision(name_or_path, model, revision)
     check_vocabulary(name_or_path, model, tokenizer)
     adapt_template(tokenizer, day)
     nn.Module.to(model, default_device())  # transformers' own wrapper of it is untyped
@@ -168,13 +173,16 @@ def load_language_model(
 
 
 def reason_of(err: Exception) -> str:
-    """First line of an error of another package, or what one of ours would say instead."""
+    """First sentence of an error of another package, or what one of ours would say instead."""
     if "trust_remote_code" in str(err):
         return (
             "it needs Python code that comes with it (auto_map), which is not run here; name a "
             "model of an architecture that transformers has itself"
         )
-    return (str(err).strip().splitlines() or [type(err).__name__])[0]
+    lines = [" ".join(line.split()) for line in str(err).strip().splitlines()]
+    if lines and lines[0].endswith(":"):  # what it announces is in the next
+        return textwrap.shorten(" ".join(lines), REASON_CHARACTERS)
+    return (lines or [type(err).__name__])[0]
 
 
 def default_device() -> torch.device:
@@ -239,12 +247,23 @@ def find_end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
     Returns:
         The token that ends a response of the log first, then the others.
+
+    Raises:
+        ModelError: If what it names is neither the id nor the text of a token.
     """
     named = getattr(model.generation_config, "eos_token_id", None)
     others = named if isinstance(named, list) else [named]
+    ids = tokenizer.get_vocab()
+    others = [ids.get(token, token) if isinstance(token, str) else token for token in others]
+    if wrong := [token for token in others if token is not None and type(token) is not int]:
+        raise ModelError(
+            f"eos_token_id in generation_config.json of {model.name_or_path!r} is "
+            f"{', '.join(map(repr, wrong))}, and it must be the id or the text of a token, or a "
+            "list of these"
+        )
     embedding: Any = model.get_input_embeddings()
     rows = len(embedding.weight)
-    known = [token for token in others if token is not None and token < rows]
+    known = [token for token in others if token is not None and 0 <= token < rows]
     return [*dict.fromkeys([find_end_token(tokenizer), int(tokenizer.eos_token_id), *known])]
 
 

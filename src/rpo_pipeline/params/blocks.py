@@ -43,6 +43,13 @@ BLOCKS: dict[str, type[Params]] = {
     "caches": CachesParams,
     "refresh": RefreshParams,
 }
+MEASURED_BY = {
+    "judge_win_rate": "judge",
+    "lm_eval_": "lm_eval",
+    "embedding_similarity": "encoder",
+    "bert_score": "encoder",
+}
+"""Blocks of the evaluation that a metric, by how its name starts, comes from."""
 
 
 def validate_blocks(parameters: Mapping[str, Any], env: str = "*") -> dict[str, Params]:
@@ -72,7 +79,8 @@ def validate_blocks(parameters: Mapping[str, Any], env: str = "*") -> dict[str, 
                 blocks[name] = block.model_validate(parameters[name])
             except ValidationError as err:
                 problems += [_explain(name, block, detail) for detail in err.errors()]
-    problems += [*_contradictions(blocks), *unmet(block_needs(blocks))]
+    problems += [*_contradictions(blocks), *_never_promoted(blocks)]
+    problems += unmet(block_needs(blocks))
     if problems:
         own = [line.replace("conf/*/", f"conf/{env}/") for line in problems]
         raise _cannot_work("the parameters", own)
@@ -100,6 +108,28 @@ def _contradictions(blocks: Mapping[str, Params]) -> Iterator[str]:
             f"labeling.labelers: {cause} samples responses that nobody rated, and `column` cannot "
             "score new text; add a labeler such as `rules` (conf/*/parameters_labeling.yml)"
         )
+
+
+def _never_promoted(blocks: Mapping[str, Params]) -> Iterator[str]:
+    """What no challenger could pass; a version that is named may have been measured otherwise."""
+    evaluation, promotion = blocks.get("evaluation"), blocks.get("promotion")
+    if not isinstance(evaluation, EvaluationParams) or not isinstance(promotion, PromotionParams):
+        return
+    if promotion.version is not None:
+        return
+    if promotion.min_test_prompts > evaluation.num_prompts:
+        yield (
+            f"promotion.min_test_prompts: {promotion.min_test_prompts} test prompts are needed, "
+            f"and evaluation.num_prompts takes at most {evaluation.num_prompts}, so nothing could "
+            "be promoted (conf/*/parameters_promotion.yml, conf/*/parameters_evaluation.yml)"
+        )
+    for metric in dict.fromkeys(gate.metric for gate in promotion.gates):
+        block = next((name for start, name in MEASURED_BY.items() if metric.startswith(start)), "")
+        if block and getattr(evaluation, block) is None:
+            yield (
+                f"promotion.gates: {metric} is measured only with evaluation.{block}, which is not "
+                "set (conf/*/parameters_promotion.yml, conf/*/parameters_evaluation.yml)"
+            )
 
 
 def validate_tracking(raw: Mapping[str, Any]) -> TrackingParams:

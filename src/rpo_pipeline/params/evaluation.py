@@ -1,11 +1,12 @@
 """What models are measured by, compared on and promoted for."""
 
 import math
+from difflib import get_close_matches
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from rpo_pipeline.params.base import Params
+from rpo_pipeline.params.base import ModelPlace, Params, Seed
 from rpo_pipeline.params.labelers import (
     EndpointParams,
     LabelerParams,
@@ -28,7 +29,7 @@ class SamplingParams(Params):
 class EncoderParams(Params):
     """A local encoder that tells how near a response is in meaning to the best-rated one."""
 
-    name_or_path: str
+    name_or_path: ModelPlace
     """Hub id or directory, with safetensors weights."""
     revision: str | None = None
     """Commit of the hub id; null for a directory."""
@@ -127,7 +128,7 @@ class StudiesParams(Params):
     prompt, the others being as many responses of the reference."""
     methods: list[str]
     """By name."""
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     """With the first of ``comparison.seeds`` a level that changes nothing costs nothing."""
 
     @model_validator(mode="after")
@@ -145,7 +146,7 @@ class ComparisonParams(Params):
 
     methods: list[MethodParams] = Field(min_length=1)
     """The first is the one that the others are compared with."""
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     """Each method's best value is trained with all of them; the grid with the first."""
     settings: dict[str, Any]
     """Parameters of every cell, by dotted name, such as a shorter training."""
@@ -170,6 +171,30 @@ class ComparisonParams(Params):
         return self.studies is not None and "logged_share" in self.studies.levels
 
 
+METRICS = (
+    *("reward_mean", "win_rate", "length_controlled_win_rate", "judge_win_rate"),
+    *("toxicity_mean", "toxicity_p95", "toxic_share", "kl_reference", "kl_from_reference"),
+    *("chrf", "rouge_l", "bleu", "embedding_similarity", "bert_score"),
+    *("distinct_1", "distinct_2", "vocabulary_entropy", "self_bleu", "repetition", "copied"),
+    *("reference_nll", "rank_correlation", "pair_accuracy", "calibration_slope"),
+    *("length_mean", "num_tokens_mean", "empty_share"),
+)
+"""What an evaluation measures, beside the components of labelers and tasks."""
+FAMILIES = ("component_", "lm_eval_")
+Artifact = Literal[
+    "checkpoint",
+    "summary.json",
+    "normaliser.json",
+    "provenance.json",
+    "parameters.json",
+    "report.html",
+    "model_card.md",
+    "serving.json",
+    "encoding.py",
+]
+"""What a registered version carries."""
+
+
 class GateParams(Params):
     """One condition for promotion, on the challenger or on its paired difference to a baseline."""
 
@@ -185,6 +210,18 @@ class GateParams(Params):
     bound: Literal["value", "low", "high"]
     """Which number must pass: the estimate, or an end of its interval, which widens with every
     look at the same champion (``confidence``)."""
+
+    @field_validator("metric")
+    @classmethod
+    def _is_measured(cls, metric: str) -> str:
+        if metric not in METRICS and not metric.startswith(FAMILIES):
+            close = get_close_matches(metric, METRICS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(
+                f"{hint}a metric is component_NAME of a labeler, lm_eval_TASK_METRIC, or one of "
+                f"{', '.join(METRICS)}"
+            )
+        return metric
 
 
 class PromotionParams(Params):
@@ -206,7 +243,7 @@ class PromotionParams(Params):
     """Whether a log without one human rating promotes nothing by itself."""
     require_agreement: bool
     """Whether labelers that judge must agree with held-out human ratings more than length does."""
-    required_artifacts: list[str]
+    required_artifacts: list[Artifact]
     """What a version must carry to be promoted, by its name among the version's artifacts."""
     gates: list[GateParams] = Field(min_length=1)
     """All must pass."""

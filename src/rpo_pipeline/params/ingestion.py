@@ -1,7 +1,9 @@
 """Where feedback comes from, and what is done with it on the way in."""
 
+import codecs
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, field_validator, model_validator
@@ -103,19 +105,31 @@ REWARD = (RatingParams(column="reward"),)
 """Of the others."""
 
 
+OUR_NAMES = frozenset(
+    "prompt response responses completion completions instruction chosen rejected "
+    "messages conversations conversation system choices request request.body response.body "
+    "reward rewards score scores rating ratings label preference overall_score annotations "
+    "timestamp created model model_version behaviour_logps".split()
+)
+"""Names of fields that some format knows, which ``columns`` may give a source's name to."""
+NO_FILES = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}
+"""Encodings of Python that no text file has."""
+
+
 class SourceParams(Params):
     """One source of feedback."""
 
     path: str
     """A file (.jsonl, .json, .csv, .tsv, each also .gz, .bz2, .xz or .zst; .parquet, .arrow), a
-    folder of them such as a saved Hugging Face dataset, or a glob, from the project folder; or
+    folder of them such as a saved Hugging Face dataset, or a glob, from the project folder or from
+    ``~/``; or
     ``hf://OWNER/NAME`` with an optional glob behind it, a dataset of the Hugging Face hub."""
     format: SourceFormat = "auto"
     """Shape of a record; ``auto``: told from the first records of each file."""
     revision: str | None = None
     """Commit of a hub dataset, 40 hexadecimal digits, pinned so that a run can be repeated."""
     encoding: str = "utf-8"
-    """Of text files without a byte order mark, such as ``cp1252``."""
+    """Of text files without a byte order mark, which always counts, such as ``cp1252``."""
     columns: dict[str, str] = {}
     """Our name to the source's, where they differ: ``{prompt: question}``, ``{prompt: log.q}``."""
     ratings: list[RatingParams] | None = Field(default=None, min_length=1)
@@ -129,6 +143,22 @@ class SourceParams(Params):
     max_text_characters: int = Field(default=1_000_000, ge=1)
     """Of a prompt or of a response; what is longer goes to quarantine as ``too_long``. Every later
     step costs time and memory by the length of its longest text."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _of_files(cls, encoding: str) -> str:
+        """The name by which Python knows it: ``UTF8`` is ``utf-8``."""
+        try:
+            "".encode(encoding)
+            name = codecs.lookup(encoding).name
+        except LookupError:
+            name = None
+        if name is None or name in NO_FILES:
+            raise ValueError(
+                f"no encoding {encoding!r} of text files is known; some are utf-8, utf-16, cp1252, "
+                "shift_jis"
+            )
+        return name
 
     @property
     def rating_columns(self) -> Sequence[RatingParams]:
@@ -164,10 +194,28 @@ class SourceParams(Params):
                 f"source {self.path!r}: ratings_path must be a file, a folder or a glob, got "
                 f"{self.ratings_path!r}"
             )
-        try:
-            "".encode(self.encoding)
-        except LookupError:
-            raise ValueError(f"source {self.path!r}: no encoding {self.encoding!r}") from None
+        for path in (self.path, self.ratings_path or ""):
+            if "://" in path.removeprefix("hf://"):
+                raise ValueError(
+                    f"source {path!r} is an address: a source is a file, a folder or a glob of "
+                    "this machine, or hf://OWNER/NAME; copy the files here first"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        """A misspelt name of ours would leave its field empty in every row."""
+        own = {rating.column for rating in self.rating_columns} | {self.key}
+        for name in self.columns:
+            # Of a preference, `score_chosen` is the column `score` of one side.
+            column = re.sub("^(chosen|rejected)[-_. ]|[-_. ](chosen|rejected)$", "", name)
+            if {name, column}.isdisjoint(OUR_NAMES | own):
+                close = get_close_matches(name, [*OUR_NAMES, *filter(None, own)], n=1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise ValueError(
+                    f"source {self.path!r}: columns: {name!r} is no name of ours: {hint}"
+                    "(`{prompt: question}` is ours: theirs; docs/data.md lists ours)"
+                )
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from jinja2 import Environment, TemplateSyntaxError, meta
 from pydantic import Field, model_validator
 
-from rpo_pipeline.params.base import Params
+from rpo_pipeline.params.base import ModelPlace, Params
 
 RESERVED = frozenset(
     "row_id prompt_id prompt response rating raw_reward reward labeler labeler_fingerprint split "
@@ -81,7 +81,7 @@ class RewardModelParams(LabelerSettings):
     """A sequence classification model of Hugging Face."""
 
     type: Literal["reward_model"] = "reward_model"
-    name_or_path: str
+    name_or_path: ModelPlace
     """Hub id or directory, with safetensors weights."""
     revision: str | None = None
     """Commit of the hub id, which then must be given; null for a directory."""
@@ -208,7 +208,7 @@ class FittedRewardModelParams(LabelerSettings):
     embedding: Literal["sentence_encoder", "language_model"]
     """``sentence_encoder``: prompt and response embedded apart, and their product;
     ``language_model``: last hidden states over the response, read after its prompt."""
-    name_or_path: str
+    name_or_path: ModelPlace
     """Hub id or directory of the model that embeds, with safetensors weights."""
     revision: str | None = None
     """Commit of the hub id, which then must be given; null for a directory."""

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rpo_pipeline.params.base import Params
+from rpo_pipeline.params.base import ModelPlace, Params
 
 PrefixSharing = Literal["auto", "tree", "cache", "off"]
 
@@ -18,6 +18,14 @@ class FromConfigParams(BaseModel):
     """Architecture by its transformers name: ``llama``, ``t5``, ..."""
     vocab_size: int = Field(gt=300)
     """Upper limit of the byte-level BPE vocabulary fitted on train."""
+
+    @model_validator(mode="after")
+    def _has_something_of_each(self) -> Self:
+        for name, value in (self.model_extra or {}).items():
+            counts = name.startswith("num_") or name.endswith("_size")
+            if counts and isinstance(value, int | float) and value < 1:
+                raise ValueError(f"policy.from_config.{name} must be at least 1, got {value}")
+        return self
 
 
 class LoraParams(Params):
@@ -35,7 +43,7 @@ class LoraParams(Params):
 class PolicyParams(Params):
     """The language model that is trained; its frozen start is the reference."""
 
-    name_or_path: str | None
+    name_or_path: ModelPlace | None
     """Hub id or directory of a pretrained model; null: built from ``from_config``."""
     revision: str | None
     """Commit of the hub id, pinned so that a run can be repeated."""

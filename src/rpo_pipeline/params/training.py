@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PlainValidator, model_validator
 
-from rpo_pipeline.params.base import Params
+from rpo_pipeline.params.base import Params, Seed
 
 
 def _number_or_auto(value: object) -> float | Literal["auto"]:
@@ -143,5 +143,5 @@ class TrainingParams(Params):
     accelerate_config: str | None
     """Configuration of ``accelerate launch``, such as ``conf/accelerate/fsdp2.yaml``, for GPUs;
     null: ``torch.distributed.run``."""
-    seed: int = Field(ge=0)
+    seed: Seed
     """Of every random choice in a run."""

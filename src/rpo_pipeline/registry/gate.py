@@ -227,7 +227,9 @@ def _check(
         "against": against,
         "observed": observed,
         "passed": passed,
-        "reason": _reason(gate, against, observed, strict.confidence),
+        "reason": _reason(
+            gate, against, observed, strict.confidence, one_more=gate.metric in by_prompt
+        ),
     }
 
 
@@ -247,9 +249,13 @@ def _observe(
     return sign * float(lower_bound(sign * values, worst, error=strict.error))
 
 
-def _reason(gate: GateParams, against: str, observed: float | None, confidence: float) -> str:
+def _reason(
+    gate: GateParams, against: str, observed: float | None, confidence: float, *, one_more: bool
+) -> str:
     end = {"value": "", "low": "lower", "high": "upper"}[gate.bound]
     bound = end and f"{end} end of the {100 * confidence:.4g} % interval of "
+    if end and one_more:
+        bound = f"with one more prompt on which the worst happens, the {bound}"
     what = gate.metric if against == "none" else f"the difference in {gate.metric} to the {against}"
     limit = f"it must be {gate.direction} {gate.threshold:g}"
     if observed is None:

@@ -1,14 +1,19 @@
 """The experiment and the run at the start, and why they cannot be had, in words."""
 
+import logging
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from rpo_pipeline.errors import RegistryError, RpoError
 from rpo_pipeline.registry.outage import ACCOUNT, ADDRESS, SQLITE, describe, is_refusal
 from rpo_pipeline.secrets import without_password
+
+logger = logging.getLogger(__name__)
 
 JOINED_RUN = "RPO_MLFLOW_RUN_ID"
 """Environment variable with the run that a scheduler opened for several ``kedro run``."""
@@ -24,16 +29,42 @@ def find_experiment(client: MlflowClient, name: str, location: str | None) -> st
     Args:
         client: Of the tracking server.
         name: Of the experiment.
-        location: Where a new one keeps artifacts; None: where the server says.
+        location: Where a new one keeps artifacts, as a ``file:`` address; None: where the server
+            says.
 
     Returns:
         Its id.
 
     Raises:
-        RegistryError: If it was deleted.
+        RegistryError: If it was deleted, or keeps artifacts in a folder that is gone.
     """
     found = _look_up(client, name)
-    return found or str(client.create_experiment(name, artifact_location=location))
+    if found is None:
+        return str(client.create_experiment(name, artifact_location=location))
+    if location:
+        _check_place(found, local_file_uri_to_path(location))
+    return str(found.experiment_id)
+
+
+def _check_place(experiment: Experiment, here: str) -> None:
+    """MLflow keeps absolute paths, which a project that is moved or copied takes with it."""
+    there, own = Path(local_file_uri_to_path(experiment.artifact_location)), Path(here)
+    if there.resolve() == own.resolve():
+        return
+    keeps = f"the experiment {experiment.name!r} keeps its artifacts in {there}"
+    if own.is_dir() and not there.is_dir():
+        raise RegistryError(
+            f"{keeps}, which is not there: the project was moved to {own.parent}. MLflow cannot "
+            f"move an experiment, so link the old place to the new one (`mkdir -p {there.parent} "
+            f"&& ln -s {own} {there}`), or begin anew by moving mlflow.db away: the next run "
+            "registers its policy again"
+        )
+    logger.warning(
+        "%s, outside this project: if it is a copy of another one, move its mlflow.db away, or "
+        "both write there (%s)",
+        keeps,
+        EXPERIMENT,
+    )
 
 
 def check_experiment(tracking_uri: str, name: str) -> None:
@@ -53,7 +84,7 @@ def check_experiment(tracking_uri: str, name: str) -> None:
         raise RegistryError(explain(tracking_uri, err)) from err
 
 
-def _look_up(client: MlflowClient, name: str) -> str | None:
+def _look_up(client: MlflowClient, name: str) -> Experiment | None:
     found = client.get_experiment_by_name(name)
     if found is None:
         return None
@@ -63,7 +94,7 @@ def _look_up(client: MlflowClient, name: str) -> str | None:
             f"MLFLOW_TRACKING_URI={without_password(client.tracking_uri)}: `mlflow experiments "
             f"restore --experiment-id {found.experiment_id}`; or name another one ({EXPERIMENT})"
         )
-    return str(found.experiment_id)
+    return found
 
 
 def join_run(client: MlflowClient, run_id: str) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import (
@@ -21,11 +20,12 @@ from rpo_pipeline.data.chat_templates import adapt_template
 from rpo_pipeline.data.chats import as_messages, render_prompt
 from rpo_pipeline.data.encoding import TemplateRefusalError, encode_chats
 from rpo_pipeline.data.groups import pack_rows
-from rpo_pipeline.errors import ConfigError, ModelError
+from rpo_pipeline.errors import ConfigError, ModelError, RpoError
 from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.io.freshness import MODEL_LIBRARIES
 from rpo_pipeline.io.hub import use_hub_or_cache
-from rpo_pipeline.models.loading import default_device
+from rpo_pipeline.models.checks import check_folder, check_precision
+from rpo_pipeline.models.loading import default_device, reason_of
 from rpo_pipeline.params import FittedRewardModelParams, RewardModelParams
 from rpo_pipeline.rewards.labelers import settings_fingerprint
 
@@ -201,6 +201,7 @@ def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedToken
     """Load tokenizer and weights in safetensors, and make sure that the head is among them."""
     use_hub_or_cache(settings.name_or_path)
     try:
+        check_folder(settings.name_or_path)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             settings.name_or_path,
             revision=settings.revision,
@@ -212,18 +213,20 @@ def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedToken
         tokenizer = AutoTokenizer.from_pretrained(
             settings.name_or_path, revision=settings.revision, trust_remote_code=False
         )
-    except (OSError, ValueError, SafetensorError) as err:
-        reason = str(err).strip().splitlines()[0]
+    except RpoError:
+        raise
+    except Exception as err:  # packages that read files of others raise anything
         raise ModelError(
-            f"cannot load the reward model {settings.name_or_path!r}: {reason} (name_or_path of "
-            f"labeler `{settings.title}`: a hub id that can be reached, or a directory with "
-            "config.json, *.safetensors and the tokenizer)"
+            f"cannot load the reward model {settings.name_or_path!r}: {reason_of(err)} "
+            f"(name_or_path of labeler `{settings.title}`: a hub id that can be reached, or a "
+            "directory with config.json, *.safetensors and the tokenizer)"
         ) from err
     if info["missing_keys"]:
         raise ModelError(
             f"{settings.name_or_path!r} is no reward model: it has no weights for "
             f"{', '.join(sorted(info['missing_keys']))}, which would be random"
         )
+    check_precision(settings.name_or_path, model, settings.revision)
     adapt_template(tokenizer)
     return model, tokenizer
 

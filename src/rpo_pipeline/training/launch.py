@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from rpo_pipeline.errors import TrainingError
-from rpo_pipeline.io.processes import run_workers
+from rpo_pipeline.io.processes import outside_a_launch, run_workers
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.loop import TrainingSummary
 
@@ -27,7 +27,8 @@ def launch(job_file: Path) -> TrainingSummary:
     job = TrainingJob.read(job_file)
     training = job.training
     if training.num_processes == 1 and training.accelerate_config is None:
-        return job.run()
+        with outside_a_launch():
+            return job.run()
     summary = job.workspace / SUMMARY_FILE
     summary.unlink(missing_ok=True)
     run_workers(

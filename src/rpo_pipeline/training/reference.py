@@ -11,6 +11,7 @@ import pandas as pd
 
 from rpo_pipeline.data.chat_templates import warn_of_opening
 from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.io.digests import named_content
 from rpo_pipeline.models.building import build_language_model
 from rpo_pipeline.models.lengths import check_positions
 from rpo_pipeline.models.loading import LanguageModel, load_language_model
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 ORIGIN_FILE = "origin.json"
 LOG = "log"
 """In that file: a sketch of the log that the reference was made from, if it learned from any."""
+CONTENT = "content"
+"""In that file: hash of the model that the reference was made from, if that was a folder."""
 ORIGIN_KEYS = {
     "name_or_path",
     "revision",
@@ -56,16 +59,20 @@ def prepare_reference(
         Its directory.
 
     Raises:
-        ConfigError: If the existing reference was made from other settings, or from another log.
+        ConfigError: If the existing reference was made from other settings, another model in the
+            same folder, or another log.
         ModelError: If the model cannot be loaded or built.
     """
     origin = policy.model_dump(mode="json", include=ORIGIN_KEYS)
     if existing and not policy.reset_reference:
         made_from = _read_origin(existing)
         _check_origin(existing, made_from, origin)
+        _check_content(existing, made_from.get(CONTENT), policy)
         _check_log(existing, [made_from.get(LOG), last_log], feedback, policy)
         logger.info("reusing the reference in %s", existing)
         return existing
+    if policy.name_or_path:
+        origin[CONTENT] = named_content(policy).get(policy.name_or_path)
     language_model = _load_or_build(feedback, policy, training.seed)
     check_positions(language_model.model, policy)
     warn_of_opening(language_model.tokenizer)
@@ -150,6 +157,18 @@ def _check_log(
             "`kedro run --params policy.reset_reference=true`; to keep both, give each log a data "
             "folder (conf/*/globals.yml); for a log whose rows are replaced as a whole: "
             "policy.min_log_overlap: 0"
+        )
+
+
+def _check_content(existing: Path, made_from: str | None, policy: PolicyParams) -> None:
+    """Refuse a reference whose model was replaced where it lies; a folder that is gone is none."""
+    now = named_content(policy).get(policy.name_or_path or "")
+    if made_from and now and made_from != now:
+        raise ConfigError(
+            f"the reference in {existing} was made from another model than the one that is now in "
+            f"policy.name_or_path: {policy.name_or_path} (its weights, configuration or tokenizer "
+            "were replaced); put the former one back, or rebuild the reference from the new one "
+            "with `kedro run --params policy.reset_reference=true`"
         )
 
 

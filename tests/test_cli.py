@@ -1,0 +1,42 @@
+"""What of Kedro's own errors is said in one sentence, and what stays a traceback."""
+
+import pytest
+from kedro.io import DataCatalog
+from kedro.pipeline import node, pipeline
+
+from rpo_pipeline.cli import explain
+
+
+def read_number(text):
+    return int(text)
+
+
+def one_node():
+    return pipeline([node(read_number, "text", "number", name="read_number", tags="reading")])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: one_node().filter(node_names=["read_numer"]), "nodes named ['read_numer']"),
+        (lambda: one_node().filter(tags=["nosuch"]), "contains no nodes after applying"),
+        (lambda: one_node().filter(to_outputs=["nosuch"]), "datasets named ['nosuch']"),
+        (
+            lambda: DataCatalog.from_config({}, load_versions={"text": "2020"}),
+            "'load_versions' keys [text] are not found",
+        ),
+    ],
+)
+def test_an_option_of_kedro_that_names_what_there_is_not_is_one_sentence(call, said):
+    with pytest.raises(Exception) as error:  # noqa: PT011 (whatever Kedro raises)
+        call()
+    message = explain(error.value)
+    assert said in message
+    assert "kedro registry list" in message
+    assert "\n" not in message
+
+
+def test_a_fault_of_our_own_code_stays_a_traceback():
+    with pytest.raises(ValueError, match="invalid literal") as error:
+        one_node().nodes[0].run({"text": "seven"})
+    assert explain(error.value) is None
