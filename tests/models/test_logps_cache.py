@@ -97,7 +97,7 @@ passes = []
 
 def die(*_):
     passes.append(1)
-    if len(passes) == 4:
+    if len(passes) == 3 + 4:  # three of them see whether rows score as they would alone
         os.kill(os.getpid(), signal.SIGKILL)
 
 language_model.model.register_forward_pre_hook(die)

@@ -103,7 +103,8 @@ def assert_same_values_and_gradients(language_model, groups, route):
     largest = max(float(g.abs().max()) for g in gradients[1] if g is not None)
     for one, other in zip(*gradients, strict=True):
         # Sums of float32 in another order: gradients that cancel are off by more than values are.
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=3e-5 * largest)
+        # A token that is seen and should not be is off by a thousand times as much.
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-4 * largest)
 
 
 @pytest.mark.parametrize(("model_type", "route"), ROUTES)

@@ -61,9 +61,9 @@ def check_architecture(settings: FromConfigParams) -> PreTrainedConfig:
         known = AutoConfig.for_model(kind)
     except REFUSALS as err:
         raise _cannot_build(kind, sizes, err) from err
-    names = {*known.to_dict(), *known.attribute_map}
+    names = {name for name in (*known.to_dict(), *known.attribute_map) if name[:1] != "_"}
     for name in sizes:
-        if hasattr(known, name):
+        if hasattr(known, name) or hasattr(known, f"_{name}"):
             continue
         if close := get_close_matches(name, names, n=1, cutoff=0.85):
             raise ModelError(
