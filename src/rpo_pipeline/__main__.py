@@ -87,15 +87,15 @@ def forget(prompt_ids: tuple[str, ...], file: Path | None) -> None:
     """
     from rpo_pipeline import forget as erasing
 
-    ids = {one.lower() for one in (*prompt_ids, *(_words_of(file) if file else ()))}
-    wrong = sorted(one for one in ids if not re.fullmatch("[0-9a-f]{32}", one))
+    given = {*prompt_ids, *(_words_of(file) if file else ())}
+    wrong = sorted(one for one in given if not re.fullmatch("[0-9a-fA-F]{32}", one))
     if wrong:
         raise click.UsageError(
             f"a prompt_id is 32 hexadecimal digits, got {', '.join(wrong)} "
             "(--prompt-id, --file; the column prompt_id of data/03_primary/feedback.parquet)"
         )
     with _errors_for_people():
-        result = erasing.forget(ids, _project())
+        result = erasing.forget({one.lower() for one in given}, _project())
     for line in result.erased or ["nothing was found; should it come in again, it is dropped"]:
         click.echo(f"erased  {line}")
     for line in result.left:

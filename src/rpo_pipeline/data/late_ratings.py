@@ -42,10 +42,8 @@ def unknown_ratings(ratings: Path, logs: Sequence[Path]) -> pa.Table:
     """Ratings of responses that no log names, for quarantine; the raw text is what was read."""
     given = ibis.read_parquet(ratings)
     unknown = given.anti_join(_named(given, logs), "response_id").order_by(_line(_.origin))
-    return pa.Table.from_pylist(
-        [_reject(**one) for one in unknown.drop("timestamp").to_pyarrow().to_pylist()],
-        QUARANTINE_SCHEMA,
-    )
+    read = unknown.select("origin", "response_id", "raw_reward", "reward_source").to_pyarrow()
+    return pa.Table.from_pylist([_reject(**one) for one in read.to_pylist()], QUARANTINE_SCHEMA)
 
 
 def _named(given: Table, logs: Sequence[Path]) -> Table:

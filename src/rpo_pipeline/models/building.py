@@ -162,6 +162,8 @@ def _reopened(
     with TemporaryDirectory() as name:
         tokenizer.save_pretrained(name)
         (Path(name) / "config.json").write_text(json.dumps({"model_type": config.model_type}))
-        reopened: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+        reopened: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, trust_remote_code=False
+        )
     reopened.name_or_path = tokenizer.name_or_path
     return reopened
