@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.errors import ConfigError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -168,10 +167,8 @@ class LayeredConfigLoader(OmegaConfigLoader):
             if file.suffix.lower() not in SUFFIXES or (is_read and file.suffix in SUFFIXES):
                 continue
             like = [name.lower(), f"parameters_{name.lower()}"]
-            close = [
-                get_close_matches(one, {*known, "environment.yml"}, cutoff=0.8) for one in like
-            ]
-            hint = next((f"did you mean {found[0]}? " for found in close if found), "")
+            hints = [did_you_mean(one, {*known, "environment.yml"}, cutoff=0.8) for one in like]
+            hint = next(filter(None, hints), "")
             raise ConfigError(
                 f"no run reads conf/{layer}/{name}: {hint}files of configuration are called "
                 "parameters*, catalog*, credentials*, mlflow* (.yml or .yaml), globals.yml and "
@@ -189,8 +186,7 @@ def environment_names(conf: Path) -> list[str]:
 
 
 def _no_such(environment: str, known: list[str]) -> str:
-    close = get_close_matches(environment, known, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = did_you_mean(environment, known)
     return f"there is no environment {environment!r}: {hint}conf/ holds {', '.join(known)}"
 
 

@@ -4,6 +4,9 @@ Every error that a user can cause derives from ``RpoError`` and also from the bu
 it refines. The command line prints an ``RpoError`` without a traceback.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class RpoError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -31,3 +34,9 @@ class StaleReferenceError(TrainingError):
 
 class RegistryError(RpoError, RuntimeError):
     """A tracking server or model registry that does not answer as it must."""
+
+
+def did_you_mean(given: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The hint of a message: ``did you mean tau? ``, or nothing where no known name is alike."""
+    close = get_close_matches(given, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {close[0]}? " if close else ""

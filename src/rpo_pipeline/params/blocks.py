@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.errors import ConfigError, did_you_mean
 from rpo_pipeline.params.base import Params
 from rpo_pipeline.params.evaluation import ComparisonParams, EvaluationParams, PromotionParams
 from rpo_pipeline.params.extras import block_needs, catalog_needs, tracking_needs, unmet
@@ -199,8 +199,7 @@ def _explain(name: str, block: type[Params], detail: ErrorDetails) -> str:
 
 def _wrong_type(labeler: object) -> str:
     given = labeler.get("type") if isinstance(labeler, Mapping) else labeler
-    close = get_close_matches(str(given), LABELERS)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = did_you_mean(str(given), LABELERS)
     return f"{hint}a labeler is one of {', '.join(LABELERS)}, got {given!r}"
 
 

@@ -1,11 +1,11 @@
 """What models are measured by, compared on and promoted for."""
 
 import math
-from difflib import get_close_matches
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from rpo_pipeline.errors import did_you_mean
 from rpo_pipeline.params.base import ModelPlace, Params, Seed
 from rpo_pipeline.params.labelers import (
     EndpointParams,
@@ -215,8 +215,7 @@ class GateParams(Params):
     @classmethod
     def _is_measured(cls, metric: str) -> str:
         if metric not in METRICS and not metric.startswith(FAMILIES):
-            close = get_close_matches(metric, METRICS, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(metric, METRICS)
             raise ValueError(
                 f"{hint}a metric is component_NAME of a labeler, lm_eval_TASK_METRIC, or one of "
                 f"{', '.join(METRICS)}"
