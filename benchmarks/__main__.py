@@ -19,8 +19,8 @@ from benchmarks import authors, engine, trl_kto
 from benchmarks.ingestion import ingest
 from benchmarks.measure import Timing, Work, flops, peak_bytes, time_side_by_side
 from benchmarks.shapes import CHAT, LONG_PROMPTS, SHORT_PROMPTS, Shape
-from rpo_pipeline.data.groups import Group
-from rpo_pipeline.models.loading import LanguageModel
+from rpo_pipeline.engine.groups import Group
+from rpo_pipeline.engine.loading import LanguageModel
 
 RESULTS = Path("benchmarks/results.json")
 THREADS = 2

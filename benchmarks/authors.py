@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from rpo_pipeline.data.groups import Group
+from rpo_pipeline.engine.groups import Group
 
 LENGTH = 512
 IGNORE_INDEX = -100

@@ -15,10 +15,10 @@ from transformers import (
     T5Config,
 )
 
-from rpo_pipeline.data.groups import Group
-from rpo_pipeline.environments import open_configuration
-from rpo_pipeline.models.batches import score_groups
-from rpo_pipeline.models.loading import LanguageModel, as_language_model, without_dropout
+from rpo_pipeline.engine.batches import score_groups
+from rpo_pipeline.engine.groups import Group
+from rpo_pipeline.engine.loading import LanguageModel, as_language_model, without_dropout
+from rpo_pipeline.operations.environments import open_configuration
 from rpo_pipeline.params import TrainingParams
 from rpo_pipeline.training.loop import prepare
 from rpo_pipeline.training.objectives import Objective, RpoObjective, SftObjective

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from rpo_pipeline.data.groups import Group
+from rpo_pipeline.engine.groups import Group
 
 MAX_TOKENS = 512
 END, FIRST_TOKEN = 1, 3  # 0 pads, 2 is unknown

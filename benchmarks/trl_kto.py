@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks.engine import word
-from rpo_pipeline.data.groups import Group
-from rpo_pipeline.models.loading import LanguageModel
+from rpo_pipeline.engine.groups import Group
+from rpo_pipeline.engine.loading import LanguageModel
 
 TRAINING_BATCH = 8
 

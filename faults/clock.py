@@ -4,7 +4,7 @@ from pathlib import Path
 
 from faults.project import Project
 from faults.table import Row
-from rpo_pipeline.data.sample_data import write_sample_data
+from rpo_pipeline.ingestion.sample_data import write_sample_data
 
 LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/local/lib/faketime/libfaketime.so.1")
 BACK = "-40d"  # further than the cache keeps what nobody asked for

@@ -12,8 +12,8 @@ import yaml
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 
-from rpo_pipeline.data.sample_data import write_sample_data
-from rpo_pipeline.io.durable import TEMPORARY
+from rpo_pipeline.ingestion.sample_data import write_sample_data
+from rpo_pipeline.storage.durable import TEMPORARY
 
 ROOT = Path(__file__).parents[1]
 MODEL = "rpo-policy-smoke"

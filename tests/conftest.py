@@ -15,13 +15,15 @@ import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from rpo_pipeline.data.redaction import Privacy
-from rpo_pipeline.data.rows import NOTHING_PRIVATE
-from rpo_pipeline.data.sources import read_rejected, read_rows, read_sources
-from rpo_pipeline.environments import open_configuration
-from rpo_pipeline.models.building import build_language_model
-from rpo_pipeline.models.loading import LanguageModel
+from rpo_pipeline.engine.building import build_language_model
+from rpo_pipeline.engine.loading import LanguageModel
+from rpo_pipeline.ingestion.redaction import Privacy
+from rpo_pipeline.ingestion.rows import NOTHING_PRIVATE
+from rpo_pipeline.ingestion.sources import read_rejected, read_rows, read_sources
+from rpo_pipeline.operations.environments import open_configuration
 from rpo_pipeline.params import BLOCKS, FromConfigParams, Params, SourceParams
+
+pytest_plugins = ["tests.registries"]
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,8 +7,8 @@ from copy import deepcopy
 
 import pytest
 
-from rpo_pipeline.doctor import examine
 from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.operations.doctor import examine
 from rpo_pipeline.params import EXTRAS, validate_blocks, validate_catalog, validate_tracking
 from tests.conftest import ROOT, raw_parameters
 
@@ -116,7 +116,7 @@ def imports_at_once(file):
 
 def test_no_module_imports_an_optional_package_before_it_is_asked_for():
     """But for the endpoint of a judge, which nobody imports before he asks one."""
-    endpoint = "rpo_pipeline.rewards.judge_endpoint"
+    endpoint = "rpo_pipeline.judge.endpoint"
     optional = {package for packages in EXTRAS.values() for package in packages}
     for file in (ROOT / "src").rglob("*.py"):
         found = list(imports_at_once(file))

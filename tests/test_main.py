@@ -5,8 +5,8 @@ import codecs
 import pytest
 from click.testing import CliRunner
 
-from rpo_pipeline import forget as erasing
 from rpo_pipeline.__main__ import commands
+from rpo_pipeline.erasure import forget as erasing
 
 ID = "0a1b" * 8
 

@@ -4,11 +4,11 @@ from copy import deepcopy
 
 import pytest
 
-from rpo_pipeline.environments import open_configuration
 from rpo_pipeline.errors import ConfigError
-from rpo_pipeline.evaluation import report
+from rpo_pipeline.operations.environments import open_configuration
 from rpo_pipeline.params import BLOCKS, validate_blocks, validate_tracking
 from rpo_pipeline.params.evaluation import FAMILIES, METRICS
+from rpo_pipeline.reporting import report
 from tests.conftest import ROOT, raw_parameters
 
 TRACKING = {

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from rpo_pipeline import logs, secrets
+from rpo_pipeline.engine.embedding import SentenceEncoder
+from rpo_pipeline.engine.loading import load_language_model
 from rpo_pipeline.errors import ModelError
-from rpo_pipeline.io.row_store import fetch_rows
-from rpo_pipeline.models.embedding import SentenceEncoder
-from rpo_pipeline.models.loading import load_language_model
-from rpo_pipeline.registry.tracking import flatten
+from rpo_pipeline.storage.row_store import fetch_rows
+from rpo_pipeline.tracking.run import flatten
 from tests.conftest import ROOT, build_small
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))

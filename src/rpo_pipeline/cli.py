@@ -53,10 +53,10 @@ class FriendlyRun(click.Command):
     def _invoke(self, ctx: click.Context) -> None:
         from kedro.framework.session import KedroSession
 
-        from rpo_pipeline import scheduled
-        from rpo_pipeline.io.places import working_in
-        from rpo_pipeline.refresh.lock import BusyError, only_run
-        from rpo_pipeline.runner import refuse_several
+        from rpo_pipeline.catalog.runner import refuse_several
+        from rpo_pipeline.operations import scheduled
+        from rpo_pipeline.operations.lock import BusyError, only_run
+        from rpo_pipeline.storage.places import working_in
 
         chosen = ctx.params
         refuse_several(chosen["runner"])
@@ -118,7 +118,7 @@ def _with_our_runner(option: click.Parameter) -> click.Parameter:
     if option.name != "runner":
         return option
     changed = copy.copy(option)
-    changed.default = "rpo_pipeline.runner.FreshnessRunner"
+    changed.default = "rpo_pipeline.catalog.runner.FreshnessRunner"
     return changed
 
 

@@ -20,12 +20,10 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from rpo_pipeline import logs
-from rpo_pipeline.config_loader import LayeredConfigLoader
+from rpo_pipeline.catalog import WorkspaceDataset
+from rpo_pipeline.catalog.runner import refuse_several
 from rpo_pipeline.errors import RpoError
-from rpo_pipeline.io import WorkspaceDataset
-from rpo_pipeline.io.durable import clear_abandoned
-from rpo_pipeline.io.memory import peak_mebibytes, reset_peak
-from rpo_pipeline.io.places import ensure_writable, working_in
+from rpo_pipeline.operations.config_loader import LayeredConfigLoader
 from rpo_pipeline.params import (
     CachesParams,
     Params,
@@ -36,14 +34,16 @@ from rpo_pipeline.params import (
     validate_catalog,
     validate_tracking,
 )
-from rpo_pipeline.runner import refuse_several
+from rpo_pipeline.params.variables import variable
 from rpo_pipeline.secrets import keep_secret
-from rpo_pipeline.variables import variable
+from rpo_pipeline.storage.durable import clear_abandoned
+from rpo_pipeline.storage.memory import peak_mebibytes, reset_peak
+from rpo_pipeline.storage.places import ensure_writable, working_in
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from rpo_pipeline.registry.tracking import MetricsFollower, TrackedRun
+    from rpo_pipeline.tracking.run import MetricsFollower, TrackedRun
 
 CACHE, LEDGER = "reference_cache", "run_ledger"
 # Catalog entries whose content is an input of training, by what they are used for.
@@ -98,7 +98,7 @@ class TrackingHooks:
     def _check_model(self, pipeline: Pipeline) -> None:
         policy = cast(PolicyParams, self._blocks["policy"])
         if policy.from_config and "params:policy" in pipeline.inputs():
-            from rpo_pipeline.models.building import check_architecture
+            from rpo_pipeline.engine.building import check_architecture
 
             check_architecture(policy.from_config)
 
@@ -107,8 +107,8 @@ class TrackingHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Start the MLflow run, or join the scheduler's, and tell nodes which it is."""
-        from rpo_pipeline.registry.opening import JOINED_RUN
-        from rpo_pipeline.registry.tracking import OUTBOXES, TrackedRun
+        from rpo_pipeline.tracking.opening import JOINED_RUN
+        from rpo_pipeline.tracking.run import OUTBOXES, TrackedRun
 
         refuse_several(run_params["runner"])
         self._check_model(pipeline)
@@ -149,7 +149,7 @@ class TrackingHooks:
     @hook_impl
     def before_node_run(self, node: Node, catalog: DataCatalog) -> None:
         """Follow the metrics of a node that works in a workspace."""
-        from rpo_pipeline.registry.tracking import MetricsFollower
+        from rpo_pipeline.tracking.run import MetricsFollower
 
         self._started[node.name] = time.monotonic()
         self._measures_memory = reset_peak()
@@ -216,7 +216,7 @@ class TrackingHooks:
 
     def _prune_cache(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Keep the cache within its limits; what a skipped node last used is in use as well."""
-        from rpo_pipeline.io.cache_limits import prune_cache
+        from rpo_pipeline.storage.cache_limits import prune_cache
 
         users = [node.name for node in pipeline.nodes if CACHE in node.inputs]
         limits = self._blocks["caches"]

@@ -2,9 +2,9 @@
 
 import warnings
 
-from rpo_pipeline.config_loader import LayeredConfigLoader
 from rpo_pipeline.hooks import TrackingHooks
-from rpo_pipeline.variables import variable
+from rpo_pipeline.operations.config_loader import LayeredConfigLoader
+from rpo_pipeline.params.variables import variable
 
 # Kedro 1.7 still calls it; nothing that a user of this project could change.
 warnings.filterwarnings("ignore", message="register_new_resolver")

@@ -12,8 +12,8 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from mlflow import MlflowClient
 
-from rpo_pipeline.data.sample_data import write_sample_data
-from rpo_pipeline.environments import open_configuration, read_environment
+from rpo_pipeline.ingestion.sample_data import write_sample_data
+from rpo_pipeline.operations.environments import open_configuration, read_environment
 from rpo_pipeline.pipeline_registry import register_pipelines
 from tests.conftest import ROOT
 from tests.e2e.conftest import kedro, override

@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 from mlflow import MlflowClient
 
-from rpo_pipeline.data.sample_data import write_sample_data
+from rpo_pipeline.ingestion.sample_data import write_sample_data
 from rpo_pipeline.registry.client import fetch_champion
 from tests.conftest import ROOT, make_project
 from tests.deploy.test_compose import REQUIRED, compose

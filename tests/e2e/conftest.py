@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rpo_pipeline.data.sample_data import write_sample_data
+from rpo_pipeline.ingestion.sample_data import write_sample_data
 from tests.conftest import make_project
 
 Run = Callable[..., subprocess.CompletedProcess]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from rpo_pipeline.data.sample_data import write_sample_data
+from rpo_pipeline.ingestion.sample_data import write_sample_data
 from tests.e2e.conftest import kedro, override
 
 RATED = {"thumbs": None, "stars": 3}

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from rpo_pipeline.data.rows import prompt_key
-from rpo_pipeline.data.sample_data import write_sample_data
-from rpo_pipeline.refresh.lock import only_run
+from rpo_pipeline.ingestion.rows import prompt_key
+from rpo_pipeline.ingestion.sample_data import write_sample_data
+from rpo_pipeline.operations.lock import only_run
 from tests.conftest import make_project
 from tests.e2e.conftest import commit, kedro
 

@@ -7,9 +7,9 @@ import sys
 import pytest
 from mlflow import MlflowClient
 
-from rpo_pipeline.data.sample_data import write_sample_data
-from rpo_pipeline.refresh.lock import only_run
-from rpo_pipeline.registry.opening import JOINED_RUN
+from rpo_pipeline.ingestion.sample_data import write_sample_data
+from rpo_pipeline.operations.lock import only_run
+from rpo_pipeline.tracking.opening import JOINED_RUN
 from tests.e2e.conftest import kedro, override
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from rpo_pipeline.data.sample_data import write_sample_data
+from rpo_pipeline.ingestion.sample_data import write_sample_data
 from tests.e2e.conftest import kedro, override
 
 SECONDS = 240

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from rpo_pipeline.data.sample_data import write_sample_data
-from rpo_pipeline.registry.outage import find_fault
+from rpo_pipeline.ingestion.sample_data import write_sample_data
+from rpo_pipeline.tracking.outage import find_fault
 from tests.e2e.conftest import override
-from tests.registry.conftest import free_port
+from tests.registries import free_port
 
 PASSWORD, KEY, CREDENTIAL = "correct-horse-battery", "sk-judge-0123456789", "bucket-secret-987"
 SECONDS = 240

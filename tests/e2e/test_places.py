@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from rpo_pipeline.data.sample_data import write_sample_data
+from rpo_pipeline.ingestion.sample_data import write_sample_data
 from tests.e2e.conftest import kedro
 
 NOTEBOOK = """

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from rpo_pipeline.refresh.lock import only_run
+from rpo_pipeline.operations.lock import only_run
 from tests.e2e.conftest import kedro, override
 
 REPORTING = "data/smoke/08_reporting"

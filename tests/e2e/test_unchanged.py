@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rpo_pipeline.catalog.runner import ALWAYS
 from rpo_pipeline.pipeline_registry import register_pipelines
-from rpo_pipeline.runner import ALWAYS
 from tests.e2e.conftest import kedro
 
 

@@ -5,8 +5,8 @@ import pandas as pd
 
 from rpo_pipeline.evaluation.credibility import measure_labelers
 from tests.conftest import block
-from tests.rewards.test_labelers import RULES
-from tests.rewards.test_reward_model import save_reward_model
+from tests.labeling.test_labelers import RULES
+from tests.labeling.test_reward_model import save_reward_model
 
 TEXTS = ["You fool.", "Thank you so much, we are happy to help!", "No."]
 

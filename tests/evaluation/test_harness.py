@@ -7,7 +7,7 @@ from rpo_pipeline.evaluation.harness import add_tasks, run_tasks
 from rpo_pipeline.params import LmEvalParams
 from rpo_pipeline.registry.gate import decide
 from tests.conftest import block, build_small
-from tests.evaluation.findings import make_summary
+from tests.reporting.findings import make_summary
 
 TASK = """
 task: toy

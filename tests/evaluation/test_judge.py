@@ -5,7 +5,7 @@ import pytest
 
 from rpo_pipeline.evaluation.judge import judge_pairs, trust, win_rates
 from rpo_pipeline.params import EndpointParams, PairwiseJudgeParams
-from tests.rewards.judge_server import Answer, serve
+from tests.judge.judge_server import Answer, serve
 
 PROMPTS = ["p0", "p1", "p2"]
 

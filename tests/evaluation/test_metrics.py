@@ -11,11 +11,7 @@ from rpo_pipeline.evaluation.metrics import (
     prompt_means,
     rank_correlations,
 )
-from rpo_pipeline.evaluation.statistics import (
-    jackknife_interval,
-    mean_interval,
-    resample_prompts,
-)
+from rpo_pipeline.evaluation.statistics import jackknife_interval, mean_interval, resample_prompts
 
 
 def generations(*responses, rewards=None, prompts=None):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rpo_pipeline.data.groups import Group, collate
+from rpo_pipeline.engine.groups import Group, collate
 from rpo_pipeline.training.objectives import KtoObjective, RowScores
 from tests.conftest import block
 

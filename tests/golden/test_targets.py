@@ -7,7 +7,7 @@ from statistics import fmean
 import pandas as pd
 import pytest
 
-from rpo_pipeline.rewards.partition import partition_rows
+from rpo_pipeline.partition.estimates import partition_rows
 from tests.conftest import block
 
 TAU = 0.5

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from rpo_pipeline.models.loading import load_language_model
-from rpo_pipeline.models.row_scoring import score_table
+from rpo_pipeline.engine.loading import load_language_model
+from rpo_pipeline.engine.row_scoring import score_table
 from rpo_pipeline.pipelines.partition_estimation.nodes import score_mismatched
 from tests.conftest import block, build_small
 from tests.training.test_reference import policy

@@ -11,9 +11,9 @@ from rpo_pipeline.pipelines.reward_labeling.nodes import label_rows
 from rpo_pipeline.registry.gate import decide
 from tests.conftest import block
 from tests.evaluation.test_comparison import HELDOUT, NOT_JUDGED, table_of
+from tests.labeling.test_labelers import COLUMN, LENGTH, RULES, feedback
+from tests.labeling.test_reward_model import save_reward_model
 from tests.registry.test_gate import check_of, gate, labelers, promotion
-from tests.rewards.test_labelers import COLUMN, LENGTH, RULES, feedback
-from tests.rewards.test_reward_model import save_reward_model
 
 LOGGED = pd.DataFrame(
     [{"row_id": "r", "prompt_id": "p00", "response": "We are sorry.", "split": "train"}]

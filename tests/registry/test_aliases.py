@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rpo_pipeline.registry import aliases
-from tests.registry.conftest import apply, decision, holders
+from tests.registries import apply, decision, holders
 
 
 @pytest.fixture

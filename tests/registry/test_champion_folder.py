@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from rpo_pipeline.errors import RegistryError
-from rpo_pipeline.io.digests import model_fingerprint
 from rpo_pipeline.registry import client as registry
+from rpo_pipeline.storage.digests import model_fingerprint
 from tests.conftest import build_small
-from tests.registry.conftest import register, tracked_run
+from tests.registries import register, tracked_run
 
 
 @pytest.fixture(scope="module")

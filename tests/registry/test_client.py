@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 
 from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.registry import client as registry
-from rpo_pipeline.registry.tracking import MetricsFollower, flatten
-from tests.registry.conftest import apply, decision, holders, register, tracked_run
+from rpo_pipeline.tracking.run import MetricsFollower, flatten
+from tests.registries import apply, decision, holders, register, tracked_run
 
 
 def test_a_registered_version_is_challenger_and_carries_its_documents_and_metrics(

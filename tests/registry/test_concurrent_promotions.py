@@ -16,7 +16,7 @@ from mlflow.server import app
 from rpo_pipeline.registry import aliases
 from rpo_pipeline.registry.moves import read_standing
 from tests.conftest import ROOT
-from tests.registry.conftest import apply, decision, holders, promotion
+from tests.registries import apply, decision, holders, promotion
 
 
 class Silent(WSGIRequestHandler):

@@ -3,14 +3,8 @@ from itertools import pairwise
 import pytest
 
 from rpo_pipeline.params import GateParams
-from rpo_pipeline.registry.gate import (
-    decide,
-    is_complete,
-    require_artifacts,
-    strictness,
-    waived,
-)
-from tests.registry import conftest
+from rpo_pipeline.registry.gate import decide, is_complete, require_artifacts, strictness, waived
+from tests import registries
 
 
 def gate(**settings):
@@ -27,7 +21,7 @@ def gate(**settings):
 
 
 def promotion(*gates, **settings):
-    return conftest.promotion("m", gates=list(gates), **{"min_test_prompts": 20, **settings})
+    return registries.promotion("m", gates=list(gates), **{"min_test_prompts": 20, **settings})
 
 
 def standing(low=0.1):

@@ -3,7 +3,7 @@
 import pytest
 
 from rpo_pipeline.registry.looks import take_look
-from tests.registry.conftest import apply, decision
+from tests.registries import apply, decision
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from rpo_pipeline.registry import aliases
 from rpo_pipeline.registry.champion import find_champion
 from rpo_pipeline.registry.moves import MOVE_TAG
-from tests.registry.conftest import apply, decision, holders
-from tests.registry.faults import Killed, KilledClient
+from tests.registries import apply, decision, holders
+from tests.tracking.faults import Killed, KilledClient
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from rpo_pipeline.models.licence import base_licence
+from rpo_pipeline.registry.licence import base_licence
 from rpo_pipeline.registry.provenance import data_digest
 from tests.conftest import block
 

@@ -7,10 +7,10 @@ from datetime import datetime
 import mlflow
 import pytest
 
-from rpo_pipeline.models.generation import sample_responses
-from rpo_pipeline.models.loading import as_language_model
+from rpo_pipeline.engine.generation import sample_responses
+from rpo_pipeline.engine.loading import as_language_model
 from tests.conftest import build_small, limits
-from tests.registry.conftest import register
+from tests.registries import register
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Help!"}]
 

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from rpo_pipeline.data.tokenisation import tokenise_groups
-from rpo_pipeline.models.batches import score_groups
-from rpo_pipeline.models.loading import load_language_model
+from rpo_pipeline.engine.batches import score_groups
+from rpo_pipeline.engine.loading import load_language_model
+from rpo_pipeline.engine.tokenisation import tokenise_groups
 from rpo_pipeline.training.loop import train
 from rpo_pipeline.training.objectives import RpoObjective, SftObjective
 from tests.conftest import block, build_small, limits

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rpo_pipeline.core.partition import estimate_partition
-from rpo_pipeline.data.groups import Group, collate
+from rpo_pipeline.engine.groups import Group, collate
 from rpo_pipeline.training.objectives import DroObjective, RowScores, RpoObjective
 from rpo_pipeline.training.value_head import ValueHead
 

@@ -2,13 +2,13 @@ import pandas as pd
 import pytest
 import torch
 
-from rpo_pipeline.data.mismatched import mismatched_pairs
-from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.engine.batches import score_groups
+from rpo_pipeline.engine.loading import load_language_model
+from rpo_pipeline.engine.row_scoring import score_table
+from rpo_pipeline.engine.tokenisation import tokenise_groups
 from rpo_pipeline.errors import ConfigError, DataError
-from rpo_pipeline.models.batches import score_groups
-from rpo_pipeline.models.loading import load_language_model
-from rpo_pipeline.models.row_scoring import score_table
 from rpo_pipeline.params import ObjectiveParams
+from rpo_pipeline.partition.mismatched import mismatched_pairs
 from rpo_pipeline.training.policy import train_policy, training_rows
 from tests.conftest import block, build_small, limits
 from tests.training.test_loop import SETTINGS, metrics_of

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.engine.batches import score_groups
+from rpo_pipeline.engine.loading import load_language_model
+from rpo_pipeline.engine.tokenisation import tokenise_groups
 from rpo_pipeline.errors import TrainingError
-from rpo_pipeline.models.batches import score_groups
-from rpo_pipeline.models.loading import load_language_model
 from rpo_pipeline.training.loop import prepare
 from rpo_pipeline.training.objectives import KtoObjective, RpoObjective, SftObjective
 from rpo_pipeline.training.step import mean_loss, optimizer_step

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from rpo_pipeline.labeling.against_length import against_length
+from rpo_pipeline.labeling.labeling import compared_rows, label_responses
 from rpo_pipeline.params import EnsembleParams, LabelerParams
-from rpo_pipeline.rewards.against_length import against_length
-from rpo_pipeline.rewards.labeling import compared_rows, label_responses
 
 LEARN_FROM_RATINGS = {"fitted_reward_model", "reward_model"}
 """Types whose weights may have been fitted on the ratings of train."""

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.models.generation import row_seed
-from rpo_pipeline.models.loading import LanguageModel, load_checkpoint
-from rpo_pipeline.models.logps_cache import cache_key, fetch_logps
-from rpo_pipeline.models.samples_cache import fetch_samples, samples_key
+from rpo_pipeline.engine.generation import row_seed
+from rpo_pipeline.engine.loading import LanguageModel, load_checkpoint
+from rpo_pipeline.engine.logps_cache import cache_key, fetch_logps
+from rpo_pipeline.engine.samples_cache import fetch_samples, samples_key
 from rpo_pipeline.params import PolicyParams, SamplingParams, Split
 
 

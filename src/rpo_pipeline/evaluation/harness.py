@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from rpo_pipeline.engine.loading import LanguageModel, load_checkpoint
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.evaluation.statistics import NORMAL_QUANTILE, Interval
-from rpo_pipeline.models.loading import LanguageModel, load_checkpoint
 from rpo_pipeline.params import LmEvalParams, PolicyParams
 
 logger = logging.getLogger(__name__)

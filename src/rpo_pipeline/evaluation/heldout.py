@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rpo_pipeline.models.loading import load_checkpoint
-from rpo_pipeline.models.row_scoring import score_table
+from rpo_pipeline.engine.loading import load_checkpoint
+from rpo_pipeline.engine.row_scoring import score_table
 from rpo_pipeline.params import PolicyParams
 
 

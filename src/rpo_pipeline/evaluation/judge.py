@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.data.chats import render_prompt
-from rpo_pipeline.data.rows import prompt_key, row_key
 from rpo_pipeline.evaluation.statistics import Array, Interval, mean_interval, resample_prompts
-from rpo_pipeline.io.freshness import result_key
-from rpo_pipeline.io.row_store import fetch_rows
+from rpo_pipeline.ingestion.chats import render_prompt
+from rpo_pipeline.ingestion.rows import prompt_key, row_key
+from rpo_pipeline.judge.client import JudgeClient
+from rpo_pipeline.judge.texts import own_template, request_fields
+from rpo_pipeline.labeling.against_length import WITHIN, compare_shares, count_words
 from rpo_pipeline.params import PairwiseJudgeParams
-from rpo_pipeline.rewards.against_length import WITHIN, compare_shares, count_words
-from rpo_pipeline.rewards.judge_client import JudgeClient
-from rpo_pipeline.rewards.judge_text import own_template, request_fields
+from rpo_pipeline.storage.freshness import result_key
+from rpo_pipeline.storage.row_store import fetch_rows
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from rpo_pipeline.engine.embedding import SentenceEncoder
+from rpo_pipeline.engine.loading import default_device
 from rpo_pipeline.evaluation.statistics import Array
-from rpo_pipeline.models.embedding import SentenceEncoder
-from rpo_pipeline.models.loading import default_device
 from rpo_pipeline.params import EncoderParams
 
 BATCH_SIZE = 64

@@ -5,12 +5,7 @@ any node runs, so a typo or a value out of bounds stops a run at once.
 """
 
 from rpo_pipeline.params.base import Params, Split
-from rpo_pipeline.params.blocks import (
-    BLOCKS,
-    validate_blocks,
-    validate_catalog,
-    validate_tracking,
-)
+from rpo_pipeline.params.blocks import BLOCKS, validate_blocks, validate_catalog, validate_tracking
 from rpo_pipeline.params.evaluation import (
     ComparisonParams,
     EncoderParams,
@@ -23,13 +18,7 @@ from rpo_pipeline.params.evaluation import (
     SamplingParams,
     StudiesParams,
 )
-from rpo_pipeline.params.extras import (
-    EXTRAS,
-    Need,
-    block_needs,
-    catalog_needs,
-    tracking_needs,
-)
+from rpo_pipeline.params.extras import EXTRAS, Need, block_needs, catalog_needs, tracking_needs
 from rpo_pipeline.params.ingestion import (
     Conflicts,
     IngestionParams,
@@ -55,12 +44,7 @@ from rpo_pipeline.params.labelers import (
 from rpo_pipeline.params.labeling import LabelingParams
 from rpo_pipeline.params.operations import CachesParams, TrackingParams
 from rpo_pipeline.params.policy import FromConfigParams, LoraParams, PolicyParams, PrefixSharing
-from rpo_pipeline.params.refresh import (
-    Event,
-    LiveRatingsParams,
-    NotificationParams,
-    RefreshParams,
-)
+from rpo_pipeline.params.refresh import Event, LiveRatingsParams, NotificationParams, RefreshParams
 from rpo_pipeline.params.training import (
     DroParams,
     KtoParams,

@@ -10,9 +10,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from rpo_pipeline.io.digests import value_digest
 from rpo_pipeline.registry.aliases import NOBODY
-from rpo_pipeline.registry.outage import needs_registry
+from rpo_pipeline.storage.digests import value_digest
+from rpo_pipeline.tracking.outage import needs_registry
 
 LOOK = "gate_look"
 DIGITS = 16

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rpo_pipeline.data import encoding
-from rpo_pipeline.data.chats import ROLES
+from rpo_pipeline.engine import encoding
+from rpo_pipeline.ingestion.chats import ROLES
 
 SETTINGS, CODE = "serving.json", "encoding.py"
 

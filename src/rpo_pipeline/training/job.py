@@ -8,13 +8,13 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from rpo_pipeline.data.tokenisation import tokenise_groups
+from rpo_pipeline.engine.adapters import add_adapters
+from rpo_pipeline.engine.loading import load_checkpoint
+from rpo_pipeline.engine.tokenisation import tokenise_groups
 from rpo_pipeline.errors import StaleReferenceError
-from rpo_pipeline.io.digests import model_fingerprint
-from rpo_pipeline.io.freshness import result_key
-from rpo_pipeline.models.adapters import add_adapters
-from rpo_pipeline.models.loading import load_checkpoint
 from rpo_pipeline.params import ObjectiveParams, PolicyParams, TrainingParams
+from rpo_pipeline.storage.digests import model_fingerprint
+from rpo_pipeline.storage.freshness import result_key
 from rpo_pipeline.training.checkpoint import Identity
 from rpo_pipeline.training.loop import TrainingSummary, train
 from rpo_pipeline.training.objectives import build_objective

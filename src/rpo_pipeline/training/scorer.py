@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from rpo_pipeline.data.groups import GroupBatch
-from rpo_pipeline.models.loading import LanguageModel
-from rpo_pipeline.models.routes import Route
-from rpo_pipeline.models.scoring import group_logps, group_scores
+from rpo_pipeline.engine.groups import GroupBatch
+from rpo_pipeline.engine.loading import LanguageModel
+from rpo_pipeline.engine.routes import Route
+from rpo_pipeline.engine.scoring import group_logps, group_scores
 from rpo_pipeline.training.objectives import RowScores
 from rpo_pipeline.training.value_head import ValueHead
 

@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rpo_pipeline.data.groups import Group, GroupBatch
+from rpo_pipeline.engine.batches import micro_batches
+from rpo_pipeline.engine.groups import Group, GroupBatch
+from rpo_pipeline.engine.loading import LanguageModel
+from rpo_pipeline.engine.routes import Route
 from rpo_pipeline.errors import TrainingError
-from rpo_pipeline.models.batches import micro_batches
-from rpo_pipeline.models.loading import LanguageModel
-from rpo_pipeline.models.routes import Route
 from rpo_pipeline.training.objectives import Objective
 
 

@@ -17,8 +17,8 @@ def read_sources(
     ingestion: IngestionParams, parts: Path, forgotten: pd.DataFrame | None
 ) -> list[dict[str, Any]]:
     """Read every file of the sources that is new or has changed, less what is forgotten."""
-    from rpo_pipeline.data import sources
-    from rpo_pipeline.data.redaction import Privacy
+    from rpo_pipeline.ingestion import sources
+    from rpo_pipeline.ingestion.redaction import Privacy
 
     erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
     if forgotten is not None and not forgotten.get("is_done", pd.Series(dtype=bool)).all():
@@ -32,7 +32,7 @@ def count_redactions(
     rows: Table, quarantine: pd.DataFrame, ingestion: IngestionParams
 ) -> dict[str, Any]:
     """Say what was redacted, by kind."""
-    from rpo_pipeline.data import redaction
+    from rpo_pipeline.ingestion import redaction
 
     return redaction.count_redactions(rows, quarantine, ingestion.redaction)
 
@@ -41,7 +41,7 @@ def collect_rows(
     source_parts: list[dict[str, Any]], parts: Path
 ) -> tuple[RecordBatchReader, pd.DataFrame]:
     """Put the parts together; what cannot be used is rejected."""
-    from rpo_pipeline.data import sources
+    from rpo_pipeline.ingestion import sources
 
     return sources.read_rows(source_parts, parts), sources.read_rejected(source_parts, parts)
 
@@ -50,7 +50,7 @@ def quarantine_rows(
     rows: Table, rejected: pd.DataFrame, ingestion: IngestionParams
 ) -> pd.DataFrame:
     """Put aside what cannot be used, unless it is too much to go on."""
-    from rpo_pipeline.data import feedback
+    from rpo_pipeline.ingestion import feedback
 
     quarantine = feedback.quarantine_conflicts(rows, rejected, ingestion.conflicts)
     feedback.check_quarantine(rows, quarantine, max_share=ingestion.max_quarantine_share)
@@ -59,7 +59,7 @@ def quarantine_rows(
 
 def cluster_prompts(rows: Table, previous: Table | None, ingestion: IngestionParams) -> Table:
     """Find near-duplicate prompts."""
-    from rpo_pipeline.data import near_duplicates
+    from rpo_pipeline.ingestion import near_duplicates
 
     return near_duplicates.cluster_prompts(rows, previous, ingestion.near_duplicates)
 
@@ -72,7 +72,7 @@ def assign_splits(
     ingestion: IngestionParams,
 ) -> Table:
     """Give every prompt its split, the same to near-duplicates and to one conversation."""
-    from rpo_pipeline.data import splits
+    from rpo_pipeline.ingestion import splits
 
     given = splits.assign_splits(
         rows,
@@ -88,7 +88,7 @@ def assign_splits(
 
 def build_feedback(rows: Table, splits: Table, ingestion: IngestionParams) -> Table:
     """Fold duplicates and settle conflicting ratings."""
-    from rpo_pipeline.data import feedback
+    from rpo_pipeline.ingestion import feedback
 
     return feedback.build_feedback(rows, splits, ingestion.conflicts)
 
@@ -101,13 +101,13 @@ def account_rows(
     ingestion: IngestionParams,
 ) -> dict[str, int]:
     """Say where every record went."""
-    from rpo_pipeline.data.feedback import account_rows
+    from rpo_pipeline.ingestion.feedback import account_rows
 
     return account_rows(rows, rejected, quarantine, feedback, ingestion.conflicts)
 
 
 def describe_data(feedback: Table, splits: Table, clusters: Table) -> dict[str, Any]:
     """Say what the data is like."""
-    from rpo_pipeline.data import statistics
+    from rpo_pipeline.ingestion import statistics
 
     return statistics.describe_data(feedback, splits, clusters)

@@ -25,8 +25,8 @@ def fetch_champion(
     mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
     """Get today's champion; once the policy itself is that, what it was compared with remains."""
-    from rpo_pipeline.io.digests import model_fingerprint
     from rpo_pipeline.registry import client
+    from rpo_pipeline.storage.digests import model_fingerprint
 
     champion = client.fetch_champion(mlflow_run, promotion.model_name, workspace)
     version = None
@@ -79,7 +79,7 @@ def label_generations(
     """Label what the models wrote, and measure its text against what was logged."""
     from rpo_pipeline.evaluation.similarity import similarity_columns
     from rpo_pipeline.evaluation.text_metrics import text_columns
-    from rpo_pipeline.rewards.labeling import label_responses, warn_of_shared_labelers
+    from rpo_pipeline.labeling.labeling import label_responses, warn_of_shared_labelers
 
     logged = feedback.merge(rewards[["row_id", "reward"]], on="row_id")
     best = logged.sort_values("reward").groupby("prompt_id")["response"].last()
@@ -232,7 +232,7 @@ def render_report(
     mlflow_run: dict[str, str],
 ) -> str:
     """Write the report that a person reads."""
-    from rpo_pipeline.evaluation import report
+    from rpo_pipeline.reporting import report
 
     return report.render(
         report.Findings(

@@ -40,8 +40,8 @@ def score_reference(
     cache: Path,
 ) -> pd.DataFrame:
     """Compute the reference's log-probability of every response, once."""
-    from rpo_pipeline.models.loading import load_checkpoint
-    from rpo_pipeline.models.logps_cache import cache_key, score_new_rows
+    from rpo_pipeline.engine.loading import load_checkpoint
+    from rpo_pipeline.engine.logps_cache import cache_key, score_new_rows
 
     return score_new_rows(
         load_checkpoint(reference, policy),
@@ -61,7 +61,7 @@ def score_mismatched(
     cache: Path,
 ) -> pd.DataFrame:
     """Compute the reference's log-probability of responses to another prompt, which KTO needs."""
-    from rpo_pipeline.data.mismatched import mismatched_pairs
+    from rpo_pipeline.partition.mismatched import mismatched_pairs
 
     if training.objective != "kto":
         return pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
@@ -86,10 +86,10 @@ def sample_reference(
     label_cache: Path,
 ) -> pd.DataFrame:
     """Sample and label responses of the reference, where the estimator wants them."""
-    from rpo_pipeline.rewards import reference_samples
-    from rpo_pipeline.rewards.labeling import label_responses
-    from rpo_pipeline.rewards.normaliser import normalise
-    from rpo_pipeline.rewards.partition import partition_settings
+    from rpo_pipeline.labeling.labeling import label_responses
+    from rpo_pipeline.labeling.normaliser import normalise
+    from rpo_pipeline.partition import reference_samples
+    from rpo_pipeline.partition.estimates import partition_settings
 
     rows = feedback[["row_id", "prompt_id", "prompt", "response"]].merge(
         rewards[["row_id", "raw_reward"]], on="row_id"
@@ -120,8 +120,8 @@ def choose_tau(
     workspace: Path,
 ) -> dict[str, Any]:
     """Choose tau by short trainings where it is `auto`; else there is nothing to choose."""
-    from rpo_pipeline.rewards.partition import partition_rows, partition_settings
-    from rpo_pipeline.training import temperature
+    from rpo_pipeline.partition.estimates import partition_rows, partition_settings
+    from rpo_pipeline.search import temperature
     from rpo_pipeline.training.policy import training_rows
 
     settings = partition_settings(rpo, qrpo, training)
@@ -155,7 +155,7 @@ def estimate_partition(
     training: TrainingParams,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Estimate log_z of every prompt that has a labelled row, and the target of each row."""
-    from rpo_pipeline.rewards.partition import partition_rows, partition_settings
+    from rpo_pipeline.partition.estimates import partition_rows, partition_settings
 
     settings = partition_settings(rpo, qrpo, training)
     tau = chosen_tau["tau"] if settings.tau == "auto" else settings.tau

@@ -35,8 +35,8 @@ def write_model_card(
     parameters: dict[str, Any],
 ) -> str:
     """Describe the policy for whoever meets it in the registry."""
-    from rpo_pipeline.registry import model_card
     from rpo_pipeline.registry.provenance import resolved_parameters
+    from rpo_pipeline.reporting import model_card
 
     return model_card.render(
         summary=summary,
@@ -62,10 +62,10 @@ def register_version(
     mlflow_run: dict[str, str],
 ) -> dict[str, str]:
     """Register the policy as the challenger, unless it is a version already or another is named."""
-    from rpo_pipeline.io.digests import model_fingerprint
     from rpo_pipeline.registry import client
     from rpo_pipeline.registry.provenance import resolved_parameters
     from rpo_pipeline.registry.serving import serving_documents
+    from rpo_pipeline.storage.digests import model_fingerprint
 
     previous, fingerprint = previous or {}, model_fingerprint(policy)
     known = previous.get("policy") == fingerprint

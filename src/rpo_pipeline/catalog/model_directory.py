@@ -1,0 +1,57 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from rpo_pipeline.errors import DataError, ModelError
+from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+
+class ModelDirectoryDataset(AbstractDataset[Path, Path]):
+    """A Hugging Face model directory; nodes hand over its path, never the live model.
+
+    Args:
+        filepath: The directory.
+        missing_ok: Load None, rather than fail, while there is no model.
+        metadata: For plugins such as kedro-viz.
+    """
+
+    def __init__(
+        self, *, filepath: str, missing_ok: bool = False, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = Path(filepath)
+        self._missing_ok = missing_ok
+        self.metadata = metadata
+
+    def load(self) -> Path | None:  # type: ignore[override] # None only where missing_ok says so
+        """Path of the directory."""
+        if self._exists():
+            return self._filepath
+        if self._missing_ok:
+            return None
+        raise DataError(f"there is no model in {self._filepath}; run the pipeline that makes it")
+
+    def save(self, data: Path) -> None:
+        """Put a copy of a model directory in place; a no-op for the directory itself."""
+        if data.resolve() == self._filepath.resolve():
+            return
+        if not (data / "config.json").is_file():
+            raise ModelError(f"{data} is no model directory: it has no config.json")
+        pickled = [path.name for pattern in PICKLES for path in data.rglob(pattern)]
+        if pickled:
+            raise ModelError(f"{data} holds {pickled}: only safetensors weights are kept")
+        prepared = temporary_sibling(self._filepath)
+        try:
+            shutil.copytree(data, prepared)
+            put_in_place(prepared, self._filepath)
+        finally:
+            shutil.rmtree(prepared, ignore_errors=True)
+
+    def _exists(self) -> bool:
+        return (self._filepath / "config.json").is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath.as_posix()}

@@ -1,0 +1,130 @@
+"""A runner that leaves out nodes whose results are still the right ones."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro.runner import SequentialRunner
+from pluggy import PluginManager
+
+from rpo_pipeline.catalog import WorkspaceDataset
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.storage.digests import named_content, path_digest, value_digest
+from rpo_pipeline.storage.freshness import code_digest, library_versions
+
+logger = logging.getLogger(__name__)
+
+ALWAYS = "always"
+"""Tag of nodes that ask the world outside: sources and registry are never assumed unchanged."""
+LEDGER = "run_ledger"
+"""Catalog entry with what each node last read and wrote."""
+
+SEVERAL = ("ThreadRunner", "ParallelRunner")
+"""Kedro's runners of several nodes at one time."""
+
+Digests = dict[str, str | None]
+
+
+def refuse_several(runner: str | None) -> None:
+    """Refuse a runner of several nodes at one time.
+
+    Args:
+        runner: Its name, whatever stands around it; null: the project's own.
+
+    Raises:
+        ConfigError: If it is one of Kedro's that do so.
+    """
+    found = [name for name in SEVERAL if name in (runner or "")]
+    if found:
+        raise ConfigError(
+            f"{found[0]} cannot run this project: its nodes run one at a time, because each may "
+            "need all of the memory and all share one connection to DuckDB. Leave --runner out, "
+            "or name SequentialRunner; training.num_processes is what uses several processes"
+        )
+
+
+class FreshnessRunner(SequentialRunner):
+    """Runs the nodes whose inputs, parameters, code or libraries changed since they last succeeded.
+
+    What a node read and wrote is known by its content, so a node that writes what it wrote before
+    wakes none of those behind it. ``kedro run --runner SequentialRunner`` runs every node.
+    """
+
+    def _run(
+        self,
+        pipeline: Pipeline,
+        catalog: CatalogProtocol[Any, Any],
+        hook_manager: PluginManager | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        ledger = (catalog.load(LEDGER) if LEDGER in catalog else None) or {}
+        skipped = []
+        known: Digests = {}  # many nodes read the parameters that name one model
+        for node in pipeline.nodes:
+            read, reason = _read(node, catalog, known), None
+            if ALWAYS not in node.tags:
+                reason = _staleness(ledger.get(node.name), read, _written(node, catalog))
+                if reason is None:
+                    skipped.append(node.name)
+                    continue
+                logger.info("%s runs: %s", node.name, reason)
+            started = time.time()
+            super()._run(Pipeline([node]), catalog, hook_manager, run_id)
+            written = _written(node, catalog)
+            ledger[node.name] = {"read": read, "written": written, "started": started}
+            if LEDGER in catalog:
+                catalog.save(LEDGER, ledger)
+        if skipped:
+            logger.info(
+                "%d of %d nodes were skipped, because their inputs, parameters, code and libraries "
+                "are those of the run that made what is there: %s (--runner SequentialRunner runs "
+                "them all)",
+                len(skipped),
+                len(pipeline.nodes),
+                ", ".join(skipped),
+            )
+
+
+def _staleness(entry: dict[str, Any] | None, read: Digests, written: Digests) -> str | None:
+    """Why a node has to run; None if it has not."""
+    if entry is None:
+        return "it has not finished here before"
+    changed = [name for name in read if entry["read"].get(name) != read[name]]
+    if changed:
+        return f"changed: {', '.join(changed)}"
+    lost = [name for name in written if entry["written"].get(name) != written[name]]
+    return f"missing or not as it wrote it: {', '.join(lost)}" if lost else None
+
+
+def _read(node: Node, catalog: CatalogProtocol[Any, Any], known: Digests) -> Digests:
+    """Content of what decides a node's results; a workspace, or its own last result, does not.
+
+    A model that parameters name by its folder counts by what is in there.
+    """
+    made = {_path(name, catalog) for name in node.outputs}
+    read: Digests = {"code": code_digest(node.func)}
+    read |= {f"version of {name}": v for name, v in library_versions(node.func).items()}
+    for name in node.inputs:
+        path = _path(name, catalog)
+        if name == "parameters" or name.startswith("params:"):
+            value = catalog.load(name)
+            read[name.removeprefix("params:")] = value_digest(value)
+            named = named_content(value, known)
+            read |= {f"content of {folder}": digest for folder, digest in named.items()}
+        elif path and path not in made and not isinstance(catalog[name], WorkspaceDataset):
+            read[name] = path_digest(path)
+    return read
+
+
+def _written(node: Node, catalog: CatalogProtocol[Any, Any]) -> Digests:
+    paths = {name: _path(name, catalog) for name in node.outputs}
+    return {name: path_digest(path) for name, path in paths.items() if path}
+
+
+def _path(name: str, catalog: CatalogProtocol[Any, Any]) -> Path | None:
+    described: dict[str, Any] = catalog[name]._describe()  # Kedro has no public way to ask
+    return Path(described["filepath"]) if described.get("filepath") else None

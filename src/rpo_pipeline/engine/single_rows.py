@@ -1,0 +1,99 @@
+"""Whether a row scored in a batch has the numbers that the model gives it alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from rpo_pipeline.engine.groups import Group, collate
+from rpo_pipeline.engine.loading import LanguageModel, reason_of
+from rpo_pipeline.engine.scoring import read_by
+from rpo_pipeline.errors import ModelError
+
+ROUNDING = 1e-2
+"""Nats a token by which a row may differ; what a model gets wrong is far beyond it."""
+_CHECKED = "single rows"
+
+
+def check_single_rows(language_model: LanguageModel, groups: Sequence[Group]) -> None:
+    """Compare the route ``off`` with rows that go through the model alone, at first use.
+
+    The shortest row and one of about middle length share a batch, so that one is padded.
+
+    Args:
+        language_model: The model that will score.
+        groups: What it will score.
+
+    Raises:
+        ModelError: If it cannot score them, or scores a row by the batch that it is in.
+    """
+    checked = language_model.checked_routes
+    if _CHECKED in checked or language_model.is_sharded:
+        return
+    rows = [
+        group.take([place])
+        for group in groups
+        for place, ids in enumerate(group.responses)
+        if group.prompt and ids
+    ]
+    if not rows:
+        return
+    checked[_CHECKED] = True
+    rows.sort(key=_length)
+    longer = (row for row in rows[len(rows) // 2 :] if _pads(row, rows[0]))
+    tried = [rows[0], next(longer, rows[-1])]
+    kind = language_model.model.config.model_type
+    with torch.no_grad():
+        try:
+            difference = _difference(language_model, tried)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as err:  # models of others may fail in any way
+            raise ModelError(
+                f"a model of type {kind} cannot be scored here ({type(err).__name__}: "
+                f"{reason_of(err)}); name a model of another type in policy.name_or_path"
+            ) from err
+    if difference > ROUNDING:
+        raise ModelError(
+            f"a model of type {kind} gives a row in a batch other log-probabilities than the row "
+            f"alone (by {difference:.2g} nats a token, at most {ROUNDING} allowed), so its scores "
+            "would be wrong; name a model of another type in policy.name_or_path"
+        )
+
+
+def _length(row: Group) -> int:
+    return len(row.prompt) + len(row.responses[0])
+
+
+def _pads(longer: Group, shorter: Group) -> bool:
+    """Whether a row makes another one padded, for a decoder and for an encoder."""
+    same_prompt = len(longer.prompt) == len(shorter.prompt)
+    return _length(longer) > _length(shorter) and not same_prompt
+
+
+def _difference(language_model: LanguageModel, rows: Sequence[Group]) -> float:
+    """Nats a token; 0 where the model itself puts out no numbers."""
+    model = language_model.model
+    batch = collate(rows, language_model.tokenizer.pad_token_id).to(model.device)
+    together = read_by(replace(language_model, dtype=torch.float32), batch, "off")[0]
+    alone = torch.stack([_alone(language_model, row) for row in rows])
+    difference = ((together - alone).abs() / batch.num_tokens)[alone.isfinite()]
+    return float(difference.nan_to_num(nan=torch.inf).max()) if len(difference) else 0.0
+
+
+def _alone(language_model: LanguageModel, row: Group) -> Tensor:
+    """The model called as plainly as it can be, without masks, positions or a cache."""
+    model, prompt, response = language_model.model, row.prompt, row.responses[0]
+
+    def ids(*tokens: int) -> Tensor:
+        return torch.tensor([tokens], device=model.device)
+
+    if language_model.is_encoder_decoder:
+        read = ids(model.config.decoder_start_token_id, *response[:-1])
+        logits = model(input_ids=ids(*prompt), decoder_input_ids=read).logits[0]
+    else:
+        whole = model(input_ids=ids(*prompt, *response), use_cache=False).logits[0]
+        logits = whole[len(prompt) - 1 : -1]
+    logps: Tensor = logits.float().log_softmax(dim=-1)
+    return logps.gather(1, ids(*response).T).sum()

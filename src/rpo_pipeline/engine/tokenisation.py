@@ -1,0 +1,259 @@
+"""Text to token ids, such that the scored tokens are the generated tokens."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from rpo_pipeline.engine.chat_templates import folds_system, writes_role
+from rpo_pipeline.engine.encoding import (
+    TemplateRefusalError,
+    cut_prompt,
+    encode_prompts,
+    encode_texts,
+)
+from rpo_pipeline.engine.groups import Group
+from rpo_pipeline.errors import DataError, ModelError
+from rpo_pipeline.ingestion.chats import Message, Prompt, as_messages, parse_prompt, render_prompt
+
+logger = logging.getLogger(__name__)
+
+MAX_UNKNOWN_SHARE = 0.001
+"""Of tokens; beyond it a model that has no token for what is written is warned of."""
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How one model reads prompts and writes responses."""
+
+    tokenizer: PreTrainedTokenizerBase
+    is_encoder_decoder: bool
+    max_prompt_tokens: int
+    """Longer prompts are cut: at the end for an encoder, at the start for a decoder."""
+    max_response_tokens: int
+    """Longer responses are cut at the end, and carry no end token then."""
+
+    @cached_property
+    def end_token_id(self) -> int:
+        """Ends a response: the end-of-sequence or, in a chat, the end-of-turn token."""
+        return find_end_token(self.tokenizer)
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Token ids of prompts.
+
+        Args:
+            prompts: Each a text, which becomes one user turn where the model has a chat template,
+                or the messages of a chat, a system message among them if there is one; or the JSON
+                text of messages, as the prompt column holds them.
+
+        Returns:
+            Token ids, cut at ``max_prompt_tokens``.
+
+        Raises:
+            DataError: If there are messages and the model has no chat template.
+            ModelError: If the chat template refuses a chat.
+        """
+        return [self.cut(ids) for ids in self.encode_uncut(prompts)]
+
+    def encode_responses(self, responses: Sequence[str]) -> list[list[int]]:
+        """Token ids of responses, each with its end token unless it was cut at the limit."""
+        encoded = encode_texts(self.tokenizer, responses, add_special_tokens=False)
+        return [[*ids, self.end_token_id][: self.max_response_tokens] for ids in encoded]
+
+    def encode_uncut(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Token ids of whole prompts, as ``encode_prompts`` has them before its cut."""
+        if not self.tokenizer.chat_template:
+            if any(not isinstance(prompt, str) for prompt in prompts):
+                raise DataError(
+                    "a prompt is a list of chat messages, and the tokenizer of this model has no "
+                    "chat template to write them as text (policy.name_or_path: a chat model, or "
+                    "give prompts as plain text)"
+                )
+            return self._encode(_texts(prompts))
+        chats = [as_messages(prompt) for prompt in prompts]
+        _warn_of_roles(chats, self.tokenizer)
+        return self._encode(chats)
+
+    def cut(self, prompt: list[int]) -> list[int]:
+        """A prompt's token ids within the limit, with what the model needs at its end."""
+        limit, is_encoder_decoder = self.max_prompt_tokens, self.is_encoder_decoder
+        return cut_prompt(prompt, limit, self.tokenizer, is_encoder_decoder=is_encoder_decoder)
+
+    def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        try:
+            return encode_prompts(
+                self.tokenizer, prompts, is_encoder_decoder=self.is_encoder_decoder
+            )
+        except TemplateRefusalError as err:
+            raise ModelError(
+                f"{err} (policy.name_or_path: a model that takes them, or leave such chats out of "
+                "the log)"
+            ) from err
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How many prompts and responses a model did not see whole."""
+
+    num_prompts: int
+    cut_prompts: int
+    num_responses: int
+    cut_responses: int
+
+
+def find_end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends a response: what its chat template writes after an assistant's words.
+
+    Args:
+        tokenizer: Of any model.
+
+    Returns:
+        The first special token behind an assistant turn; without a template, or a special token
+        there, the end-of-sequence token.
+    """
+    if not tokenizer.chat_template:
+        return int(tokenizer.eos_token_id)
+    words = "words"
+    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": words}]
+    try:
+        text = str(tokenizer.apply_chat_template(chat, tokenize=False))
+    except Exception as err:  # a template may fail in any way
+        raise ModelError(
+            f"the chat template of the model cannot write a question and its answer: {err}"
+        ) from err
+    _, _, end = text.rpartition(words)
+    behind = tokenizer(end, add_special_tokens=False)
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return int(next((i for i in behind["input_ids"] if i in special), tokenizer.eos_token_id))
+
+
+def tokenise_groups(table: pd.DataFrame, text_format: TextFormat) -> list[Group]:
+    """Turn rows into prompt groups.
+
+    Args:
+        table: Columns prompt_id, prompt (text or messages), response; the rows of a prompt need
+            not be adjacent.
+        text_format: How the model reads and writes.
+
+    Returns:
+        One group per prompt_id in order of prompt_id; ``Group.rows`` are positions in ``table``.
+    """
+    if table.empty:
+        return []
+    order = np.argsort(table["prompt_id"].to_numpy(str), kind="stable")
+    ids = table["prompt_id"].to_numpy(str)[order]
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+    prompts = text_format.encode_uncut(table["prompt"].iloc[order[starts]].tolist())
+    responses = text_format.encode_responses(table["response"].iloc[order].tolist())
+    groups = [
+        Group(
+            prompt=text_format.cut(prompt),
+            responses=responses[start:stop],
+            rows=order[start:stop].tolist(),
+            prompt_id=ids[start],
+            prompt_is_cut=len(prompt) > text_format.max_prompt_tokens,
+        )
+        for prompt, (start, stop) in zip(prompts, pairwise([*starts, len(order)]), strict=True)
+    ]
+    _warn_of_cuts(count_truncation(groups, text_format), text_format)
+    _warn_of_unknown(prompts, responses, table["response"], text_format.tokenizer)
+    return groups
+
+
+def count_truncation(groups: Sequence[Group], text_format: TextFormat) -> Truncation:
+    """Count what the limits on tokens cut.
+
+    Args:
+        groups: As ``tokenise_groups`` made them.
+        text_format: That they were made with.
+
+    Returns:
+        Numbers of prompts and responses, and how many of each are cut.
+    """
+    ends = [ids[-1] for group in groups for ids in group.responses]
+    return Truncation(
+        num_prompts=len(groups),
+        cut_prompts=sum(group.prompt_is_cut for group in groups),
+        num_responses=len(ends),
+        cut_responses=sum(end != text_format.end_token_id for end in ends),
+    )
+
+
+def _texts(prompts: Sequence[Prompt]) -> list[str]:
+    """Chats of the prompt column as text, for a model without a chat template."""
+    chats = sum(not isinstance(parse_prompt(prompt), str) for prompt in prompts)
+    if chats:
+        logger.warning(
+            "%d of %d prompts are chats, and this model has no chat template: it reads each turn "
+            "as `role: content` (policy.name_or_path: a chat model has one)",
+            chats,
+            len(prompts),
+        )
+    return [render_prompt(prompt) for prompt in prompts]
+
+
+def _warn_of_cuts(truncation: Truncation, text_format: TextFormat) -> None:
+    if truncation.cut_responses or truncation.cut_prompts:
+        logger.warning(
+            "%d of %d responses are cut at policy.max_response_tokens = %d, and %d of %d prompts "
+            "at policy.max_prompt_tokens = %d",
+            truncation.cut_responses,
+            truncation.num_responses,
+            text_format.max_response_tokens,
+            truncation.cut_prompts,
+            truncation.num_prompts,
+            text_format.max_prompt_tokens,
+        )
+
+
+def _warn_of_roles(chats: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Say which turns a chat template writes elsewhere, or not at all."""
+    for role in ("system", "tool"):
+        count = sum(any(turn["role"] == role for turn in chat) for chat in chats)
+        if not count:
+            continue
+        if role == "system" and folds_system(tokenizer):
+            logger.warning(
+                "%d of %d prompts have a system message, which the chat template of this model "
+                "does not take: it is written at the start of the user turn behind it",
+                *(count, len(chats)),
+            )
+        elif not writes_role(tokenizer, role):
+            logger.warning(
+                "%d of %d prompts have a %s message, which the chat template of this model may "
+                "leave out (policy.name_or_path: a model that reads such turns)",
+                *(count, len(chats), role),
+            )
+
+
+def _warn_of_unknown(
+    prompts: Sequence[list[int]],
+    responses: Sequence[list[int]],
+    texts: pd.Series,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """Say what the vocabulary of a model has no token for."""
+    unknown = tokenizer.unk_token_id
+    if unknown is not None and unknown not in (tokenizer.eos_token_id, tokenizer.bos_token_id):
+        for name, sequences in (("prompts", prompts), ("responses", responses)):
+            total = sum(map(len, sequences))
+            count = sum(ids.count(unknown) for ids in sequences)
+            if count > MAX_UNKNOWN_SHARE * total:
+                logger.warning(
+                    "%d of %d tokens (%.1f %%) of the %s are %s: the vocabulary of this model has "
+                    "no token for what stands there (policy.name_or_path)",
+                    *(count, total, 100 * count / total, name, tokenizer.unk_token),
+                )
+    if "\n" not in str(tokenizer.decode(tokenizer("a\nb", add_special_tokens=False)["input_ids"])):
+        lines = int(texts.str.contains("\n", regex=False).sum())
+        if lines:
+            logger.warning(
+                "%d of %d responses have several lines, and this model knows no line break: it "
+                "reads and writes them as one line (policy.name_or_path)",
+                *(lines, len(texts)),
+            )

@@ -1,0 +1,275 @@
+"""Erasing prompts on request, from everything that the project made of them.
+
+Files are known by what is in them, not by name: a table that names prompts or rows loses those, a
+report that quotes a prompt goes. So what a new pipeline stores is covered as well.
+"""
+
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rpo_pipeline.erasure.memory import (
+    FORGOTTEN,
+    Matches,
+    Memory,
+    column_names,
+    find_rows,
+    name_matches,
+    take_out,
+)
+from rpo_pipeline.erasure.quotes import Quotes
+from rpo_pipeline.erasure.versions import erase_reports, registered_versions
+from rpo_pipeline.errors import RpoError
+from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA, Reason
+from rpo_pipeline.operations.environments import Environment, read_environments
+from rpo_pipeline.operations.lock import only_run, signature_of
+from rpo_pipeline.storage.damage import DAMAGED, first_line
+from rpo_pipeline.storage.durable import clear_abandoned, put_in_place, temporary_sibling
+from rpo_pipeline.storage.places import files_below, working_in
+from rpo_pipeline.storage.row_store import SHARDS
+
+SOURCES, MODELS = "01_raw", "06_models"
+TEXTS = {".html", ".json", ".jsonl", ".csv", ".txt", ".md"}
+
+
+@dataclass
+class Erasure:
+    """What was erased, and what could not be."""
+
+    erased: list[str] = field(default_factory=list)
+    """Place and number of rows, for people."""
+    left: list[str] = field(default_factory=list)
+    """Places that still hold a prompt, or learned from it."""
+    is_complete: bool = True
+    """False where something could not be looked into: the same call has to be made again."""
+
+    @contextmanager
+    def naming(self, place: Path) -> Iterator[None]:
+        """Name a place that cannot be read or changed, and go on with the others."""
+        try:
+            yield
+        except FileNotFoundError:  # it went with another one
+            pass
+        except DAMAGED as err:
+            self.miss(f"{place}, which cannot be read or changed ({first_line(err)}): remove it")
+
+    def miss(self, place: str) -> None:
+        """Note a place that may still hold a prompt."""
+        self.is_complete = False
+        if place not in self.left:
+            self.left.append(place)
+
+
+def forget(prompt_ids: Collection[str], project: Path) -> Erasure:
+    """Erase prompts and all that was made of them, in every environment.
+
+    They are remembered first, by their hashes, so that no later run takes them in again, and with
+    what the tables say of them, so that an erasure that was interrupted at any moment is finished
+    by the next one, whatever that one is called for. Then what is found by their text goes, and
+    the tables last. Links are followed, out of the data folder as well.
+
+    Args:
+        prompt_ids: As the tables name them; none: finish what was interrupted.
+        project: The project's folder.
+
+    Returns:
+        What was found where, and what only a person can erase.
+
+    Raises:
+        BusyError: If a run is at work, which could take in what is to go.
+        ConfigError: If no environment can be read; one that cannot be is named beside others.
+    """
+    environments, faults = read_environments(project)
+    with ExitStack() as held:
+        for lock in sorted({one.lock for one in environments if one.lock.exists()}):
+            held.enter_context(only_run(lock))
+        held.enter_context(working_in(project, environments[0].data))
+        result = _forget(set(prompt_ids), project, environments, faults)
+    prefix = f"{project}/"
+    result.erased = [line.removeprefix(prefix) for line in result.erased]
+    result.left = [line.replace(prefix, "", 1) for line in result.left]
+    return result
+
+
+def _forget(
+    ids: set[str], project: Path, environments: Sequence[Environment], faults: Sequence[str]
+) -> Erasure:
+    result = Erasure()
+    for fault in faults:
+        result.miss(fault)
+    for folder in _folders(environments):
+        clear_abandoned(folder)
+    known = Memory({one.data / FORGOTTEN for one in environments}, result.miss)
+    interrupted = {one for one, traces in known.traces.items() if not traces.is_done}
+    ids |= interrupted
+    files = _files(environments, result)
+    tables = [file for file in files if file.suffix == ".parquet" and file.name != FORGOTTEN.name]
+    for file in tables:
+        with result.naming(file):
+            _trace(file, ids, known, environments)
+    known.write(ids, is_done=False)
+    texts, row_ids = known.gathered(ids, "prompts"), known.gathered(ids, "row_ids")
+    quotes = Quotes(ids, texts)
+    for file in files:
+        with result.naming(file):
+            _erase_text(file, quotes, result)
+    _erase_in_registry(environments, project, quotes, result)
+    for file in reversed(tables):  # those with the text come first in their order
+        with result.naming(file):
+            count = _erase_rows(file, ids, row_ids, is_resumed=bool(interrupted))
+            result.erased += [f"{file}: {count} rows"] if count else []
+    known.write(ids, is_done=result.is_complete)
+    result.left += [f"source {origin}" for origin in sorted(known.gathered(ids, "origins"))]
+    for environment in environments:
+        if environment.name in known.gathered(ids, "learned_in"):
+            result.left += _models(environment, project)
+    return result
+
+
+def _folders(environments: Sequence[Environment]) -> set[Path]:
+    return {one.data for one in environments} | {one.cache for one in environments}
+
+
+def _files(environments: Sequence[Environment], result: Erasure) -> list[Path]:
+    """What runs wrote; sources are not ours."""
+    signatures = {signature_of(one.lock) for one in environments}  # which quote our command
+
+    def name(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):  # an environment that never ran
+            return
+        result.miss(f"{error.filename}, which cannot be looked into ({error.strerror})")
+
+    found = {
+        file
+        for folder in _folders(environments)
+        for file in files_below(folder, unreadable=name)
+        if SOURCES not in file.relative_to(folder).parts
+    }
+    return sorted(found - signatures)
+
+
+def _trace(file: Path, ids: set[str], known: Memory, environments: Sequence[Environment]) -> None:
+    """Note what a table says of prompts."""
+    columns = column_names(file)
+    if "prompt_id" not in columns:
+        return
+    matches = name_matches(["prompt_id"], prompt_ids=ids, row_ids=set())
+    for row in find_rows(file, matches) if matches else []:
+        traces = known.of(str(row["prompt_id"]))
+        if row.get("prompt"):
+            traces.prompts.add(str(row["prompt"]))
+        # Without its text, a row may be of another prompt: KTO pairs them.
+        if row.get("prompt") and row.get("row_id"):
+            traces.row_ids.add(str(row["row_id"]))
+        if row.get("origin"):
+            traces.origins.add(str(row["origin"]))
+        if row.get("split") in ("train", "validation"):
+            traces.learned_in.add(_owner(file, environments).name)
+
+
+def _owner(file: Path, environments: Sequence[Environment]) -> Environment:
+    """The environment whose folder a file lies in; folders may lie in one another."""
+    holding = [one for one in environments if file.is_relative_to(one.data)]
+    return max(holding, key=lambda one: len(one.data.parts), default=environments[0])
+
+
+def _erase_in_registry(
+    environments: Sequence[Environment], project: Path, quotes: Quotes, result: Erasure
+) -> None:
+    for tracking in {one.tracking.model_dump_json(): one.tracking for one in environments}.values():
+        try:
+            erased, missed = erase_reports(tracking, project, quotes.in_text)
+        except RpoError as err:
+            result.miss(f"reports of MLflow runs and versions: {err}")
+        else:
+            result.erased += erased
+            for place in missed:
+                result.miss(place)
+
+
+def _erase_text(file: Path, quotes: Quotes, result: Erasure) -> None:
+    """Erase what quotes a prompt: the raw text of quarantined records, and reports."""
+    if file.suffix == ".parquet":
+        if set(column_names(file)) == set(QUARANTINE_SCHEMA.names):
+            count = _blank(file, quotes)
+            result.erased += [f"{file}: the text of {count} quarantined records"] if count else []
+    elif file.suffix not in TEXTS or MODELS in file.parts:
+        return
+    elif quotes.in_text(file.read_text(errors="replace")):
+        if file.suffix == ".html":
+            file.resolve().unlink()  # what a link leads to,
+            file.unlink(missing_ok=True)  # and the link
+            result.erased.append(f"{file}: removed; the next run writes it again")
+        else:
+            result.left.append(f"file that quotes it {file}")
+
+
+def _blank(file: Path, quotes: Quotes) -> int:
+    table = pd.read_parquet(file)
+    blanked = table["raw"].map(quotes.in_record).astype(bool)
+    if blanked.any():
+        _write(table.assign(raw=table["raw"].mask(blanked, "")), file)
+    return int(blanked.sum())
+
+
+def _erase_rows(file: Path, ids: set[str], row_ids: set[str], *, is_resumed: bool) -> int:
+    columns = column_names(file)
+    if file.match(SHARDS) and "prompt_id" not in columns:
+        file.unlink()  # of a version that did not say whose rows they are
+        return 1
+    matches = name_matches(columns, prompt_ids=ids, row_ids=row_ids)
+    if matches is None:
+        return 0
+    if {"origin", "split_point"} <= set(columns):
+        _quarantine(file, matches, is_resumed=is_resumed)
+    removed = len(take_out(file, matches))
+    if removed and (file.parent / "job.json").is_file():
+        # It could not be gone on with: its rows are others now.
+        shutil.rmtree(file.parent / "checkpoints", ignore_errors=True)
+    return removed
+
+
+def _quarantine(rows: Path, matches: Matches, *, is_resumed: bool) -> None:
+    """Account for the records that leave a table of rows as read: ``forgotten``, without text."""
+    places = [str(row["origin"]).rpartition(":") for row in find_rows(rows, matches)]
+    if not places:
+        return
+    file = rows.with_name("quarantine.parquet")
+    reason = Reason.FORGOTTEN.value
+    lines = pd.DataFrame(
+        {"origin": origin, "line": int(line), "reason": reason, "raw": ""}
+        for origin, _, line in places
+    )
+    quarantine = pd.read_parquet(file)
+    if is_resumed:  # those that were put there before the kill stay as they are
+        there = quarantine[quarantine["reason"] == reason].groupby(["origin", "line"]).size()
+        at = ["origin", "line"]
+        before = pd.MultiIndex.from_frame(lines[at]).map(there.to_dict()).fillna(0)
+        lines = lines[lines.groupby(at).cumcount().to_numpy() >= before.to_numpy()]
+    if not lines.empty:
+        _write(pd.concat([quarantine, lines], ignore_index=True), file)
+
+
+def _write(quarantine: pd.DataFrame, file: Path) -> None:
+    prepared = temporary_sibling(file)
+    table = pa.Table.from_pandas(quarantine, QUARANTINE_SCHEMA, preserve_index=False)
+    pq.write_table(table, prepared)
+    put_in_place(prepared, file)
+
+
+def _models(environment: Environment, project: Path) -> Iterator[str]:
+    """Weights that may have learned from a prompt."""
+    for config in sorted((environment.data / MODELS).rglob("config.json")):
+        yield f"weights {config.parent}"
+    name = environment.model_name
+    try:
+        for version in registered_versions(environment.tracking, project, name):
+            yield f"registered version {name} {version}"
+    except RpoError as err:
+        yield f"registered versions of {name}: {err}"

@@ -1,0 +1,75 @@
+"""Finding a prompt in texts that quote it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from markupsafe import escape
+
+from rpo_pipeline.ingestion.chats import parse_prompt
+from rpo_pipeline.ingestion.rows import prompt_key
+
+BEGINNING = 40
+"""Characters of a prompt that give it away in a record that was cut off."""
+
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Quotes:
+    """Tells whether a text quotes one of some prompts.
+
+    Args:
+        prompt_ids: The prompts.
+        prompts: Their texts, as far as they are known.
+    """
+
+    def __init__(self, prompt_ids: set[str], prompts: set[str]) -> None:
+        self._prompt_ids = prompt_ids
+        self._prompts = [_parts(prompt) for prompt in prompts]
+
+    def in_text(self, text: str) -> bool:
+        """Whether a text holds a prompt, as it is or as HTML, JSON or CSV spell it."""
+        return any(
+            all(any(one in text for one in _spellings(part)) for part in parts)
+            for parts in self._prompts
+        )
+
+    def in_record(self, raw: str) -> bool:
+        """Whether the raw text of a record is of such a prompt.
+
+        One that is JSON is, if some of its values are the prompt; of one that cannot be read, the
+        beginning of a prompt is enough.
+        """
+        try:
+            values = set(_strings(json.loads(raw)))
+        except (ValueError, RecursionError):
+            beginnings = [[part[:BEGINNING] for part in parts] for parts in self._prompts]
+            return any(
+                all(any(one in raw for one in _spellings(part)) for part in parts)
+                for parts in beginnings
+            )
+        texts = [value for value in values if not LONE_SURROGATE.search(value)]
+        if any(prompt_key(text) in self._prompt_ids for text in texts):
+            return True
+        return any(values.issuperset(parts) for parts in self._prompts)
+
+
+def _parts(prompt: str) -> list[str]:
+    """The messages of a chat; else the prompt itself."""
+    parsed = parse_prompt(prompt)
+    return [parsed] if isinstance(parsed, str) else [turn["content"] for turn in parsed]
+
+
+def _spellings(text: str) -> set[str]:
+    in_json = {json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
+    return {text, str(escape(text)), text.replace('"', '""'), *in_json}
+
+
+def _strings(value: Any) -> Iterator[str]:  # noqa: ANN401 (anything that JSON can say)
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _strings(one)

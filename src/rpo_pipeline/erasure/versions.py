@@ -1,0 +1,130 @@
+"""What the tracking server keeps of a prompt: reports that quote it, and models that saw it."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.params import TrackingParams
+from rpo_pipeline.registry.aliases import ARTIFACTS
+from rpo_pipeline.secrets import without_password
+from rpo_pipeline.storage.damage import first_line
+from rpo_pipeline.tracking.run import resolve_tracking_uri
+
+
+def erase_reports(
+    tracking: TrackingParams, project: Path, quotes: Callable[[str], bool]
+) -> tuple[list[str], list[str]]:
+    """Delete reports of runs and registered versions that quote a prompt.
+
+    Args:
+        tracking: Server and experiment.
+        project: A relative sqlite path starts there.
+        quotes: Whether a text does.
+
+    Returns:
+        What was deleted, and what could not be looked into: owner and artifact, for people.
+
+    Raises:
+        RegistryError: If the tracking server does not answer.
+    """
+    deleted: list[str] = []
+    missed: list[str] = []
+    with _answering(tracking, project) as client:
+        if client is None:
+            return deleted, missed
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        if experiment is None:
+            return deleted, missed
+        for owner, uri, folder in list(_places(client, experiment.experiment_id)):
+            try:
+                for name in _erase_quoting(uri, folder, client, quotes):
+                    deleted.append(f"{owner}: {name}")
+            except (MlflowException, OSError) as err:
+                missed.append(f"{owner}: its artifacts cannot be read ({first_line(err)})")
+    return deleted, missed
+
+
+def _erase_quoting(
+    uri: str, folder: str | None, client: MlflowClient, quotes: Callable[[str], bool]
+) -> Iterator[str]:
+    repository = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+    for artifact in repository.list_artifacts(folder):
+        if artifact.is_dir or not artifact.path.endswith(".html"):
+            continue
+        with tempfile.TemporaryDirectory() as copies:
+            copy = repository.download_artifacts(artifact.path, copies)
+            text = Path(copy).read_text(errors="replace")
+        if quotes(text):
+            repository.delete_artifacts(artifact.path)
+            yield artifact.path
+
+
+def registered_versions(tracking: TrackingParams, project: Path, model_name: str) -> list[str]:
+    """List the versions of a registered model.
+
+    Args:
+        tracking: Server.
+        project: A relative sqlite path starts there.
+        model_name: Registered model.
+
+    Returns:
+        Their numbers with their aliases, for people.
+
+    Raises:
+        RegistryError: If the tracking server does not answer.
+    """
+    aliases: dict[str, list[str]] = {}
+    with _answering(tracking, project) as client:
+        versions = client.search_model_versions(f"name = '{model_name}'") if client else []
+        if client and versions:
+            for alias, version in client.get_registered_model(model_name).aliases.items():
+                aliases.setdefault(str(version), []).append(alias)
+    numbers = sorted((str(version.version) for version in versions), key=int)
+    return [" ".join([n, *(f"@{alias}" for alias in aliases.get(n, []))]) for n in numbers]
+
+
+@contextmanager
+def _answering(tracking: TrackingParams, project: Path) -> Iterator[MlflowClient | None]:
+    """A client whose server's silence is an error for people."""
+    try:
+        yield _client(tracking, project)
+    except (MlflowException, OSError) as err:
+        uri = without_password(resolve_tracking_uri(tracking.tracking_uri, project))
+        raise RegistryError(
+            f"the tracking server at {uri} does not answer as it must ({first_line(err)}): make "
+            "the same call again when it does (conf/base/mlflow.yml, MLFLOW_TRACKING_URI)"
+        ) from err
+
+
+def _client(tracking: TrackingParams, project: Path) -> MlflowClient | None:
+    """None where there is no database yet: asking for it would make one."""
+    uri = resolve_tracking_uri(tracking.tracking_uri, project)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        return None
+    return MlflowClient(uri)
+
+
+def _places(client: MlflowClient, experiment_id: str) -> Iterator[tuple[str, str, str | None]]:
+    """Where reports are kept: who owns them, the address of the artifacts, a folder of it."""
+    token = None
+    while True:
+        runs = client.search_runs([experiment_id], run_view_type=ViewType.ALL, page_token=token)
+        for run in runs:
+            yield f"MLflow run {run.info.run_id}", str(run.info.artifact_uri), None
+        token = runs.token
+        if not token:
+            break
+    while True:
+        models = client.search_logged_models([experiment_id], page_token=token)
+        for model in models:
+            yield f"MLflow model {model.model_id}", model.artifact_location, ARTIFACTS
+        token = models.token
+        if not token:
+            return

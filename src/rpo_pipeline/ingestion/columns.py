@@ -1,0 +1,135 @@
+"""Whether the columns that a source names are in its records.
+
+A name that no record has is a mistake that would leave every row without its rating or its time,
+so it is an error that says which names there are.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.ingestion.fields import ABSENT, as_object, look_up
+from rpo_pipeline.params import SourceParams
+
+logger = logging.getLogger(__name__)
+
+NAMED_RECORDS = 50
+"""Records whose fields are remembered, for messages."""
+MAX_NAMES, MAX_NAME = 40, 60
+AT_MOST_NAMED = 3
+"""Files of a message."""
+
+
+@dataclass
+class Columns:
+    """Which columns that a source names were met in a file."""
+
+    unseen: set[str]
+    fields: dict[str, None] = field(default_factory=dict)
+    """Names of fields, in the order in which they were met."""
+    num_looked: int = 0
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether another record could tell anything new."""
+        return bool(self.unseen) or self.num_looked < NAMED_RECORDS
+
+    def look(self, *records: Mapping[str, Any]) -> None:
+        """Look for what was not met so far.
+
+        Args:
+            *records: One record as it is and as one of its flat records.
+        """
+        if self.num_looked < NAMED_RECORDS:
+            self.num_looked += 1
+            for record in records:
+                self._remember(record)
+        if self.unseen:
+            self.unseen -= {
+                name
+                for name in self.unseen
+                if any(look_up(record, name, ABSENT) is not ABSENT for record in records)
+            }
+
+    def _remember(self, record: Mapping[str, Any]) -> None:
+        for name, value in record.items():
+            if len(self.fields) < MAX_NAMES:
+                self.fields[str(name)[:MAX_NAME]] = None
+            inner = as_object(value)
+            for below in inner if isinstance(inner, Mapping) else ():
+                if len(self.fields) < MAX_NAMES:
+                    self.fields[f"{name}.{below}"[:MAX_NAME]] = None
+
+
+def named_columns(source: SourceParams, *, holds_ratings: bool) -> set[str]:
+    """Columns that a source names and that its logs, or its files of ratings, may hold."""
+    names = {rating.column for rating in source.ratings or ()}
+    names |= {source.key} if source.key else set()
+    ours = {"timestamp"} if holds_ratings else source.columns.keys()
+    return names | {source.columns[name] for name in ours if name in source.columns}
+
+
+def suggest(name: str, fields: Iterable[str]) -> str:
+    """`` (did you mean 'rating'?)``, or nothing where no field has a like name."""
+    plain = {one.strip().casefold(): one for one in fields}
+    close = get_close_matches(name.strip().casefold(), plain, n=1)
+    return f" (did you mean {plain[close[0]]!r}?)" if close else ""
+
+
+def check_columns(
+    source: SourceParams, files: Sequence[Mapping[str, Any]], *, with_ratings: bool = True
+) -> None:
+    """Refuse a source that names a column which none of its records has.
+
+    Args:
+        source: Its columns, ratings and key.
+        files: Of each file with records: ``path``, ``holds_ratings``, ``unseen`` and ``fields``.
+        with_ratings: Whether a missing column of ratings is an error. Without any row it is not:
+            then prompts or responses are amiss, which is said later, with an example.
+
+    Raises:
+        DataError: With the name, what may be meant, and the fields that there are.
+    """
+    logs = [file for file in files if not file["holds_ratings"]]
+    later = [file for file in files if file["holds_ratings"]]
+    _check(source, named_columns(source, holds_ratings=False) - _ratings(source), logs)
+    if source.ratings_path is None:
+        if with_ratings:
+            _check(source, _ratings(source), logs)
+    elif later:
+        _check(source, {source.key or ""}, later)
+        _check(source, _ratings(source), files, may_lack=logs)
+
+
+def _ratings(source: SourceParams) -> set[str]:
+    return {rating.column for rating in source.ratings or ()}
+
+
+def _check(
+    source: SourceParams,
+    names: Iterable[str],
+    files: Sequence[Mapping[str, Any]],
+    may_lack: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    for name in sorted(names):
+        without = [file for file in files if name in file["unseen"]]
+        if files and len(without) == len(files):
+            fields = list(dict.fromkeys(one for file in files for one in file["fields"]))
+            raise DataError(
+                f"no record of {source.path} has the column {name!r}{suggest(name, fields)}; the "
+                f"fields are {', '.join(fields)} (ingestion.sources[].ratings, .columns and .key "
+                "name columns; take out what is not logged yet)"
+            )
+        missing = [file["path"] for file in without if file not in may_lack]
+        if missing:
+            logger.warning(
+                "%s: %d of %d files have no column %r, such as %s",
+                source.path,
+                len(missing),
+                len(files),
+                name,
+                ", ".join(missing[:AT_MOST_NAMED]),
+            )

@@ -1,0 +1,300 @@
+"""Rows to feedback: duplicates, repeated ratings, the row account. Ibis expressions throughout."""
+
+import json
+import logging
+from datetime import UTC, datetime
+
+import ibis
+import pandas as pd
+import pyarrow as pa
+from ibis import _
+from ibis.expr.types import Table
+
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA, Reason, quarantine_table
+from rpo_pipeline.params import Conflicts
+
+logger = logging.getLogger(__name__)
+
+REJECTED = "02_intermediate/rejected_rows.parquet in the data folder of the environment"
+"""Where records that cannot be read are found, also where a run stops at them."""
+CONTENT = ["row_id", "raw_reward", "reward_source", "timestamp", "model_version", "behaviour_logps"]
+
+
+MIN_RATINGS = 40
+"""Of a column, from which on one of them can be told to be out of range."""
+OUT_OF_RANGE = 1000.0
+"""Distance from the median, in widths of the middle 90 % of a column's ratings, at which a rating
+is a mistake: nobody rates so, and it would outweigh everybody else."""
+
+
+def usable_rows(rows: Table, conflicts: Conflicts) -> Table:
+    """Rows that feedback is made of: all, less outliers and, if asked to, those that disagree.
+
+    Args:
+        rows: As read (``ROW_SCHEMA``).
+        conflicts: ``quarantine`` leaves out every record of a row with different ratings; equal
+            ratings, and records without one, are no conflict.
+
+    Returns:
+        Some of the rows, unchanged.
+    """
+    rows = rows.anti_join(_out_of_range(rows), "position")
+    return rows if conflicts != "quarantine" else rows.anti_join(_conflicting(rows), "row_id")
+
+
+def distinct_records(rows: Table) -> Table:
+    """Fold exact duplicates: records equal in every field that the log holds.
+
+    Identical lines with a timestamp are one rating logged twice; without one, nothing tells them
+    from two people who agree, so each counts.
+
+    Args:
+        rows: As read (``ROW_SCHEMA``).
+
+    Returns:
+        ``CONTENT`` of each distinct record, with its first and last position and num_ratings.
+    """
+    records = rows.group_by(CONTENT).agg(
+        copies=_.count(), position=_.position.min(), last_position=_.position.max()
+    )
+    counted = ibis.cases((_.raw_reward.isnull(), 0), (_.timestamp.notnull(), 1), else_=_.copies)
+    return records.mutate(num_ratings=counted).drop("copies")
+
+
+def build_feedback(rows: Table, splits: Table, conflicts: Conflicts) -> Table:
+    """Merge the records of each row and give it its split.
+
+    Args:
+        rows: As read (``ROW_SCHEMA``).
+        splits: prompt_id, split, leaked.
+        conflicts: What a row with different ratings comes to.
+
+    Returns:
+        The feedback table, ordered by prompt_id and row_id.
+    """
+    rows = usable_rows(rows, conflicts)
+    merged = _merge(distinct_records(rows), conflicts)
+    # Texts are taken from the first record by its position, so that no aggregate carries them.
+    texts = rows.select("position", "prompt_id", "prompt", "response", "origin", "model_version")
+    return (
+        merged.join(texts, "position")
+        .join(splits, "prompt_id")
+        .select(
+            "row_id",
+            "prompt_id",
+            "prompt",
+            "response",
+            "raw_reward",
+            "num_ratings",
+            "reward_source",
+            "split",
+            "leaked",
+            "origin",
+            "timestamp",
+            "model_version",
+            "behaviour_logps",
+        )
+        .order_by("prompt_id", "row_id")
+    )
+
+
+def quarantine_conflicts(rows: Table, rejected: pd.DataFrame, conflicts: Conflicts) -> pd.DataFrame:
+    """Everything that feedback is not made of.
+
+    Args:
+        rows: As read.
+        rejected: Records that could not be read: origin, line, reason, raw.
+        conflicts: With ``quarantine``, each record of a row with different ratings is added, as is
+            each rating out of range always; the raw text is what was read of it, as JSON.
+
+    Returns:
+        origin, line, reason, raw.
+    """
+    outliers = rows.semi_join(_out_of_range(rows), "position")
+    tables = [_rejected(outliers, Reason.REWARD_OUT_OF_RANGE)]
+    if conflicts == "quarantine":
+        within = usable_rows(rows, "mean")
+        conflicting = within.semi_join(_conflicting(within), "row_id")
+        tables.append(_rejected(conflicting, Reason.CONFLICTING_REWARDS))
+    if tables[0].num_rows:
+        logger.warning(
+            "%d ratings are absurdly far from all others of their column and go to quarantine as "
+            "%s; declare a `scale` if the column has one (ingestion.sources[].ratings)",
+            tables[0].num_rows,
+            Reason.REWARD_OUT_OF_RANGE.value,
+        )
+    added = [quarantine_table(table) for table in tables if table.num_rows]
+    return pd.concat([rejected, *added], ignore_index=True) if added else rejected
+
+
+def account_rows(
+    rows: Table,
+    rejected: pd.DataFrame,
+    quarantine: pd.DataFrame,
+    feedback: Table,
+    conflicts: Conflicts,
+) -> dict[str, int]:
+    """Count where every record went.
+
+    Args:
+        rows: As read.
+        rejected: What could not be read.
+        quarantine: That and the conflicts, where they are quarantined.
+        feedback: What was made of the others.
+        conflicts: As ``build_feedback`` had it.
+
+    Returns:
+        read, kept, quarantined, exact_duplicates, merged; read is the sum of the others.
+
+    Raises:
+        DataError: If a record got lost, or counted twice, on the way to feedback.
+    """
+    usable = usable_rows(rows, conflicts)
+    num_usable = int(usable.count().execute())
+    num_records = int(distinct_records(usable).count().execute())
+    kept = int(feedback.count().execute())
+    account = {
+        "read": int(rows.count().execute()) + len(rejected),
+        "kept": kept,
+        "quarantined": len(quarantine),
+        "exact_duplicates": num_usable - num_records,
+        "merged": num_records - kept,
+    }
+    num_distinct = int(usable.row_id.nunique().execute())
+    if kept != num_distinct:
+        raise DataError(f"{num_distinct} different rows were read, but feedback holds {kept}")
+    if account["read"] != sum(account.values()) - account["read"]:
+        raise DataError(f"the row account does not balance, so records were lost: {account}")
+    return account
+
+
+def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float) -> None:
+    """Stop a run whose sources are mostly unusable.
+
+    Records of forgotten prompts are no fault of the source and do not count.
+
+    Args:
+        rows: As read.
+        quarantine: What could not be used.
+        max_share: Largest share of the records that may be quarantined.
+
+    Raises:
+        DataError: If a file has no valid row, or the quarantined share is above the limit.
+    """
+    quarantine = quarantine[quarantine["reason"] != Reason.FORGOTTEN]
+    if quarantine.empty:
+        return
+    where = f"see {REJECTED}"
+    files = rows.origin.re_replace(r":\d+$", "").name("file").as_table().distinct()
+    with_rows = set(files.execute()["file"])
+    for file, rejected in quarantine.groupby("origin"):
+        if file not in with_rows:
+            example = rejected.iloc[0]
+            raise DataError(
+                f"{file} has no valid row: {_reasons(rejected)}. For example, line "
+                f"{example['line']}: {example['raw'][:120]} "
+                f"(ingestion.sources[].columns and .ratings name the columns; {where})"
+            )
+    read = {Reason.CONFLICTING_REWARDS, Reason.REWARD_OUT_OF_RANGE}  # these are rows as well
+    num_rows = int(quarantine["reason"].isin(read).sum())
+    share = len(quarantine) / (len(quarantine) - num_rows + int(rows.count().execute()))
+    if share > max_share:
+        raise DataError(
+            f"{share:.1%} of the rows read are quarantined, more than "
+            f"ingestion.max_quarantine_share = {max_share:.1%}: {_reasons(quarantine)} ({where})"
+        )
+
+
+def _merge(records: Table, conflicts: Conflicts) -> Table:
+    rated, logps = _.raw_reward.notnull(), records.behaviour_logps
+    merged = records.group_by("row_id").agg(
+        position=_.position.min(),
+        raw_reward=_mean(records.raw_reward, records.num_ratings),
+        num_ratings=_.num_ratings.sum().cast("int64"),
+        reward_source=_.reward_source.argmax(_.position, where=rated),
+        timestamp=_.timestamp.max(),
+        behaviour_logps=_mean(logps, logps.notnull().cast("int64")),
+    )
+    if conflicts != "latest":
+        return merged
+    return merged.drop("raw_reward", "reward_source").left_join(_latest(records), "row_id")
+
+
+def _mean(value: ibis.Value, weight: ibis.Value) -> ibis.Value:
+    """Exact where all are equal; rounded else, because threads add up in any order.
+
+    Unchanged data must give the same file. Digits are counted from the largest value on, in a power
+    of two, so that small values keep theirs.
+    """
+    low, high = value.min(), value.max()
+    largest = ibis.greatest(low.abs(), high.abs()).nullif(0)
+    unit = ibis.literal(2.0) ** largest.log2().floor()
+    mean = (value * weight).sum() / weight.sum().nullif(0)
+    return ibis.ifelse(low == high, low, (mean / unit).round(12) * unit)
+
+
+def _latest(records: Table) -> Table:
+    """The latest rating of each row; one without a timestamp is older than any with one."""
+    moments = (
+        records.filter(records.raw_reward.notnull())
+        .group_by("row_id", "timestamp")
+        .agg(**{name: _[name].argmax(_.last_position) for name in ("raw_reward", "reward_source")})
+    )
+    undated = _.timestamp.isnull()
+    return moments.group_by("row_id").agg(
+        **{
+            name: ibis.coalesce(_[name].argmax(_.timestamp), _[name].max(where=undated))
+            for name in ("raw_reward", "reward_source")
+        }
+    )
+
+
+def _conflicting(rows: Table) -> Table:
+    rewards = rows.group_by("row_id").agg(low=_.raw_reward.min(), high=_.raw_reward.max())
+    return rewards.filter(_.low < _.high).select("row_id")
+
+
+def _out_of_range(rows: Table) -> Table:
+    """Positions of ratings absurdly far from the others of their column, where those differ.
+
+    With a declared scale, or words, every rating that was read is one that people can give. The
+    width is that of the middle 90 % of ratings, or of 98 % where nine in ten are equal.
+    """
+    free = rows.raw_reward.notnull() & ~rows.is_declared
+    ratings = rows.filter(free).select("position", "raw_reward", "reward_source")
+    columns = ratings.group_by("reward_source").agg(
+        num_ratings=_.count(), points=_.raw_reward.quantile([0.01, 0.05, 0.5, 0.95, 0.99])
+    )
+    columns = columns.filter(_.num_ratings >= MIN_RATINGS).select(
+        "reward_source",
+        median=_.points[2],
+        width=ibis.coalesce((_.points[3] - _.points[1]).nullif(0), _.points[4] - _.points[0]),
+    )
+    distance = (_.raw_reward - _.median).abs()
+    far = ratings.join(columns, "reward_source").filter(
+        (_.width > 0) & (distance > OUT_OF_RANGE * _.width)
+    )
+    return far.select("position")
+
+
+def _rejected(rows: Table, reason: Reason) -> pa.Table:
+    fields = ["prompt", "response", *CONTENT[1:]]
+    records = rows.order_by("position").select("origin", *fields).to_pyarrow().to_pylist()
+    return pa.Table.from_pylist([_reject(reason, **one) for one in records], QUARANTINE_SCHEMA)
+
+
+def _reject(
+    reason: Reason, origin: str, timestamp: datetime | None, **fields: object
+) -> dict[str, object]:
+    file, _colon, line = origin.rpartition(":")
+    # As in statistics: Spark does not say that its times are in UTC.
+    moment = timestamp and timestamp.replace(tzinfo=UTC).isoformat()
+    held = {name: value for name, value in fields.items() if value is not None}
+    raw = json.dumps({**held, "timestamp": moment}, ensure_ascii=False)
+    return {"origin": file, "line": int(line), "reason": reason.value, "raw": raw}
+
+
+def _reasons(quarantine: pd.DataFrame) -> str:
+    counts = quarantine["reason"].value_counts()
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())

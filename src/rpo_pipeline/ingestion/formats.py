@@ -1,0 +1,376 @@
+"""Records of any shape to flat records: one prompt, one response and its rating each.
+
+A format is a function from a record to flat records and a test that tells its records from others.
+What a record holds beside is kept in its flat records, so that ratings, timestamps and model
+versions are found there.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.ingestion.chats import ASSISTANT_TURN, parse_prompt, read_messages
+from rpo_pipeline.ingestion.columns import suggest
+from rpo_pipeline.ingestion.fields import ABSENT, is_missing, look_up, unpack
+from rpo_pipeline.ingestion.quarantine import Reason, RejectedError
+from rpo_pipeline.params import SourceParams
+
+Fields = Mapping[str, Any]
+
+RESPONSE_NAMES = ("response", "text", "content", "completion")
+REWARD_NAMES = ("reward", "score", "rating")
+REWARD_LISTS = {"rewards", "scores", "ratings"}
+CHATS = ("messages", "conversations", "conversation")
+"""Names of the field that holds a chat, the first that is there counts."""
+SIDES = ("chosen", "rejected")
+HINT_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Format:
+    """One shape of records."""
+
+    needs: str
+    """What its records hold, for people."""
+    fits: Callable[[Fields], bool]
+    flatten: Callable[[Fields, SourceParams], Iterable[Fields]]
+    """Raises ``RejectedError`` for a record that holds no response at all."""
+
+
+def flatten(record: Fields, source: SourceParams) -> Iterable[Fields]:
+    """Turn a record into flat records.
+
+    Args:
+        record: By the source's names.
+        source: Its format, which is not ``auto``, and its columns.
+
+    Returns:
+        One for each response, at least one, by our names; not yet checked.
+
+    Raises:
+        RejectedError: If the record as a whole cannot be used.
+    """
+    return FORMATS[source.format].flatten(_by_our_names(record, source), source)
+
+
+def detect_format(records: Sequence[Fields], source: SourceParams, path: str) -> str:
+    """Tell the format of a file.
+
+    Args:
+        records: The first of the file.
+        source: Its columns.
+        path: For messages.
+
+    Returns:
+        Name of the format that fits most of them; ``flat`` if there are none.
+
+    Raises:
+        DataError: If no format fits, or two do.
+    """
+    if not records:
+        return "flat"
+    ours = [_by_our_names(record, source) for record in records]
+    fitting = Counter(
+        name for one in ours for name, format_ in FORMATS.items() if format_.fits(one)
+    )
+    best = [name for name, count in fitting.items() if count == max(fitting.values())]
+    if len(best) == 1:
+        return best[0]
+    known = "; ".join(f"{name} ({format_.needs})" for name, format_ in FORMATS.items())
+    problem = f"both {' and '.join(best)} fit" if best else "no format fits"
+    raise DataError(
+        f"{path}: {problem} records with the fields {', '.join(map(repr, ours[0]))[:300]} "
+        f"{_hint(records, source)}"
+        f"(ingestion.sources[].format names one, .columns maps names to ours). Formats: {known}"
+    )
+
+
+def _hint(records: Sequence[Fields], source: SourceParams) -> str:
+    """What may be meant: a named column that no record has, or a chat inside of an object."""
+    for name in source.columns.values():
+        if all(look_up(record, name, ABSENT) is ABSENT for record in records):
+            return f"and none holds the column {name!r}{suggest(name, list(records[0]))} "
+    inside = next(_chats_inside(records[0], ""), None)
+    return f"and there is a chat at {inside} (columns: {{messages: {inside}}}) " if inside else ""
+
+
+def _chats_inside(fields: Fields, path: str, depth: int = HINT_DEPTH) -> Iterator[str]:
+    for name, value in fields.items():
+        inner = unpack(value)
+        if name in CHATS and isinstance(inner, list):
+            yield f"{path}{name}"
+        elif isinstance(inner, Mapping) and depth:
+            yield from _chats_inside(inner, f"{path}{name}.", depth - 1)
+
+
+def _by_our_names(record: Fields, source: SourceParams) -> Fields:
+    if not source.columns:
+        return record
+    return {**record, **{ours: look_up(record, name) for ours, name in source.columns.items()}}
+
+
+def _flat(record: Fields, _: SourceParams) -> list[Fields]:
+    return [record]
+
+
+def _grouped(record: Fields, source: SourceParams) -> list[Fields]:
+    """Responses as texts or objects; lists of the same length beside them belong to them."""
+    responses = _as_list(record.get("responses"))
+    parallel = {
+        name.removesuffix("s") if name in REWARD_LISTS else name: unpack(value)
+        for name, value in record.items()
+        if name != "responses" and isinstance(unpack(value), list)
+    }
+    for name in REWARD_NAMES:
+        if name in parallel and len(parallel[name]) != len(responses):
+            raise RejectedError(Reason.UNEVEN_LISTS)
+    shared = {name: value for name, value in record.items() if name != "responses"}
+    flat: list[Fields] = [
+        {
+            **_names(response),
+            **shared,
+            **_name_reward(
+                {
+                    name: values[number]
+                    for name, values in parallel.items()
+                    if name != "prompt" and len(values) == len(responses)
+                }
+            ),
+            **_read_response(response),
+        }
+        for number, response in enumerate(responses)
+    ]
+    no_list = any(not is_missing(record.get(name)) for name in REWARD_LISTS & shared.keys())
+    if no_list and not parallel.keys() & {*REWARD_NAMES} and not _is_rated(flat, source):
+        raise RejectedError(Reason.NOT_A_LIST)
+    return flat
+
+
+def _is_rated(records: Iterable[Fields], source: SourceParams) -> bool:
+    names = [rating.column for rating in source.rating_columns]
+    return any(not is_missing(look_up(one, name)) for one in records for name in names)
+
+
+def _read_response(response: object) -> Fields:
+    if not isinstance(response, Mapping):
+        return {"response": response}
+    fields = _present(response)
+    text = next((fields[name] for name in RESPONSE_NAMES if name in fields), None)
+    return {**_name_reward(fields), "response": text}
+
+
+def _present(fields: Fields) -> Fields:
+    """Without nulls: a Parquet file gives every object the fields of all others."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _names(fields: object) -> Fields:
+    """The fields of an object without their values, for those that hold none."""
+    return dict.fromkeys(fields) if isinstance(fields, Mapping) else {}
+
+
+def _name_reward(fields: Fields) -> Fields:
+    name = next((name for name in REWARD_NAMES if name in fields), None)
+    return fields if name in (None, "reward") else {**fields, "reward": fields[str(name)]}
+
+
+def _messages(record: Fields, source: SourceParams) -> Iterable[Fields]:
+    """The last turn of the assistant, or every turn of it that carries a rating."""
+    turns = unpack(_chat(record))
+    messages = read_messages(turns)
+    system = record.get("system")
+    if isinstance(system, str) and system.strip() and messages[0]["role"] != "system":
+        turns, messages = [None, *turns], [{"role": "system", "content": system}, *messages]
+    ends = [end for end, message in enumerate(messages) if message["role"] == "assistant"]
+    names = [rating.column for rating in source.rating_columns]
+    rated = [end for end in ends if not all(is_missing(look_up(turns[end], n)) for n in names)]
+    if not ends:
+        raise RejectedError(Reason.MISSING_RESPONSE)
+    # One by one: each holds all turns before it, so that together they outgrow a long chat.
+    return (
+        {
+            **_names(turns[end]),
+            **record,
+            **_present(turns[end]),
+            "prompt": messages[:end],
+            "response": turns[end],
+        }
+        for end in rated or ends[-1:]
+    )
+
+
+def _chat(record: Fields) -> Any:  # noqa: ANN401 (whatever the log holds)
+    return next((record[name] for name in CHATS if record.get(name) is not None), None)
+
+
+def _trl_unpaired(record: Fields, _: SourceParams) -> list[Fields]:
+    return [{**record, "response": record.get("completion")}]
+
+
+def _trl_preference(record: Fields, source: SourceParams) -> list[Fields]:
+    """The chosen and the rejected response; fields such as ``score_chosen`` go with one of them."""
+    texts = {side: _unpack_chat(record.get(side)) for side in SIDES}
+    prompt, responses = _split_prompt(record.get("prompt"), *texts.values())
+    return [
+        {
+            **record,
+            **_fields_of_side(record, source, side),
+            "prompt": prompt,
+            "response": response,
+            "preference": preference,
+        }
+        for side, response, preference in zip(SIDES, responses, (1, -1), strict=True)
+    ]
+
+
+def _fields_of_side(record: Fields, source: SourceParams, side: str) -> dict[str, Any]:
+    """What belongs to one side: its fields without its name, and the ratings that name a side.
+
+    ``chosen-rating`` is ``rating`` for the chosen response, and a rating column of that name reads
+    ``rejected-rating`` for the rejected one; nothing that names one side counts for both.
+    """
+    words = [source.columns.get(one, one) for one in SIDES]
+    name_of_side = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(map(re.escape, words))})(?![a-z])")
+    own = words[SIDES.index(side)]
+    at_either_end = re.compile(rf"^{re.escape(own)}[-_. ]|[-_. ]{re.escape(own)}$")
+    named = {name: at_either_end.sub("", name) for name in record}
+    fields = {shared: record[name] for name, shared in named.items() if shared != name}
+    for rating in source.rating_columns:
+        column = rating.column
+        if name_of_side.search(column):
+            fields[column] = look_up(record, name_of_side.sub(own, column))
+    return fields
+
+
+def _split_prompt(prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401
+    # (whatever the log holds)
+    """Prompt and two responses; without an explicit prompt, it is what both begin with."""
+    both = [chosen, rejected]
+    chats = [one for one in both if isinstance(one, list)]
+    if any(len(chat) > 1 for chat in chats):
+        end = _num_shared(chats[0][:-1], chats[-1][:-1])  # one chat: all but its last turn
+        responses = [one[end:] if isinstance(one, list) else one for one in both]
+        return chats[0][:end] or prompt, responses
+    if prompt is not None or not all(isinstance(one, str) for one in both):
+        return prompt, both
+    start = chosen[: _num_shared(chosen, rejected)]
+    turn = start.rfind(ASSISTANT_TURN)
+    # Where the responses begin alike, only a dialogue tells where the prompt ends.
+    end = turn + len(ASSISTANT_TURN) if turn >= 0 else len(start.removesuffix(" "))
+    return start[:end], [one[end:] for one in both]
+
+
+def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Length of what two texts or chats begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _ultrafeedback(record: Fields, _: SourceParams) -> list[Fields]:
+    shared = {**record, "prompt": record.get("instruction")}
+    return [
+        {
+            **shared,
+            **_present(completion),
+            "model_version": completion.get("model"),
+            "annotations_mean": _annotations_mean(completion.get("annotations")),
+        }
+        if isinstance(completion, Mapping)
+        else {**shared, "response": completion}
+        for completion in _as_list(record.get("completions"))
+    ]
+
+
+def _annotations_mean(annotations: object) -> float | None:
+    """Mean of the ratings, 1 to 5, of the aspects that were judged."""
+    aspects = annotations.values() if isinstance(annotations, Mapping) else []
+    ratings = [str(aspect.get("Rating")) for aspect in aspects if isinstance(aspect, Mapping)]
+    return mean(judged) if (judged := [float(r) for r in ratings if r in {*"12345"}]) else None
+
+
+def _openai_chat(record: Fields, _: SourceParams) -> list[Fields]:
+    """Requests with their answers; of several choices, each is a response."""
+    request, answer = _request(record), _answer(record)
+    return [
+        {
+            **record,
+            "model_version": answer.get("model", request.get("model")),
+            "timestamp": record.get("timestamp", answer.get("created")),
+            "prompt": unpack(request.get("messages")),
+            "response": choice.get("message") if isinstance(choice, Mapping) else choice,
+        }
+        for choice in _as_list(answer.get("choices"))
+    ]
+
+
+def _request(record: Fields) -> Fields:
+    return next(_nested(record, ("request.body", "request", "body")), record)
+
+
+def _answer(record: Fields) -> Fields:
+    return next(_nested(record, ("response.body", "response")), record)
+
+
+def _nested(record: Fields, names: Sequence[str]) -> Iterator[Fields]:
+    for name in names:
+        value = unpack(look_up(record, name))
+        if isinstance(value, Mapping):
+            yield value
+
+
+def _as_list(value: object) -> list[Any]:
+    unpacked = unpack(value)
+    if not isinstance(unpacked, list):
+        raise RejectedError(Reason.NOT_A_LIST)
+    if not unpacked:
+        raise RejectedError(Reason.MISSING_RESPONSE)
+    return unpacked
+
+
+def _unpack_chat(value: object) -> object:
+    return parse_prompt(value) if isinstance(value, str) else value
+
+
+def _holds_answer(record: Fields) -> bool:
+    return "messages" in _request(record) and "choices" in _answer(record)
+
+
+def _holds_chat(record: Fields) -> bool:
+    return "messages" in record or isinstance(unpack(_chat(record)), list)
+
+
+RESPONSES = {"response", "responses", "completion", "chosen", "choices"}
+
+FORMATS = {
+    "flat": Format(
+        "prompt, response",
+        lambda record: record.keys() >= {"prompt", "response"} and not _holds_answer(record),
+        _flat,
+    ),
+    "grouped": Format(
+        "prompt, responses", lambda record: record.keys() >= {"prompt", "responses"}, _grouped
+    ),
+    "messages": Format(
+        "messages, or conversations of `from` and `value`",
+        lambda record: _holds_chat(record) and not RESPONSES & record.keys(),
+        _messages,
+    ),
+    "trl_unpaired": Format(
+        "prompt, completion, label",
+        lambda record: record.keys() >= {"prompt", "completion", "label"},
+        _trl_unpaired,
+    ),
+    "trl_preference": Format(
+        "chosen, rejected", lambda record: record.keys() >= {"chosen", "rejected"}, _trl_preference
+    ),
+    "ultrafeedback": Format(
+        "instruction, completions",
+        lambda record: record.keys() >= {"instruction", "completions"},
+        _ultrafeedback,
+    ),
+    "openai_chat": Format("request.messages, response.choices", _holds_answer, _openai_chat),
+}

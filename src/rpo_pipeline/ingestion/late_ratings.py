@@ -1,0 +1,67 @@
+"""Ratings that refer to a logged response: joined with its text by the name of the response.
+
+The log's own record and each rating of it are rows of their own, so every line of every file counts
+once; ``ingestion/feedback.py`` folds them as it folds any two records of one row.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import ibis
+import pyarrow as pa
+from ibis import _
+from ibis.expr.types import Table
+
+from rpo_pipeline.ingestion.parts import PART_SCHEMA
+from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA, Reason
+from rpo_pipeline.ingestion.rows import RATING_SCHEMA
+
+BATCH_ROWS = 1000
+FROM_LOG = [name for name in PART_SCHEMA.names if name not in RATING_SCHEMA.names]
+
+
+def rated_rows(ratings: Path, logs: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+    """A row for every rating of a known response.
+
+    Args:
+        ratings: Part of a ratings file (``RATING_SCHEMA``).
+        logs: Parts of the logs that it may refer to (``PART_SCHEMA``).
+
+    Yields:
+        Batches of ``PART_SCHEMA``, in the order of the ratings file: rating, time and origin are
+        the rating's, all else is the log's.
+    """
+    given = ibis.read_parquet(ratings)
+    rows = given.join(_named(given, logs), "response_id").order_by(_line(_.origin), _.origin)
+    table = rows.select(*PART_SCHEMA.names).to_pyarrow().cast(PART_SCHEMA)
+    yield from table.to_batches(BATCH_ROWS)
+
+
+def unknown_ratings(ratings: Path, logs: Sequence[Path]) -> pa.Table:
+    """Ratings of responses that no log names, for quarantine; the raw text is what was read."""
+    given = ibis.read_parquet(ratings)
+    unknown = given.anti_join(_named(given, logs), "response_id").order_by(_line(_.origin))
+    read = unknown.select("origin", "response_id", "raw_reward", "reward_source").to_pyarrow()
+    return pa.Table.from_pylist([_reject(**one) for one in read.to_pylist()], QUARANTINE_SCHEMA)
+
+
+def _named(given: Table, logs: Sequence[Path]) -> Table:
+    """What the logs say of the responses that are rated; of several equal ones, the first."""
+    logged = ibis.read_parquet([str(log) for log in logs]).semi_join(given, "response_id")
+    first = {name: _[name].argmin(_.origin) for name in FROM_LOG}
+    named = logged.group_by("response_id").agg(different=_.row_id.nunique(), **first)
+    return named.filter(_.different == 1).drop("different")
+
+
+def _line(origin: ibis.Value) -> ibis.Value:
+    return origin.re_extract(r":(\d+)$", 1).cast("int64")
+
+
+def _reject(
+    origin: str, response_id: str, raw_reward: float, reward_source: str
+) -> dict[str, object]:
+    file, _colon, line = origin.rpartition(":")
+    raw = json.dumps({"response_id": response_id, reward_source: raw_reward}, ensure_ascii=False)
+    reason = Reason.UNKNOWN_RESPONSE.value
+    return {"origin": file, "line": int(line), "reason": reason, "raw": raw}

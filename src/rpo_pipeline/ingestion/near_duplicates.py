@@ -1,0 +1,248 @@
+"""Near-duplicate prompts: MinHash signatures of distinct prompts, and clusters that are kept.
+
+Two prompts are near-duplicates if they share a band of their signatures and their estimated
+similarity (Jaccard, of their sets of three consecutive words) reaches the threshold.
+
+Shapes: P prompts, S = ``NUM_SLOTS`` numbers of a signature.
+"""
+
+import logging
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+
+import ibis
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from ibis.expr.types import Table
+from numpy.typing import NDArray
+from rensa import RMinHash
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from rpo_pipeline.ingestion.chats import parse_prompt
+from rpo_pipeline.params import NearDuplicateParams
+
+logger = logging.getLogger(__name__)
+
+# Signatures are stored: a change of these four, or of rensa's hash, voids those of earlier runs,
+# which is seen by signing some of their prompts again.
+NUM_SLOTS = 128
+SHINGLE_WORDS = 3
+SEED = 0
+# A letter of a script without spaces (Thai, Lao, kana, Han) counts as a word.
+WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+")
+
+MAX_MISS = 0.01
+"""Chance that two prompts exactly as similar as the threshold share no band."""
+WINDOW = 32
+"""Neighbours that a prompt is compared with in its bucket of a band, where more are in it."""
+BATCH = 8192
+PROBES = 8
+"""Prompts of earlier runs that are signed again, to see whether their signatures still hold."""
+CHUNK = 2**16
+
+LARGE_CLUSTER, LARGE_SHARE = 20, 0.2
+"""From so many prompts on, so large a share in one cluster is worth a warning."""
+INSTRUCTIONS = frozenset({"system", "developer"})
+
+Signatures = NDArray[np.uint32]
+Positions = NDArray[np.int64]
+Wanted = Callable[[Positions, Positions], NDArray[np.bool_]]
+
+
+def cluster_prompts(
+    rows: Table, previous: Table | None, near_duplicates: NearDuplicateParams | None
+) -> Table:
+    """Put near-duplicate prompts into one cluster.
+
+    Only prompts that are not in ``previous`` are read and signed. A cluster keeps its name and its
+    prompts; new prompts join it, and may join two of them into one.
+
+    Args:
+        rows: As read; prompt_id and prompt are used.
+        previous: What this made of earlier rows.
+        near_duplicates: None: nothing is added to ``previous``.
+
+    Returns:
+        prompt_id, cluster_id (the smallest prompt_id among those that founded it), signature.
+    """
+    if near_duplicates is None:
+        return ibis.memtable(_empty() if previous is None else previous.to_pyarrow())
+    prompts = rows.select("prompt_id", "prompt").distinct()
+    known = _empty() if previous is None else _signed_alike(previous, prompts)
+    if previous is not None:
+        prompts = prompts.anti_join(previous, "prompt_id")
+    batches = prompts.to_pyarrow().to_batches(max_chunksize=BATCH)
+    fresh = [_signed(batch) for batch in batches]
+    clusters = pa.concat_tables([known, *fresh])
+    is_new = np.arange(len(clusters)) >= known.num_rows
+    clusters = clusters.append_column("is_new", pa.array(is_new)).sort_by("prompt_id")
+    names = clusters["cluster_id"].to_pandas()
+    labels = _join(names, read_signatures(clusters), near_duplicates.threshold)
+    cluster_ids = _name_clusters(names, labels, clusters["is_new"].to_numpy())
+    _warn_of_template(cluster_ids)
+    return ibis.memtable(
+        pa.table(
+            {
+                "prompt_id": clusters["prompt_id"],
+                "cluster_id": pa.array(cluster_ids, pa.string()),
+                "signature": clusters["signature"],
+            }
+        )
+    )
+
+
+def similar_pairs(
+    signatures: Signatures, threshold: float, wanted: Wanted
+) -> Iterator[tuple[Positions, Positions]]:
+    """Find near-duplicates among all prompts.
+
+    Args:
+        signatures: In order of prompt_id, on which a full bucket's neighbours depend.
+        threshold: Smallest share of equal numbers, an estimate of the Jaccard similarity.
+        wanted: Whether a pair of positions is worth a look; asked anew for every band.
+
+    Yields:
+        Left and right positions of the pairs of one band; a pair may come more than once.
+    """
+    width = _band_width(threshold)
+    for start in range(0, NUM_SLOTS - width + 1, width):
+        band = pd.DataFrame(signatures[:, start : start + width])
+        keys = pd.util.hash_pandas_object(band, index=False).to_numpy()
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        for distance in range(1, min(WINDOW, len(keys) - 1) + 1):
+            same = np.flatnonzero(keys[distance:] == keys[:-distance])
+            if not len(same):
+                break
+            for chunk in np.array_split(same, -(-len(same) // CHUNK)):
+                left, right = order[chunk], order[chunk + distance]
+                worth = wanted(left, right)
+                left, right = left[worth], right[worth]
+                equal = (signatures[left] == signatures[right]).mean(axis=1) >= threshold
+                yield left[equal], right[equal]
+
+
+def read_signatures(clusters: pa.Table) -> Signatures:
+    """Signatures of a table of clusters, shape ``(P, S)``."""
+    stored = b"".join(clusters["signature"].to_pylist())
+    return np.frombuffer(stored, dtype="<u4").reshape(-1, NUM_SLOTS)
+
+
+def shingles(prompt: str) -> list[str]:
+    """Runs of three words of a prompt, whatever its case, punctuation, spaces and letter forms.
+
+    Of a chat the turns count, not the system message: it may be the same for all, and longer.
+    """
+    words = WORD.findall(unicodedata.normalize("NFKC", _turns(prompt)).casefold())
+    words = words or [prompt.strip()]
+    last = max(1, len(words) - SHINGLE_WORDS + 1)
+    return [" ".join(words[start : start + SHINGLE_WORDS]) for start in range(last)]
+
+
+def _turns(prompt: str) -> str:
+    parsed = parse_prompt(prompt)
+    if isinstance(parsed, str):
+        return parsed
+    return "\n".join(turn["content"] for turn in parsed if turn["role"] not in INSTRUCTIONS)
+
+
+def sign_prompts(prompts: Sequence[str]) -> Signatures:
+    """MinHash signatures of prompts, shape ``(P, S)``."""
+    matrix = RMinHash.digest_matrix_from_token_sets(
+        [shingles(prompt) for prompt in prompts], NUM_SLOTS, SEED
+    )
+    return np.array(matrix.to_rows(), dtype="<u4").reshape(-1, NUM_SLOTS)
+
+
+def _signed_alike(previous: Table, prompts: Table) -> pa.Table:
+    """Earlier clusters with signatures that compare with today's.
+
+    Another version of rensa may hash otherwise: then what the log still holds is signed again.
+    """
+    known = previous.to_pyarrow()
+    texts = prompts.semi_join(previous, "prompt_id")
+    if _same_signatures(known, texts.limit(PROBES)):
+        return known
+    logger.warning(
+        "the signatures of %d prompts are of another version of rensa or of this project: they are "
+        "made again",
+        len(known),
+    )
+    again = pa.concat_tables([_empty(), *map(_signed, texts.to_pyarrow().to_batches(BATCH))])
+    signatures = dict(zip(*(again[c].to_pylist() for c in ("prompt_id", "signature")), strict=True))
+    table = known.to_pandas()
+    table["signature"] = table["prompt_id"].map(signatures).fillna(table["signature"])
+    return pa.Table.from_pandas(table, known.schema, preserve_index=False)
+
+
+def _same_signatures(known: pa.Table, probes: Table) -> bool:
+    texts = probes.to_pyarrow()
+    ids = texts["prompt_id"].to_pylist()
+    stored = known.filter(pc.is_in(known["prompt_id"], pa.array(ids, pa.string())))
+    held = dict(zip(*(stored[c].to_pylist() for c in ("prompt_id", "signature")), strict=True))
+    fresh = sign_prompts(texts["prompt"].to_pylist())
+    return all(held[name] == row.tobytes() for name, row in zip(ids, fresh, strict=True))
+
+
+def _signed(batch: pa.RecordBatch) -> pa.Table:
+    signatures = sign_prompts(batch["prompt"].to_pylist())
+    return pa.table(
+        {
+            "prompt_id": batch["prompt_id"],
+            "cluster_id": batch["prompt_id"],
+            "signature": pa.array([row.tobytes() for row in signatures], pa.binary()),
+        }
+    )
+
+
+def _empty() -> pa.Table:
+    names = {"prompt_id": pa.string(), "cluster_id": pa.string(), "signature": pa.binary()}
+    return pa.schema(names).empty_table()
+
+
+def _band_width(threshold: float) -> int:
+    """Numbers in a band: as many as let few near-duplicates through unseen."""
+
+    def miss(width: int) -> float:
+        return float((1 - threshold**width) ** (NUM_SLOTS // width))
+
+    return max(width for width in range(1, NUM_SLOTS + 1) if width == 1 or miss(width) <= MAX_MISS)
+
+
+def _join(names: pd.Series, signatures: Signatures, threshold: float) -> Positions:
+    """Number of each prompt's cluster, from the cluster that it was in and its near-duplicates."""
+    labels = pd.factorize(names)[0].astype(np.int64)
+
+    def apart(left: Positions, right: Positions) -> NDArray[np.bool_]:
+        return np.asarray(labels[left] != labels[right])
+
+    for left, right in similar_pairs(signatures, threshold, apart):
+        if len(left):
+            size = int(labels.max()) + 1
+            edges = (np.ones(len(left), np.int8), (labels[left], labels[right]))
+            graph = coo_array(edges, shape=(size, size))
+            labels[:] = connected_components(graph, directed=False)[1][labels]
+    return labels
+
+
+def _warn_of_template(cluster_ids: pd.Series) -> None:
+    sizes = cluster_ids.value_counts()
+    if len(cluster_ids) >= LARGE_CLUSTER and sizes.iloc[0] > LARGE_SHARE * len(cluster_ids):
+        logger.warning(
+            "%d of %d prompts are near-duplicates of one another and share a split: if they only "
+            "share a template, raise ingestion.near_duplicates.threshold, or set "
+            "ingestion.near_duplicates to null",
+            sizes.iloc[0],
+            len(cluster_ids),
+        )
+
+
+def _name_clusters(names: pd.Series, labels: Positions, is_new: NDArray[np.bool_]) -> pd.Series:
+    """A cluster that was there keeps its name; of several, and of new ones, the smallest."""
+    table = pd.DataFrame({"label": labels, "is_new": is_new, "name": names})
+    first = table.sort_values(["label", "is_new", "name"]).drop_duplicates("label")
+    return pd.Series(labels).map(first.set_index("label")["name"])

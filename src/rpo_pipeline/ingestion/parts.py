@@ -1,0 +1,284 @@
+"""What each source file holds, read once and kept: a folder of rows and quarantine per file.
+
+A part is known by the content of its file, by how the source is read and by the code that reads it,
+so a file that is still the same is not read again.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rpo_pipeline.ingestion.columns import Columns, named_columns
+from rpo_pipeline.ingestion.formats import detect_format, flatten
+from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA, Reason, RejectedError
+from rpo_pipeline.ingestion.readers import read_records
+from rpo_pipeline.ingestion.records import Record, partition_fields
+from rpo_pipeline.ingestion.redaction import Privacy, redact_raw
+from rpo_pipeline.ingestion.rows import (
+    NOTHING_PRIVATE,
+    RATING_SCHEMA,
+    ROW_SCHEMA,
+    UNREAD_TIME,
+    parse_rating,
+    parse_record,
+)
+from rpo_pipeline.params import RedactionParams, SourceParams
+from rpo_pipeline.storage.damage import is_whole_parquet
+from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+from rpo_pipeline.storage.freshness import result_key
+
+logger = logging.getLogger(__name__)
+
+BATCH_ROWS, BATCH_CHARACTERS = 20_000, 2**24
+"""Rows are written when as many, or as much text, are in memory."""
+DETECTION_RECORDS = 50
+"""Records at the start of a file that tell its format."""
+
+ROWS, QUARANTINE, ABOUT = "rows.parquet", "quarantine.parquet", "about.json"
+KEPT_OF_RAW, KEPT_OF_NEXT = 2**16, 2**10
+"""Characters that quarantine keeps of a record, and of its second and later bad responses."""
+PART_SCHEMA = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("position")).append(
+    RATING_SCHEMA.field("response_id")
+)
+
+
+class SourceFile(NamedTuple):
+    """A file of a source."""
+
+    path: Path
+    name: str
+    """For people, and for the origin of rows: text that any file can hold."""
+    holds_ratings: bool = False
+    """Of responses that another file logs."""
+
+
+def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams | None) -> str:
+    """Hash of all that decides what a part holds: 32 hexadecimal digits.
+
+    Forgotten prompts do not count: whoever forgets one erases it from the parts.
+    """
+    with file.path.open("rb") as stream:
+        content = hashlib.file_digest(stream, "blake2b").hexdigest()
+    settings = source.model_dump(mode="json", exclude={"path", "revision"})
+    private = redaction and redaction.model_dump(mode="json")
+    return result_key(
+        *(content, file.name, file.holds_ratings, settings, private),
+        code=[_write_part],
+        without=frozenset(),  # how a rating is read is told by `params/ingestion.py` as well
+    )
+
+
+def ensure_part(
+    folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy
+) -> tuple[Path, bool]:
+    """Read a file, unless its part is there.
+
+    Args:
+        folder: Of all parts.
+        file: To read.
+        source: How.
+        privacy: What may not be stored of it.
+
+    Returns:
+        The part, and whether the file had to be read for it.
+
+    Raises:
+        DataError: If the file cannot be read as its type.
+    """
+    part = folder / part_key(file, source, privacy.redaction)
+    if part.is_dir():
+        if _is_whole(part):
+            return part, False
+        logger.warning("%s is damaged: %s is read again", part, file.name)
+    prepared = temporary_sibling(part)
+    prepared.mkdir(parents=True)
+    before = file.path.stat()
+    try:
+        _write_part(prepared, file, source, privacy)
+        after = file.path.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            logger.warning("%s changed while it was read; the next run reads it again", file.name)
+            part = folder / uuid.uuid4().hex  # a key of no content
+        put_in_place(prepared, part)
+    finally:
+        shutil.rmtree(prepared, ignore_errors=True)
+    return part, True
+
+
+def _is_whole(part: Path) -> bool:
+    try:
+        read_about(part)
+    except (OSError, ValueError):
+        return False
+    return all(is_whole_parquet(part / name) for name in (ROWS, QUARANTINE))
+
+
+def read_about(part: Path) -> dict[str, Any]:
+    """What is said of a part beside its rows.
+
+    Args:
+        part: Its folder.
+
+    Returns:
+        ``records``; ``unread_times``, the number of times that could not be read, and
+        ``first_unread_time``, the line of the first; ``unseen``, columns that the source names and
+        no record has; ``fields``, names that the first records have.
+    """
+    about: dict[str, Any] = json.loads((part / ABOUT).read_text(encoding="utf-8"))
+    return about
+
+
+def remove_other_parts(folder: Path, parts: Sequence[Path]) -> None:
+    """Remove parts that no source refers to, and what a killed run left."""
+    for part in set(folder.iterdir()) - set(parts):
+        shutil.rmtree(part, ignore_errors=True)
+
+
+class _Writer(AbstractContextManager["_Writer"]):
+    """Writes dictionaries to a Parquet file, a batch at a time."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.num_rows = 0
+        self._schema = schema
+        self._parquet = pq.ParquetWriter(path, schema)
+        self._rows: list[dict[str, Any]] = []
+        self._characters = 0
+
+    def add(self, row: dict[str, Any], num_characters: int) -> None:
+        self.num_rows += 1
+        self._rows.append(row)
+        self._characters += num_characters
+        if len(self._rows) == BATCH_ROWS or self._characters > BATCH_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._parquet.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._characters = [], 0
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._parquet.close()
+
+
+def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy) -> None:
+    records = _read(file, source)
+    first = list(islice(records, DETECTION_RECORDS))
+    if source.format == "auto" and not file.holds_ratings:
+        source = _with_format(first, file, source)
+    columns = Columns(named_columns(source, holds_ratings=file.holds_ratings))
+    num_records, unread_times = 0, []
+    with (
+        _Writer(folder / ROWS, RATING_SCHEMA if file.holds_ratings else PART_SCHEMA) as rows,
+        _Writer(folder / QUARANTINE, QUARANTINE_SCHEMA) as quarantine,
+    ):
+        for record in chain(first, records):
+            num_records += 1
+            raw = None
+            for row in (
+                ratings_of_record(record, source, columns)
+                if file.holds_ratings
+                else rows_of_record(record, source, privacy, columns)
+            ):
+                if isinstance(row, Reason):
+                    raw = _raw(record, privacy) if raw is None else raw[:KEPT_OF_NEXT]
+                    kept = "" if row is Reason.FORGOTTEN else raw
+                    line = {"origin": file.name, "line": record.line, "reason": row, "raw": kept}
+                    quarantine.add(line, len(kept))
+                else:
+                    row["origin"] = f"{file.name}:{record.line}"
+                    if row.pop(UNREAD_TIME, False):
+                        unread_times.append(record.line)
+                    rows.add(row, len(row.get("prompt", "")) + len(row.get("response", "")))
+    about = {
+        "records": num_records,
+        "unread_times": len(unread_times),
+        "first_unread_time": min(unread_times, default=None),
+        "unseen": sorted(columns.unseen),
+        "fields": list(columns.fields),
+    }
+    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    logger.info(
+        "%s: %d rows, %d quarantined, read as %s",
+        file.name,
+        rows.num_rows,
+        quarantine.num_rows,
+        "ratings" if file.holds_ratings else source.format,
+    )
+
+
+def _raw(record: Record, privacy: Privacy) -> str:
+    return redact_raw(record.raw[:KEPT_OF_RAW], privacy.redact)
+
+
+def _read(file: SourceFile, source: SourceParams) -> Iterator[Record]:
+    """Records with the fields of their folders, where they have none of that name."""
+    shared = partition_fields(file.name)
+    for record in read_records(file.path, source.encoding):
+        if shared and not isinstance(record.fields, Reason):
+            yield record._replace(fields={**shared, **record.fields})
+        else:
+            yield record
+
+
+def _with_format(records: Sequence[Record], file: SourceFile, source: SourceParams) -> SourceParams:
+    fields = [record.fields for record in records if not isinstance(record.fields, Reason)]
+    return source.model_copy(update={"format": detect_format(fields, source, file.name)})
+
+
+def rows_of_record(
+    record: Record,
+    source: SourceParams,
+    privacy: Privacy = NOTHING_PRIVATE,
+    columns: Columns | None = None,
+) -> Iterator[dict[str, Any] | Reason]:
+    """Rows of a record, or the reason why one, or all of them, cannot be used.
+
+    Args:
+        record: As its file holds it.
+        source: How it is read.
+        privacy: What may not be stored of it.
+        columns: Where the columns that were met are noted.
+
+    Yields:
+        A row or a reason for each response; a reason for a record that holds none.
+    """
+    if isinstance(record.fields, Reason):
+        yield record.fields
+        return
+    try:
+        flat_records = flatten(record.fields, source)
+    except RejectedError as rejected:
+        yield rejected.reason
+        return
+    for flat in flat_records:
+        if columns and columns.wants_more:
+            columns.look(record.fields, flat)
+        try:
+            yield parse_record(flat, source, privacy)
+        except RejectedError as rejected:
+            yield rejected.reason
+
+
+def ratings_of_record(
+    record: Record, source: SourceParams, columns: Columns
+) -> Iterator[dict[str, Any] | Reason]:
+    """The rating that a record of a ratings file holds, or the reason why it cannot be used."""
+    if isinstance(record.fields, Reason):
+        yield record.fields
+        return
+    if columns.wants_more:
+        columns.look(record.fields)
+    try:
+        yield parse_rating(record.fields, source)
+    except RejectedError as rejected:
+        yield rejected.reason

@@ -1,0 +1,44 @@
+"""Files to records, one at a time, in constant memory; one broken record never costs another."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.ingestion.archives import COMPRESSIONS
+from rpo_pipeline.ingestion.records import WHERE, Record
+from rpo_pipeline.ingestion.table_readers import TABLES, read_table
+from rpo_pipeline.ingestion.text_readers import TEXTS, read_text
+
+ENDINGS = (
+    *TEXTS,
+    *(f"{ending}{compression}" for ending in TEXTS for compression in COMPRESSIONS),
+    *TABLES,
+)
+
+
+def can_read(name: str) -> bool:
+    """Whether the ending of a file's name is known, in capitals or not."""
+    return name.lower().endswith(ENDINGS)
+
+
+def read_records(path: Path, encoding: str = "utf-8") -> Iterator[Record]:
+    """Read a file record by record.
+
+    Args:
+        path: A file with one of the ``ENDINGS``.
+        encoding: Of a text file without a byte order mark.
+
+    Returns:
+        Every record, also those that cannot be used.
+
+    Raises:
+        DataError: If the ending is unknown, or the file is not of its type at all.
+    """
+    if not can_read(path.name):
+        raise DataError(
+            f"{path} ends in none of {', '.join((*TEXTS, *TABLES))} ({WHERE}; text files may also "
+            f"end in {', '.join(COMPRESSIONS)} behind that)"
+        )
+    if path.stat().st_size == 0:
+        return iter(())
+    return read_table(path) if path.suffix.lower() in TABLES else read_text(path, encoding)

@@ -1,0 +1,188 @@
+"""Redaction of e-mail addresses, phone and card numbers, before anything is stored."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import ibis
+import pandas as pd
+from ibis.expr.types import Table, Value
+
+from rpo_pipeline.ingestion.chats import parse_prompt, write_prompt
+from rpo_pipeline.params import RedactionParams
+
+Redact = Callable[[str], str]
+
+PLACEHOLDERS = {"email": "<EMAIL>", "card": "<CARD>", "phone": "<PHONE>"}
+"""In the order of redaction: an address may hold a number, and a card number a phone number."""
+
+# A run of characters that may stand before the @ is read once, from its start: a megabyte without
+# one costs no more than its length.
+_EMAIL = re.compile(
+    r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]++@(?:[\w-]++\.)+[^\W\d_][\w-]*+"
+)
+_GAP = "[ \u00a0.-]"
+# Digits as they stand on cards (a run, 4-4-4-4, 4-4-4-4-3, 4-6-5, 4-6-4), the longest first.
+_CARDS = [
+    re.compile(rf"(?<![0-9]){digits}(?![0-9])")
+    for digits in (
+        rf"[2-6][0-9]{{3}}({_GAP})[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{3}}",
+        rf"[2-6][0-9]{{3}}({_GAP})[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{4}}",
+        rf"3[0-9]{{3}}({_GAP})[0-9]{{6}}\1[0-9]{{4,5}}",
+        r"[2-6][0-9]{12,18}",
+    )
+]
+# Fewer digits are no phone number, and looking for one is slow.
+_MAYBE_PHONE = re.compile(r"\d(?:[^\d\n]{0,4}\d){5}")
+_ESCAPE = re.compile(r'\\(?:u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|["/bfnrt])')
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """What may not be stored."""
+
+    redaction: RedactionParams | None = None
+    """What is taken out of texts; None: nothing."""
+    forgotten: frozenset[str] = frozenset()
+    """prompt_id of prompts that were erased on request."""
+
+    @cached_property
+    def redact(self) -> Redact:
+        """What every text goes through before it is hashed or stored."""
+        return build_redactor(self.redaction)
+
+    def redact_prompt(self, prompt: str) -> str:
+        """Redact a prompt; of a chat each message on its own, for JSON hides what it escapes."""
+        parsed = parse_prompt(prompt)
+        if self.redaction is None or isinstance(parsed, str):
+            return self.redact(prompt)
+        return write_prompt([{**turn, "content": self.redact(turn["content"])} for turn in parsed])
+
+
+def build_redactor(settings: RedactionParams | None) -> Redact:
+    """Make the function that every stored text goes through.
+
+    Args:
+        settings: What is looked for; None: nothing, texts stay as they are.
+
+    Returns:
+        From a text to the same text with placeholders. Redacting twice changes nothing more.
+    """
+    if settings is None:
+        return unchanged
+    makers: dict[str, Callable[[RedactionParams], Redact]] = {
+        "email": _emails,
+        "card": _cards,
+        "phone": _phones,
+    }
+    steps = [makers[kind](settings) for kind in PLACEHOLDERS if kind in settings.entities]
+
+    def redact(text: str) -> str:
+        before = None
+        while text != before:  # what was glued to an address may be the next one's start
+            before = text
+            for step in steps:
+                text = step(text)
+        return text
+
+    return redact
+
+
+def unchanged(text: str) -> str:
+    """No redaction."""
+    return text
+
+
+def redact_raw(raw: str, redact: Redact) -> str:
+    """Redact the raw text of a record, in which JSON may hide characters behind escapes.
+
+    Args:
+        raw: The record as its file holds it.
+        redact: As ``build_redactor`` makes it.
+
+    Returns:
+        The text, and if anything was found, without JSON's escapes and with placeholders.
+    """
+    plain = _ESCAPE.sub(lambda escape: str(json.loads(f'"{escape[0]}"')), raw)
+    redacted = redact(plain)
+    return raw if redacted == plain else redacted
+
+
+def count_redactions(
+    rows: Table, quarantine: pd.DataFrame, settings: RedactionParams | None
+) -> dict[str, object]:
+    """Count the placeholders in what is stored.
+
+    They are counted there, not while reading, so that rows read by earlier runs count as well.
+
+    Args:
+        rows: As read: prompt, response.
+        quarantine: With the raw text.
+        settings: What is looked for; None: nothing.
+
+    Returns:
+        ``entities``, ``regions``, and by kind how often it stands in ``rows`` and ``quarantine``;
+        ``num_rows`` that hold any.
+    """
+    if settings is None:
+        return {"entities": [], "regions": [], "rows": {}, "quarantine": {}, "num_rows": 0}
+    marks = {kind: mark for kind, mark in PLACEHOLDERS.items() if kind in settings.entities}
+    texts = rows.prompt + "\n" + rows.response
+    counts = {kind: _occurrences(texts, mark) for kind, mark in marks.items()}
+    touched = sum(counts.values(), start=ibis.literal(0)) > 0
+    totals = rows.aggregate(
+        num_rows=touched.sum(), **{kind: count.sum() for kind, count in counts.items()}
+    )
+    found = totals.execute().fillna(0).astype(int).iloc[0].to_dict()
+    num_rows = found.pop("num_rows")
+    raw = quarantine["raw"].astype(str)
+    return {
+        "entities": settings.entities,
+        "regions": settings.regions,
+        "rows": found,
+        "quarantine": {kind: int(raw.str.count(mark).sum()) for kind, mark in marks.items()},
+        "num_rows": num_rows,
+    }
+
+
+def _occurrences(texts: Value, mark: str) -> Value:
+    return (texts.length() - texts.replace(mark, "").length()) / len(mark)
+
+
+def _emails(_: RedactionParams) -> Redact:
+    return lambda text: _EMAIL.sub(PLACEHOLDERS["email"], text) if "@" in text else text
+
+
+def _cards(_: RedactionParams) -> Redact:
+    from stdnum import luhn  # noqa: PLC0415 (an extra)
+
+    def check(match: re.Match[str]) -> str:
+        digits = re.sub("[^0-9]", "", match[0])
+        return PLACEHOLDERS["card"] if luhn.is_valid(digits) else match[0]
+
+    def redact(text: str) -> str:
+        for pattern in _CARDS:
+            text = pattern.sub(check, text)
+        return text
+
+    return redact
+
+
+def _phones(settings: RedactionParams) -> Redact:
+    import phonenumbers  # noqa: PLC0415 (an extra)
+
+    regions = settings.regions or ["ZZ"]  # of nowhere: only numbers that begin with +
+
+    def redact(text: str) -> str:
+        if not _MAYBE_PHONE.search(text):
+            return text
+        for region in regions:
+            found = phonenumbers.PhoneNumberMatcher(text, region, max_tries=sys.maxsize)
+            for match in reversed(list(found)):
+                text = text[: match.start] + PLACEHOLDERS["phone"] + text[match.end :]
+        return text
+
+    return redact

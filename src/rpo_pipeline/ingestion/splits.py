@@ -1,0 +1,202 @@
+"""Splits by prompt: given once by the hash of the prompt or of its cluster, and kept."""
+
+import logging
+from typing import get_args
+
+import ibis
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from ibis import _
+from ibis.expr.types import Table
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.ingestion.near_duplicates import (
+    LARGE_CLUSTER,
+    LARGE_SHARE,
+    read_signatures,
+    similar_pairs,
+)
+from rpo_pipeline.params import Split, SplitShares
+
+logger = logging.getLogger(__name__)
+
+SPLITS: tuple[str, ...] = get_args(Split)
+TRAIN, VALIDATION, TEST = range(3)
+"""In order of rank: a new prompt takes the first of its cluster's."""
+
+
+def assign_splits(
+    rows: Table,
+    clusters: Table,
+    previous: Table | None,
+    shares: SplitShares,
+    *,
+    by_conversation: bool = True,
+) -> Table:
+    """Give every prompt a split, the same to near-duplicates and to all of one conversation.
+
+    Conversations that begin with the same turn of a user are one: later turns hold the responses
+    to earlier ones. With their near-duplicates they are a cluster.
+
+    A split once given stays, even when the shares change. A new prompt takes the split of its
+    cluster; a new cluster's depends on the text of one prompt in it alone. Where a new prompt
+    joins clusters of several splits, it goes to the first of train, validation and test, and their
+    test prompts are leaked.
+
+    Args:
+        rows: As read; prompt_id, split_point and conversation are used.
+        clusters: prompt_id, cluster_id; a prompt that is not in it has no near-duplicate.
+        previous: prompt_id and split given by earlier runs, and conversation.
+        shares: For clusters seen for the first time.
+        by_conversation: Whether conversations that begin alike are one.
+
+    Returns:
+        prompt_id, split, leaked (a test prompt with a near-duplicate, or another turn of its
+        conversation, among those learned from) and conversation (null for a prompt that is not a
+        chat), ordered by prompt_id; prompts of earlier runs stay in it.
+
+    Raises:
+        DataError: If no prompt is left to train on, or none to test on.
+    """
+    prompts = rows.group_by("prompt_id").agg(
+        split_point=_.split_point.min(), conversation=_.conversation.min()
+    )
+    prompts = prompts.mutate(given=ibis.null("int8"), was_leaked=ibis.literal(False))
+    if previous is not None:
+        now = prompts.select("prompt_id", now=_.conversation)
+        before = _optional(previous, "conversation", ibis.null("string"))
+        known = previous.mutate(before=before).left_join(now, "prompt_id")
+        known = known.select(
+            "prompt_id",
+            split_point=ibis.null("float64"),
+            conversation=ibis.coalesce(known.before, known.now),
+            given=_rank(known.split),
+            was_leaked=_optional(known, "leaked", ibis.literal(False)),
+        )
+        prompts = known.union(prompts.anti_join(known, "prompt_id"))
+    cluster_ids = clusters.select("prompt_id", "cluster_id")
+    prompts = prompts.left_join(cluster_ids, "prompt_id").drop("prompt_id_right")
+    prompts = prompts.mutate(cluster_id=ibis.coalesce(_.cluster_id, _.prompt_id))
+    if by_conversation:
+        prompts = _join_conversations(prompts)
+    together = ibis.window(group_by="cluster_id")
+    # The founder is chosen by the half of its hash that its own split does not depend on.
+    from_founder = ibis.window(group_by="cluster_id", order_by=_.prompt_id.substr(16, 16))
+    drawn = _draw(_.split_point.first().over(from_founder), shares)
+    placed = prompts.mutate(cluster_rank=ibis.coalesce(_.given.min().over(together), drawn))
+    placed = placed.mutate(rank=ibis.coalesce(_.given, _.cluster_rank))
+    splits = placed.select(
+        "prompt_id",
+        split=_.rank.cases(*enumerate(SPLITS)),
+        leaked=_.was_leaked | ((_.rank == TEST) & (_.cluster_rank < TEST)),
+        conversation=_.conversation,
+    ).order_by("prompt_id")
+    _check_both_sides(splits, shares)
+    return splits
+
+
+def check_leakage(splits: Table, clusters: Table, threshold: float) -> None:
+    """Refuse splits with near-duplicates on both sides.
+
+    Args:
+        splits: prompt_id, split, leaked.
+        clusters: prompt_id, signature.
+        threshold: Of their similarity.
+
+    Raises:
+        DataError: If a prompt of train is a near-duplicate of a test prompt that is not flagged.
+    """
+    sides = clusters.left_join(splits, "prompt_id").select(
+        "prompt_id",
+        "signature",
+        side=ibis.cases((_.split == "train", 1), ((_.split == "test") & ~_.leaked, 2), else_=0),
+    )
+    table = sides.order_by("prompt_id").to_pyarrow()
+    side = table["side"].to_numpy()
+
+    def across(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.asarray(side[left] + side[right] == 3)
+
+    pairs = {
+        pair
+        for left, right in similar_pairs(read_signatures(table), threshold, across)
+        for pair in zip(left.tolist(), right.tolist(), strict=True)
+    }
+    if pairs:
+        one, other = (table["prompt_id"][position].as_py() for position in min(pairs))
+        raise DataError(
+            f"{len(pairs)} pairs of near-duplicate prompts stand in train and in test, such as "
+            f"{one} and {other}: was a file of data/03_primary changed by hand?"
+        )
+
+
+def _optional(table: Table, name: str, otherwise: ibis.Value) -> ibis.Value:
+    """A column that tables of earlier versions do not have."""
+    return table[name] if name in table.columns else otherwise
+
+
+def _join_conversations(prompts: Table) -> Table:
+    """Give the clusters in which one conversation has prompts the same cluster_id."""
+    own = prompts.select("prompt_id", own_cluster=_.cluster_id)
+    # A conversation goes by the prompt_id of its first turn, which may be a prompt of the log.
+    chats = prompts.filter(prompts.conversation.notnull()).left_join(
+        own, [("conversation", "prompt_id")]
+    )
+    chats = chats.mutate(beginning=ibis.coalesce(_.own_cluster, _.conversation))
+    pairs = chats.group_by("cluster_id", "beginning").agg(size=_.count())
+    edges = pairs.order_by("cluster_id", "beginning").to_pyarrow().to_pandas()
+    if edges.empty:
+        return prompts
+    ends, names = pd.factorize(pd.concat([edges["cluster_id"], edges["beginning"]]))
+    graph = coo_array(
+        (np.ones(len(edges), np.int8), (ends[: len(edges)], ends[len(edges) :])),
+        shape=(len(names), len(names)),
+    )
+    labels = pd.Series(connected_components(graph, directed=False)[1])
+    sizes = edges["size"].groupby(labels[ends[: len(edges)]].to_numpy()).sum()
+    _warn_of_opening(int(sizes.max()), int(prompts.count().execute()))
+    joined = pd.Series(names).groupby(labels).transform("min")
+    renamed = pa.table(
+        {"former": pa.array(names, pa.string()), "joined": pa.array(joined, pa.string())}
+    )
+    prompts = prompts.left_join(ibis.memtable(renamed), [("cluster_id", "former")])
+    return prompts.mutate(cluster_id=ibis.coalesce(_.joined, _.cluster_id))
+
+
+def _warn_of_opening(size: int, num_prompts: int) -> None:
+    if num_prompts >= LARGE_CLUSTER and size > LARGE_SHARE * num_prompts:
+        logger.warning(
+            "%d of %d prompts are conversations that begin alike and share a split: if they only "
+            "share a greeting, set ingestion.conversations_share_split to false",
+            size,
+            num_prompts,
+        )
+
+
+def _rank(split: ibis.Column) -> ibis.Column:
+    return split.cases(*((name, rank) for rank, name in enumerate(SPLITS))).cast("int8")
+
+
+def _draw(point: ibis.Column, shares: SplitShares) -> ibis.Column:
+    return ibis.cases(
+        (point < shares.train, TRAIN),
+        (point < shares.train + shares.validation, VALIDATION),
+        else_=TEST,
+    ).cast("int8")
+
+
+def _check_both_sides(splits: Table, shares: SplitShares) -> None:
+    usable = splits.filter(~splits.leaked)
+    counts = dict(usable.group_by("split").agg(n=_.count()).execute().itertuples(index=False))
+    if not counts.get("train") or not counts.get("test"):
+        seen = ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
+        raise DataError(
+            f"prompts must be in train and in test, but there are {seen} with shares "
+            f"{shares.train:g} / {shares.validation:g} / {shares.test:g} "
+            "(ingestion.split_shares, or add prompts: a split is drawn by the hash of each, "
+            "near-duplicates share one, and so do conversations that begin alike: "
+            "ingestion.near_duplicates, ingestion.conversations_share_split)"
+        )

@@ -1,0 +1,144 @@
+"""Records of Parquet and Arrow files, batch by batch."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.ingestion.quarantine import Reason
+from rpo_pipeline.ingestion.records import WHERE, Record, escape, refuse_repeated_names
+
+BATCH_ROWS = 1000
+"""Rows that are decoded at once."""
+BATCH_BYTES = 2**26
+"""Bytes that they may take, by what the file says of itself."""
+BUFFER_BYTES = 2**20
+"""Bytes of a Parquet column that are read at once; else a whole row group is."""
+
+UNREADABLE = (ValueError, OverflowError, LookupError)
+"""What a value raises that Python cannot hold, or whose time zone is not known."""
+
+Part = tuple[int, Callable[[], Iterable[pa.RecordBatch]]]
+"""Rows before a part of a table, and its batches."""
+Opening = Callable[[Path], tuple[list[str], list[Part]]]
+"""From a file to the names of its columns, and its parts."""
+
+
+def read_table(path: Path) -> Iterator[Record]:
+    """Read a file row by row.
+
+    Args:
+        path: Of Parquet or Arrow.
+
+    Yields:
+        Every row; for a group of rows that cannot be read, a broken record.
+
+    Raises:
+        DataError: If the file is not of its type, or names a column twice.
+    """
+    try:
+        names, parts = TABLES[path.suffix.lower()](path)
+    except (pa.ArrowException, OSError) as err:
+        kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
+        raise DataError(f"{path} is no {kind} file: {err} ({WHERE})") from err
+    refuse_repeated_names(names, path)
+    for start, batches in parts:
+        number = start
+        try:
+            for batch in batches():
+                for piece in range(0, batch.num_rows, BATCH_ROWS):
+                    for fields, raw in _decode(batch.slice(piece, BATCH_ROWS)):
+                        number += 1
+                        yield Record(number, raw, fields)
+        except (pa.ArrowException, OSError) as err:
+            text = f"no row from here to the next group can be read: {type(err).__name__}: {err}"
+            yield Record(number + 1, escape(text), Reason.BROKEN_RECORD)
+
+
+def _open_parquet(path: Path) -> tuple[list[str], list[Part]]:
+    file = pq.ParquetFile(path, buffer_size=BUFFER_BYTES)
+    groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+    starts = accumulate((group.num_rows for group in groups), initial=0)
+    return file.schema_arrow.names, [
+        (start, partial(file.iter_batches, _batch_rows(group), row_groups=[number]))
+        for (number, group), start in zip(enumerate(groups), starts, strict=False)
+    ]
+
+
+def _batch_rows(group: pq.RowGroupMetaData) -> int:
+    """Rows that are decoded at once: fewer where they are large."""
+    row_bytes = group.total_byte_size // max(group.num_rows, 1) + 1
+    return int(max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes)))
+
+
+def _open_arrow(path: Path) -> tuple[list[str], list[Part]]:
+    """An Arrow file, or the stream that a saved Hugging Face dataset consists of."""
+    source = pa.memory_map(str(path))
+    is_file = source.read(6) == b"ARROW1"
+    source.seek(0)
+    reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+    if not is_file:
+        return reader.schema.names, [(0, partial(iter, reader))]
+    batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+    return reader.schema.names, [(0, partial(iter, batches))]
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A value that Python cannot hold, such as a day of the year 10000, or a text that is none."""
+
+    text: str
+    is_text: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _decode(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any] | Reason, str | None]]:
+    """Values of each row; one by one only where one of them is not what its type says."""
+    try:
+        yield from ((fields, None) for fields in batch.to_pylist())
+    except UNREADABLE:
+        columns = [_values(column) for column in batch.columns]
+        for cells in zip(*columns, strict=True):
+            yield _fields(dict(zip(batch.schema.names, cells, strict=True)))
+
+
+def _fields(cells: dict[str, Any]) -> tuple[dict[str, Any] | Reason, str | None]:
+    if any(isinstance(cell, Unread) and cell.is_text for cell in cells.values()):
+        return Reason.INVALID_TEXT, json.dumps(cells, default=str, ensure_ascii=False)
+    return cells, None
+
+
+def _values(column: pa.Array) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except UNREADABLE:
+        return [_value(cell) for cell in column]
+
+
+def _value(cell: pa.Scalar) -> Any:  # noqa: ANN401 (whatever the table holds)
+    """A value; what is unreadable within an object or a list costs that alone."""
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError as err:
+        return Unread(err.object.decode(errors="backslashreplace"), is_text=True)
+    except UNREADABLE as err:
+        if isinstance(cell, pa.StructScalar):
+            return {name: _value(cell[name]) for name in cell.type.names}
+        if isinstance(cell, pa.ListScalar) and not isinstance(cell, pa.MapScalar):
+            return [_value(item) for item in cell.values]
+        if pa.types.is_timestamp(cell.type) and cell.type.tz not in (None, "UTC"):
+            # A zone that is not known here; the instant is the same.
+            return _value(cell.cast(pa.timestamp(cell.type.unit, "UTC")))
+        return Unread(str(err))
+
+
+TABLES: dict[str, Opening] = {".parquet": _open_parquet, ".arrow": _open_arrow}

@@ -1,0 +1,152 @@
+"""A language model as a judge, for labelers and for evaluation: it rates, or it compares."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from rpo_pipeline.judge.budget import Budget, Usage
+from rpo_pipeline.judge.texts import AnswerT, own_template, read_answer, request_texts
+from rpo_pipeline.params import EndpointParams, JudgeParams
+
+Outcome = Literal["win", "tie", "loss"]
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a judge that saw both orders says of the first of two responses."""
+
+    outcome: Outcome
+    """A win or a loss is one in both orders; anything else is a tie."""
+    orders_agree: bool
+    """False where the judge changes its mind with the order; the share of these is its bias."""
+
+
+class Preference(BaseModel):
+    """What a judge answers when it compares."""
+
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
+
+    better: Literal["A", "B", "neither"]
+
+
+class JudgeClient:
+    """Asks a model behind an OpenAI-compatible endpoint, within its ceilings, from any thread.
+
+    Args:
+        settings: Which model, where, and what it may cost.
+    """
+
+    def __init__(self, settings: EndpointParams) -> None:
+        from rpo_pipeline.judge.endpoint import Endpoint  # noqa: PLC0415 (an extra)
+
+        self._settings = settings
+        self._budget = Budget(settings)
+        self._endpoint = Endpoint(settings, self._budget)
+
+    @property
+    def usage(self) -> Usage:
+        """What was used so far."""
+        return self._budget.usage
+
+    @property
+    def stopped(self) -> str | None:
+        """Why no more requests are sent: a ceiling, or an endpoint that does not answer."""
+        return self._budget.stopped
+
+    def each(self, ask: Callable[..., ResultT], *arguments: Iterable[Any]) -> list[ResultT]:
+        """Call ``rate`` or ``compare`` for many arguments, several at one time.
+
+        Args:
+            ask: Takes one value of each of the arguments.
+            *arguments: As ``map`` takes them.
+
+        Returns:
+            The results, in order.
+        """
+        with ThreadPoolExecutor(self._settings.concurrency) as pool:
+            return list(pool.map(ask, *arguments))
+
+    def rate(self, prompt: str, response: str, rubric: JudgeParams) -> dict[str, float] | None:
+        """Rate one response by criteria.
+
+        Args:
+            prompt: What was asked.
+            response: What is rated.
+            rubric: Criteria, scale of the answers, and template.
+
+        Returns:
+            By criterion, on the scale -1 to 1; None without a usable answer.
+        """
+        lowest, highest = rubric.answer_scale
+        answer = self._ask(
+            rubric.template or own_template("rate.j2"),
+            {"prompt": prompt, "response": response},
+            _rating_model(rubric),
+            criteria={name: criterion.meaning for name, criterion in rubric.criteria.items()},
+            lowest=f"{lowest:g}",
+            highest=f"{highest:g}",
+        )
+        if answer is None:
+            return None
+        span = highest - lowest
+        return {name: 2 * (value - lowest) / span - 1 for name, value in answer}
+
+    def compare(
+        self, prompt: str, first: str, second: str, *, template: str | None = None
+    ) -> Comparison | None:
+        """Compare two responses, in both orders, since judges prefer a place.
+
+        Args:
+            prompt: What was asked.
+            first: The response that wins or loses.
+            second: What it is compared with.
+            template: Jinja2, from ``prompt``, ``first`` and ``second``, which are to be called A
+                and B; null: the project's own (rewards/templates/compare.j2).
+
+        Returns:
+            None without a usable answer to each order.
+        """
+        verdicts: list[Outcome] = []
+        for shown, own in (((first, second), "A"), ((second, first), "B")):
+            texts = {"prompt": prompt, "first": shown[0], "second": shown[1]}
+            answer = self._ask(template or own_template("compare.j2"), texts, Preference)
+            if answer is None:
+                return None
+            verdicts.append(_verdict(answer, own))
+        agree = verdicts[0] == verdicts[1]
+        return Comparison(verdicts[0] if agree else "tie", agree)
+
+    def _ask(
+        self, template: str, texts: dict[str, str], answer: type[AnswerT], **values: object
+    ) -> AnswerT | None:
+        """Ask, and if the answer is broken once more, with another seed."""
+        request = request_texts(template, texts, answer, **values)
+        for seed in (self._settings.seed, self._settings.seed + 1):
+            reply = self._endpoint.send(*request, answer, seed)
+            found = read_answer(reply.text, answer) if reply.text else None
+            if found is not None:
+                return found
+            if reply.is_final:
+                break
+        self._budget.count_unanswered(reply.problem or "not in the form asked for")
+        return None
+
+
+def _verdict(answer: Preference, own: str) -> Outcome:
+    if answer.better == "neither":
+        return "tie"
+    return "win" if answer.better == own else "loss"
+
+
+def _rating_model(rubric: JudgeParams) -> type[BaseModel]:
+    """One number of the scale for each criterion."""
+    lowest, highest = rubric.answer_scale
+    number = (float, Field(ge=lowest, le=highest, allow_inf_nan=False))
+    # Told to the endpoint, but an answer with more in it still is one.
+    config = ConfigDict(json_schema_extra={"additionalProperties": False})
+    fields: dict[str, Any] = dict.fromkeys(rubric.criteria, number)
+    return create_model("Rating", __config__=config, **fields)

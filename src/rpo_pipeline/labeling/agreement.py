@@ -1,0 +1,146 @@
+"""How labels agree with people, and the report on labels."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from rpo_pipeline.labeling.ensemble import DISAGREEMENT
+from rpo_pipeline.params import LabelerParams, LabelingParams
+
+logger = logging.getLogger(__name__)
+
+SCALES_APART = 3.0
+"""Labels spread this many times as far as ratings, or as little, are on another scale."""
+
+
+def agreement(
+    labels: pd.Series, ratings: pd.Series, prompt_ids: pd.Series
+) -> dict[str, float | int | None]:
+    """Compare labels with ratings of the same rows.
+
+    Args:
+        labels: Raw rewards by a labeler, none missing.
+        ratings: Raw rewards by people, none missing.
+        prompt_ids: Prompt of each row.
+
+    Returns:
+        n; spearman over all rows; num_pairs, of responses to one prompt that people rated
+        differently; pair_accuracy, the share of them that the labels put in the same order, equal
+        labels counting half. Null where there is nothing to compare.
+    """
+    right, num_pairs = 0.0, 0
+    table = pd.DataFrame({"label": labels, "rating": ratings, "prompt_id": prompt_ids})
+    for _, rows in table.groupby("prompt_id"):
+        rating, label = (rows[name].to_numpy(np.float64) for name in ("rating", "label"))
+        is_ahead = np.greater.outer(rating, rating)
+        guess = np.sign(np.subtract.outer(label, label))[is_ahead]
+        right += float((guess + 1).sum() / 2)
+        num_pairs += int(is_ahead.sum())
+    can_rank = labels.nunique() > 1 and ratings.nunique() > 1
+    return {
+        "n": len(labels),
+        "spearman": float(spearmanr(labels, ratings)[0]) if can_rank else None,
+        "num_pairs": num_pairs,
+        "pair_accuracy": right / num_pairs if num_pairs else None,
+    }
+
+
+def label_report(
+    labels: pd.DataFrame,
+    feedback: pd.DataFrame,
+    labeling: LabelingParams,
+    drift: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Say whose labels the rows carry, and how far they can be trusted.
+
+    Args:
+        labels: As ``label_feedback`` gives them.
+        feedback: Columns row_id, prompt_id, response, raw_reward.
+        labeling: The labelers.
+        drift: Of each labeler, as ``measure_drift`` gives it.
+
+    Returns:
+        ``rows``: how many each labeler gave the reward of, ``none`` those without; ``labelers``:
+        of each labeler of text its fingerprint, the mean and standard deviation of its raw rewards,
+        its ``agreement`` with people, that of ``longer_is_better`` on the same rows, the ``scale``
+        and ``offset`` that would put it ``on_the_scale_of_ratings``, its ``disagreement``
+        (ensembles) and its ``drift``.
+    """
+    counts = labels["labeler"].value_counts()
+    known = feedback.rename(columns={"raw_reward": "rating"})
+    table = known[["row_id", "prompt_id", "response", "rating"]].merge(labels, on="row_id")
+    return {
+        "rows": {s.title: int(counts.get(s.title, 0)) for s in labeling.labelers}
+        | {"none": len(feedback) - len(labels)},
+        "labelers": [
+            _describe(settings, table, drift.get(settings.title))
+            for settings in labeling.labelers
+            if settings.scores_new_text
+        ],
+    }
+
+
+def _describe(
+    settings: LabelerParams, table: pd.DataFrame, drift: dict[str, Any] | None
+) -> dict[str, Any]:
+    answered = table[table[settings.title].notna()]
+    own = answered.loc[answered["labeler"] == settings.title, "labeler_fingerprint"]
+    rated = answered[answered["rating"].notna()]
+    num_words = rated["response"].map(lambda response: len(response.split()))
+    matching = _matching(settings, rated[settings.title], rated["rating"])
+    if matching and not own.empty:
+        _warn_of_scale(settings, matching)
+    return {
+        "labeler": settings.title,
+        "fingerprint": None if own.empty else own.iloc[0],
+        **_moments(answered[settings.title]),
+        "agreement": agreement(rated[settings.title], rated["rating"], rated["prompt_id"]),
+        "longer_is_better": agreement(num_words, rated["rating"], rated["prompt_id"]),
+        "on_the_scale_of_ratings": matching,
+        "disagreement": _disagreement(settings, answered),
+        "drift": drift,
+    }
+
+
+def _matching(
+    settings: LabelerParams, labels: pd.Series, ratings: pd.Series
+) -> dict[str, float] | None:
+    """Settings with which the labels have the mean and deviation of the ratings."""
+    if labels.nunique() < 2 or ratings.nunique() < 2:
+        return None
+    factor = float(ratings.std() / labels.std())
+    offset = float(ratings.mean()) - factor * float(labels.mean() - settings.offset)
+    return {"scale": settings.scale * factor, "offset": offset}
+
+
+def _warn_of_scale(settings: LabelerParams, matching: dict[str, float]) -> None:
+    """Rewards on two scales teach the model which rows were rated, not which are good."""
+    if not 1 / SCALES_APART < matching["scale"] / settings.scale < SCALES_APART:
+        logger.warning(
+            "labels by %s are spread %.2g times as far as ratings of the same rows: give it "
+            "scale: %.3g and offset: %.3g (labeling.labelers)",
+            *(settings.title, settings.scale / matching["scale"]),
+            *(matching["scale"], matching["offset"]),
+        )
+
+
+def _disagreement(settings: LabelerParams, answered: pd.DataFrame) -> dict[str, Any] | None:
+    if settings.type != "ensemble":
+        return None
+    column = f"{settings.name}_{DISAGREEMENT}" if settings.name else DISAGREEMENT
+    return _moments(answered[column]) | {"max": _number(answered[column].max())}
+
+
+def _moments(values: pd.Series) -> dict[str, float | int | None]:
+    return {
+        "n": len(values),
+        "mean": _number(values.mean()),
+        "std": _number(values.std(ddof=0)),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)

@@ -1,0 +1,88 @@
+"""Whether a labeler still says what it said: rows of the previous run, labelled again."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from rpo_pipeline.labeling.labeling import build_labeler
+from rpo_pipeline.params import LabelerParams, LabelingParams
+
+logger = logging.getLogger(__name__)
+
+CHANGED = 1e-3
+"""A label has changed when it moved by more than this share of the labels' standard deviation."""
+
+
+def measure_drift(
+    previous: pd.DataFrame | None, feedback: pd.DataFrame, labeling: LabelingParams
+) -> dict[str, dict[str, Any]]:
+    """Label a sample of the previous run's rows again, without the cache, and compare.
+
+    Args:
+        previous: Labels of the previous run; null if there was none.
+        feedback: The rows of this run, with their text.
+        labeling: The labelers, how many rows each labels again, and what is too much.
+
+    Returns:
+        By labeler of text that had labelled rows which are still there: ``n``; ``labeler_changed``,
+        whether settings, weights or code are others (if not, a labeler that depends on nothing else
+        has no drift at all); ``mean`` and ``std`` of the change in raw reward; ``drift``, the mean
+        absolute change in standard deviations of the previous labels; ``rank_correlation``;
+        ``share_changed``; ``num_unanswered``.
+    """
+    if previous is None or "labeler_fingerprint" not in previous:
+        return {}
+    found = {}
+    for settings in labeling.labelers:
+        before = previous[previous["labeler"] == settings.title]
+        rows = _sample(feedback, before, labeling.drift_rows)
+        if settings.scores_new_text and not rows.empty:
+            found[settings.title] = _compare(settings, rows, before["raw_reward"].std(ddof=0))
+            _warn(settings.title, found[settings.title], labeling.max_drift)
+    return found
+
+
+def _sample(feedback: pd.DataFrame, before: pd.DataFrame, num_rows: int) -> pd.DataFrame:
+    """Rows that are still there, the same ones in every run as far as they are."""
+    kept = before.set_index("row_id")[["raw_reward", "labeler_fingerprint"]].add_prefix("old_")
+    rows = feedback.merge(kept, left_on="row_id", right_index=True)
+    return rows.sort_values("row_id", ignore_index=True).head(num_rows)
+
+
+def _compare(settings: LabelerParams, rows: pd.DataFrame, spread: float) -> dict[str, Any]:
+    labeler = build_labeler(settings, cache=None)
+    new = labeler.label(rows)["raw_reward"]
+    both = new.notna()
+    old, new = rows.loc[both, "old_raw_reward"], new[both]
+    change = (new - old).to_numpy(np.float64)
+    can_rank = old.nunique() > 1 and new.nunique() > 1
+    unit = spread or 1.0
+    return {
+        "n": len(change),
+        "num_unanswered": int((~both).sum()),
+        "labeler_changed": bool((rows["old_labeler_fingerprint"] != labeler.fingerprint).any()),
+        "mean": float(change.mean()) if len(change) else None,
+        "std": float(change.std()) if len(change) else None,
+        "drift": float(np.abs(change).mean() / unit) if len(change) else None,
+        "rank_correlation": float(spearmanr(old, new)[0]) if can_rank else None,
+        "share_changed": float((np.abs(change) > CHANGED * unit).mean()) if len(change) else None,
+    }
+
+
+def _warn(name: str, found: dict[str, Any], max_drift: float) -> None:
+    if found["drift"] is None or found["drift"] <= max_drift:
+        return
+    cause = (
+        "its settings, weights or code changed, so every row is labelled anew"
+        if found["labeler_changed"]
+        else "although its settings and weights did not change; its cache holds what it said "
+        "before, so new rows are not on the scale of the old ones"
+    )
+    logger.warning(
+        "labels by %s moved by %.2f standard deviations since the previous run "
+        "(labeling.max_drift: %g): %s",
+        *(name, found["drift"], max_drift, cause),
+    )

@@ -1,0 +1,266 @@
+"""Labelling tables: which labeler is asked for which rows, and whose answer counts."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rpo_pipeline.errors import ConfigError, DataError
+from rpo_pipeline.ingestion.rows import prompt_key, row_key
+from rpo_pipeline.labeling.ensemble import EnsembleLabeler
+from rpo_pipeline.labeling.label_cache import CachedLabeler, SharedLabeler
+from rpo_pipeline.labeling.labelers import ColumnLabeler, Labeler, RulesLabeler, join_components
+from rpo_pipeline.params import (
+    ColumnParams,
+    EnsembleParams,
+    FittedRewardModelParams,
+    JudgeParams,
+    LabelerParams,
+    LabelerSettings,
+    LabelingParams,
+    RewardModelParams,
+    RulesParams,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def warn_of_shared_labelers(
+    training: Sequence[LabelerParams], evaluation: Sequence[LabelerParams]
+) -> None:
+    """Warn where the labeler that gives ``reward_mean`` has also labelled what is trained on.
+
+    Args:
+        training: Labelers of the log.
+        evaluation: Labelers of new text, the first of which gives ``reward_mean``.
+    """
+    presentation = {"name", "scale", "offset"}
+    judge = evaluation[0].model_dump(exclude=presentation)
+    for labeler in training:
+        if labeler.model_dump(exclude=presentation) == judge:
+            logger.warning(
+                "labeler %s gives reward_mean and has labelled training rows too: a gain by a "
+                "labeler that training has seen is weak evidence (give evaluation.labelers "
+                "another first one, or evaluation.judge; docs/evaluation.md)",
+                evaluation[0].title,
+            )
+
+
+def build_labeler(settings: LabelerParams, cache: Path | None) -> Labeler:
+    """Build the labeler that settings describe, with its cache, its scale and its names.
+
+    Args:
+        settings: Of any type.
+        cache: Folder that costly answers are kept in; null: every answer is a new one.
+
+    Returns:
+        The labeler.
+    """
+    labeler: Labeler
+    match settings:
+        case ColumnParams():
+            labeler = ColumnLabeler()
+        case RulesParams():
+            labeler = RulesLabeler(settings)
+        case EnsembleParams():
+            members = [build_labeler(member, cache) for member in settings.members]
+            labeler = EnsembleLabeler(settings, members)
+        case JudgeParams():
+            from rpo_pipeline.labeling.judge import JudgeLabeler  # noqa: PLC0415 (an extra)
+
+            labeler = JudgeLabeler(settings, cache)
+        case FittedRewardModelParams():
+            from rpo_pipeline.labeling.fitted_reward_model import FittedRewardModelLabeler  # noqa: PLC0415 (torch)
+
+            labeler = FittedRewardModelLabeler(settings, cache)
+        case RewardModelParams():
+            from rpo_pipeline.labeling.reward_model import RewardModelLabeler  # noqa: PLC0415 (torch)
+
+            labeler = RewardModelLabeler(settings)
+            if settings.num_processes == 1 and settings.accelerate_config is None:
+                labeler = _cached(labeler, cache)
+            else:
+                labeler = SharedLabeler(settings, labeler, cache)
+    return ConfiguredLabeler(settings, labeler)
+
+
+def _cached(labeler: Labeler, cache: Path | None) -> Labeler:
+    """For labelers whose answers cost more than reading them from a file."""
+    return CachedLabeler(labeler, cache) if cache else labeler
+
+
+class ConfiguredLabeler:
+    """A labeler on the scale and with the names that its settings ask for.
+
+    Args:
+        settings: Name, scale and offset.
+        labeler: What answers; its cache knows nothing of them.
+    """
+
+    def __init__(self, settings: LabelerSettings, labeler: Labeler) -> None:
+        self.name = settings.title
+        self.fingerprint = f"{labeler.fingerprint}:{settings.scale:g}:{settings.offset:g}"
+        self._settings, self._labeler = settings, labeler
+
+    def label(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Ask the labeler; an answer that is no finite number is none."""
+        answers = self._labeler.label(rows)
+        raw_reward = answers.pop("raw_reward").astype(float).replace([np.inf, -np.inf], np.nan)
+        if self._settings.name:
+            answers = answers.add_prefix(f"{self._settings.name}_")
+        scaled = self._settings.offset + self._settings.scale * raw_reward
+        return answers.assign(raw_reward=scaled)
+
+
+def label_responses(
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    labelers: Sequence[LabelerParams],
+    cache: Path | None,
+    *,
+    every: bool = False,
+) -> pd.DataFrame:
+    """Label new text by the first labeler that can; its scale is that of the whole table.
+
+    Args:
+        prompts: One per response.
+        responses: What to label.
+        labelers: In order of rank.
+        cache: Of costly labels.
+        every: Ask the others too: their raw rewards and components stand beside the first's.
+
+    Returns:
+        In the order of the input: raw_reward (null where the labeler has no answer), labeler, and
+        of each labeler asked its raw reward under its name and its components.
+
+    Raises:
+        ConfigError: If no labeler scores new text.
+    """
+    able = [settings for settings in labelers if settings.scores_new_text]
+    if not able:
+        names = [settings.type for settings in labelers]
+        raise ConfigError(f"none of the labelers {names} can score new text; add `rules`")
+    pairs = list(zip(prompts, responses, strict=True))
+    rows = pd.DataFrame(
+        {
+            "row_id": [row_key(*pair) for pair in pairs],
+            "prompt_id": [prompt_key(prompt) for prompt, _ in pairs],
+            "prompt": [prompt for prompt, _ in pairs],
+            "response": [response for _, response in pairs],
+            "raw_reward": np.nan,
+        }
+    )
+    table = pd.DataFrame(index=rows.index)
+    for settings in able if every else able[:1]:
+        labeler = build_labeler(settings, cache)
+        table = join_components(table, labeler.label(rows), labeler.name)
+    first = able[0].title
+    num_missing = int(table[first].isna().sum())
+    if num_missing:
+        logger.warning("%s has no answer for %d of %d responses", first, num_missing, len(table))
+    table.insert(0, "raw_reward", table[first])
+    table.insert(1, "labeler", first)
+    return table
+
+
+def require_labels(labels: pd.DataFrame) -> pd.DataFrame:
+    """Insist that every response got a label, where a gap would bend what is made of them.
+
+    Args:
+        labels: As ``label_responses`` gives them.
+
+    Returns:
+        The same.
+
+    Raises:
+        DataError: If one has no raw_reward.
+    """
+    missing = labels["raw_reward"].isna()
+    if missing.any():
+        raise DataError(
+            f"{missing.sum()} of {len(labels)} responses got no label from "
+            f"{labels['labeler'].iloc[0]}; run again to ask for those alone, or put another "
+            "labeler of text first (labeling.labelers, evaluation.labelers)"
+        )
+    return labels
+
+
+def label_feedback(
+    feedback: pd.DataFrame, labeling: LabelingParams, cache: Path | None
+) -> pd.DataFrame:
+    """Label every row of the feedback that some labeler has a raw_reward for.
+
+    A rating always outranks a label. Labelers of text are also asked for some rated rows, so that
+    they can be compared with people; their answers stand under their names and change no reward.
+
+    Args:
+        feedback: Columns row_id, prompt_id, prompt, response, raw_reward (null where nobody rated).
+        labeling: Labelers by rank.
+        cache: Of costly labels.
+
+    Returns:
+        row_id, raw_reward, labeler and labeler_fingerprint (of the one whose answer it is), and of
+        each labeler of text its raw reward under its name and its components; one line per labelled
+        row, by row_id.
+
+    Raises:
+        DataError: If no row got a raw_reward.
+    """
+    compared = compared_rows(feedback, labeling.agreement_rows)
+    table = feedback[["row_id"]].assign(raw_reward=np.nan, labeler=None, labeler_fingerprint=None)
+    for settings in _by_rank(labeling.labelers):
+        labeler = build_labeler(settings, cache)
+        waiting = table["raw_reward"].isna()
+        asked = waiting | compared if settings.scores_new_text else waiting
+        answers = labeler.label(feedback[asked])
+        taken = waiting & answers["raw_reward"].notna().reindex(table.index, fill_value=False)
+        table["raw_reward"] = table["raw_reward"].mask(taken, answers["raw_reward"])
+        table["labeler"] = table["labeler"].mask(taken, labeler.name)
+        table["labeler_fingerprint"] = table["labeler_fingerprint"].mask(taken, labeler.fingerprint)
+        if settings.scores_new_text:
+            table = join_components(table, answers, labeler.name)
+        logger.info("labeler %s: %d rows", labeler.name, taken.sum())
+    labelled = table[table["raw_reward"].notna()]
+    _report_gaps(feedback, labelled, labeling)
+    return labelled.sort_values("row_id", ignore_index=True)
+
+
+def compared_rows(feedback: pd.DataFrame, num_rows: int) -> pd.Series:
+    """Choose the rated rows that others label too: whole prompts, and the same ones in every run.
+
+    Args:
+        feedback: Columns prompt_id and raw_reward (null where nobody rated).
+        num_rows: At most.
+
+    Returns:
+        Whether a row is one of them.
+    """
+    rated = feedback.loc[feedback["raw_reward"].notna(), "prompt_id"]
+    # Ids are hashes, so their order is random; but their beginning decides the split.
+    order = rated.sort_values(key=lambda ids: ids.str[::-1], kind="stable")
+    return pd.Series(feedback.index.isin(order.index[:num_rows]), feedback.index)
+
+
+def _by_rank(labelers: Sequence[LabelerParams]) -> list[LabelerParams]:
+    """Ratings first, wherever they stand."""
+    return sorted(labelers, key=lambda settings: settings.scores_new_text)
+
+
+def _report_gaps(feedback: pd.DataFrame, labelled: pd.DataFrame, labeling: LabelingParams) -> None:
+    if labelled.empty:
+        raise DataError(
+            f"none of the {len(feedback)} rows has a reward: nobody rated them, and no labeler "
+            "scores text (add `rules` to labeling.labelers)"
+        )
+    num_rated = int(feedback["raw_reward"].notna().sum())
+    if num_rated and all(settings.scores_new_text for settings in labeling.labelers):
+        logger.warning(
+            "people rated %d rows, and nothing reads their ratings: `column` is not among "
+            "labeling.labelers",
+            num_rated,
+        )
+    rest = len(feedback) - len(labelled)
+    if rest:
+        logger.warning("%d rows have no reward and take no part in training", rest)

@@ -1,0 +1,244 @@
+"""A reward model of Hugging Face: sequence classification of prompt and response."""
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from rpo_pipeline.engine.chat_templates import adapt_template
+from rpo_pipeline.engine.checks import check_folder, check_precision
+from rpo_pipeline.engine.encoding import TemplateRefusalError, encode_chats
+from rpo_pipeline.engine.groups import pack_rows
+from rpo_pipeline.engine.loading import default_device, reason_of
+from rpo_pipeline.errors import ConfigError, ModelError, RpoError
+from rpo_pipeline.ingestion.chats import as_messages, render_prompt
+from rpo_pipeline.labeling.labelers import settings_fingerprint
+from rpo_pipeline.params import FittedRewardModelParams, RewardModelParams
+from rpo_pipeline.storage.digests import model_fingerprint
+from rpo_pipeline.storage.freshness import MODEL_LIBRARIES
+from rpo_pipeline.storage.hub import use_hub_or_cache
+
+logger = logging.getLogger(__name__)
+
+LATE_POSITIONS = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer"})
+"""Models whose first token stands behind the position of padding."""
+
+Encoded = dict[str, list[int]]
+"""One row as the tokenizer gives it: input_ids, attention_mask and, for some models, more."""
+
+# Where the weights lie and how they are batched does not change an answer.
+IGNORED = frozenset(
+    "name_or_path revision micro_batch_tokens num_processes accelerate_config".split()
+)
+
+
+class RewardModelLabeler:
+    """Reads prompt and response, and gives one logit or a margin between two.
+
+    Args:
+        settings: Which model, and how it is read.
+
+    Raises:
+        ConfigError: If a hub id has no revision.
+    """
+
+    def __init__(self, settings: RewardModelParams) -> None:
+        self.name = settings.title
+        self._settings = settings
+        self._has_warned = False
+        self.fingerprint = settings_fingerprint(
+            settings,
+            weights_name(settings),
+            code=[RewardModelLabeler.label],
+            libraries=MODEL_LIBRARIES,
+            ignored=IGNORED,
+        )
+
+    def label(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Score every row; a head of several labels gives each label's logit as a component."""
+        if rows.empty:
+            return pd.DataFrame({"raw_reward": []}, index=rows.index, dtype=float)
+        logits = self._logits(self._encode(rows["prompt"].tolist(), rows["response"].tolist()))
+        labels = _head_labels(self._model)
+        table = pd.DataFrame(logits.double().numpy(), index=rows.index, columns=labels)
+        if len(labels) == 1:
+            return table.set_axis(["raw_reward"], axis=1)
+        positive, negative = self._ends(labels)
+        return table.assign(raw_reward=table[positive] - table[negative])
+
+    @cached_property
+    def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        model, tokenizer = _load(self._settings)
+        nn.Module.to(model, default_device())  # transformers' own wrapper of it is untyped
+        model.eval()
+        return model, tokenizer
+
+    @property
+    def _model(self) -> PreTrainedModel:
+        return self._loaded[0]
+
+    @property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        return self._loaded[1]
+
+    @cached_property
+    def _pad_token_id(self) -> int | None:
+        own: int | None = self._model.config.get_text_config().pad_token_id
+        return own
+
+    def _choose_padding(self, batch: Sequence[Encoded]) -> int:
+        """The token to pad with, at the end: models find a row's last token by what it is not."""
+        if self._pad_token_id is not None:
+            return self._pad_token_id
+        # Alone, such a model reads the last token whatever it is; so padding must be none of them.
+        last = {row["input_ids"][-1] for row in batch}
+        free = next(token for token in range(len(batch) + 1) if token not in last)
+        self._model.config.get_text_config().pad_token_id = free
+        return free
+
+    def _ends(self, labels: Sequence[str]) -> tuple[str, str]:
+        ends = (self._settings.positive_label or "", self._settings.negative_label or "")
+        positive, negative = (end.lower() for end in ends)
+        if {positive, negative} <= {*labels}:
+            return positive, negative
+        raise ConfigError(
+            f"labeler `{self.name}`: the model has a head of {len(labels)} labels, so give "
+            f"positive_label and negative_label, each one of {', '.join(labels)}; "
+            f"got {ends[0]!r} and {ends[1]!r}"
+        )
+
+    def _encode(self, prompts: list[str], responses: list[str]) -> list[Encoded]:
+        if self._tokenizer.chat_template:
+            return self._encode_chats(prompts, responses)
+        prompts = [render_prompt(prompt) for prompt in prompts]
+        read = partial(self._tokenizer.__call__, prompts, responses, split_special_tokens=True)
+        whole = read(verbose=False)
+        num_cut = sum(len(ids) > self._limit for ids in whole["input_ids"])
+        self._warn_of_cuts(num_cut, len(prompts))
+        if num_cut:
+            whole = read(truncation="longest_first", max_length=self._limit)
+        return [{name: whole[name][row] for name in whole} for row in range(len(prompts))]
+
+    def _encode_chats(self, prompts: list[str], responses: list[str]) -> list[Encoded]:
+        chats = [
+            [*as_messages(prompt), {"role": "assistant", "content": response}]
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+        try:
+            whole = encode_chats(self._tokenizer, chats, add_generation_prompt=False)
+        except TemplateRefusalError as err:
+            raise ModelError(f"labeler `{self.name}`: {err}") from err
+        num_cut = sum(len(ids) > self._limit for ids in whole)
+        self._warn_of_cuts(num_cut, len(whole))
+        # The reward is read at the last token: what must go is the start of the prompt.
+        cut = [ids[-self._limit :] for ids in whole]
+        return [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in cut]
+
+    @property
+    def _limit(self) -> int:
+        config = self._model.config
+        positions = getattr(config, "max_position_embeddings", None)
+        if positions and config.model_type in LATE_POSITIONS:
+            positions -= config.pad_token_id + 1
+        readable = min(positions or self._settings.max_tokens, self._tokenizer.model_max_length)
+        return min(self._settings.max_tokens, readable)
+
+    def _warn_of_cuts(self, num_cut: int, num_rows: int) -> None:
+        if num_cut and not self._has_warned:
+            logger.warning(
+                "labeler %s: %d of the first %d pairs of prompt and response are cut at %d tokens "
+                "(max_tokens, or what the model can read)",
+                *(self.name, num_cut, num_rows, self._limit),
+            )
+            self._has_warned = True
+
+    def _logits(self, encoded: Sequence[Encoded]) -> Tensor:
+        """Logits of every row, float32, on the CPU, shape ``(rows, labels)``."""
+        model = self._model
+        logits = torch.zeros(len(encoded), len(_head_labels(model)))
+        lengths = [len(row["input_ids"]) for row in encoded]
+        with (
+            torch.inference_mode(),
+            tqdm(total=len(encoded), desc=self.name, unit="row", disable=None, leave=None) as bar,
+        ):
+            for rows in pack_rows(lengths, self._settings.micro_batch_tokens):
+                batch = [encoded[row] for row in rows]
+                padded = _pad(batch, self._choose_padding(batch), model.device)
+                logits[rows] = model(**padded).logits.float().cpu()
+                bar.update(len(rows))
+        return logits
+
+
+def _pad(rows: Sequence[Encoded], pad_token_id: int, device: torch.device) -> dict[str, Tensor]:
+    longest = max(len(row["input_ids"]) for row in rows)
+    filler = {"input_ids": pad_token_id}
+    return {
+        name: torch.tensor(
+            [row[name] + [filler.get(name, 0)] * (longest - len(row[name])) for row in rows],
+            device=device,
+        )
+        for name in rows[0]
+    }
+
+
+def _head_labels(model: PreTrainedModel) -> list[str]:
+    named = model.config.id2label or {}
+    return [str(label).lower() for _, label in sorted(named.items())]
+
+
+def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load tokenizer and weights in safetensors, and make sure that the head is among them."""
+    use_hub_or_cache(settings.name_or_path)
+    try:
+        check_folder(settings.name_or_path)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            settings.name_or_path,
+            revision=settings.revision,
+            dtype=getattr(torch, settings.dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            settings.name_or_path, revision=settings.revision, trust_remote_code=False
+        )
+    except RpoError:
+        raise
+    except Exception as err:  # packages that read files of others raise anything
+        raise ModelError(
+            f"cannot load the reward model {settings.name_or_path!r}: {reason_of(err)} "
+            f"(name_or_path of labeler `{settings.title}`: a hub id that can be reached, or a "
+            "directory with config.json, *.safetensors and the tokenizer)"
+        ) from err
+    if info["missing_keys"]:
+        raise ModelError(
+            f"{settings.name_or_path!r} is no reward model: it has no weights for "
+            f"{', '.join(sorted(info['missing_keys']))}, which would be random"
+        )
+    check_precision(settings.name_or_path, model, settings.revision)
+    adapt_template(tokenizer)
+    return model, tokenizer
+
+
+def weights_name(settings: RewardModelParams | FittedRewardModelParams) -> str:
+    """Content of a directory; of a hub id its commit, which stands for the content."""
+    directory = Path(settings.name_or_path)
+    if directory.is_dir():
+        return model_fingerprint(directory)
+    if settings.revision is None:
+        raise ConfigError(
+            f"labeler `{settings.title}`: {settings.name_or_path!r} is no directory here; if it is "
+            "a hub id, give its commit as `revision`"
+        )
+    return f"{settings.name_or_path}@{settings.revision}"

@@ -1,0 +1,102 @@
+"""Where every environment of the project keeps what it makes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kedro.config import MissingConfigException
+
+from rpo_pipeline import settings
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.operations.config_loader import LayeredConfigLoader, environment_names
+from rpo_pipeline.operations.lock import RUN_LOCK
+from rpo_pipeline.params import TrackingParams, validate_tracking
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment of ``conf/``."""
+
+    name: str
+    data: Path
+    """Folder of what its runs write; another environment's may lie in it."""
+    cache: Path
+    """Folder of the shards that its runs read and write."""
+    tracking: TrackingParams
+    model_name: str
+    """Its registered model."""
+    lock: Path
+    """What each of its runs holds."""
+
+
+def read_environments(project: Path) -> tuple[list[Environment], list[str]]:
+    """Read the configuration of every environment.
+
+    Args:
+        project: Folder with ``conf/``.
+
+    Returns:
+        Those that can be read, by name (``conf/base`` and ``conf/local`` belong to each, and are
+        none), and of each other one what is wrong with it.
+
+    Raises:
+        ConfigError: If none can be read.
+    """
+    found, faults = [], []
+    for name in environment_names(project / "conf"):
+        try:
+            found.append(read_environment(project, name))
+        except ConfigError as err:
+            faults.append(f"environment {name}, whose configuration cannot be read: {err}")
+    if not found:
+        raise ConfigError(faults[0] if faults else f"there is no environment in {project / 'conf'}")
+    return found, faults
+
+
+def read_environment(project: Path, name: str) -> Environment:
+    """Read the configuration of one environment.
+
+    Args:
+        project: Folder with ``conf/``.
+        name: Of the environment.
+
+    Returns:
+        Where it keeps what it makes.
+
+    Raises:
+        ConfigError: If its configuration cannot be read, or lacks a part.
+    """
+    try:
+        return _read(project, name)
+    except (MissingConfigException, LookupError, TypeError) as err:
+        raise ConfigError(f"conf/{name} lacks what every environment states: {err}") from err
+
+
+def _read(project: Path, name: str) -> Environment:
+    loader = open_configuration(project, name)
+    places = loader["globals"]
+    return Environment(
+        name=name,
+        data=project / places["data"],
+        cache=project / places["cache"],
+        tracking=validate_tracking(loader["mlflow"]),
+        model_name=loader["parameters"]["promotion"]["model_name"],
+        lock=project / loader["catalog"]["refresh_workspace"]["filepath"] / RUN_LOCK,
+    )
+
+
+def open_configuration(project: Path, env: str | None = None) -> LayeredConfigLoader:
+    """Open the configuration of an environment, as a run of it does.
+
+    Args:
+        project: Folder with ``conf/``.
+        env: Its name; null: the default one.
+
+    Returns:
+        Parameters, catalog and the rest by kind.
+
+    Raises:
+        ConfigError: If there is no such environment.
+    """
+    arguments: dict[str, Any] = settings.CONFIG_LOADER_ARGS
+    return LayeredConfigLoader(conf_source=str(project / "conf"), env=env, **arguments)

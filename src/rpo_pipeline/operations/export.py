@@ -1,0 +1,118 @@
+"""Feedback in the formats that TRL trains on."""
+
+import json
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.ingestion.chats import Prompt, as_messages, parse_prompt
+from rpo_pipeline.storage.damage import DAMAGED, first_line
+from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+
+ExportFormat = Literal["trl_kto", "trl_dpo"]
+COLUMNS = ("prompt_id", "prompt", "response", "raw_reward", "split")
+"""What an export needs of the table of feedback."""
+
+
+def read_feedback(file: Path) -> pd.DataFrame:
+    """Read the table of feedback that a run wrote.
+
+    Args:
+        file: Parquet file.
+
+    Returns:
+        The columns that an export needs.
+
+    Raises:
+        DataError: If there is no such file, or it is no table of feedback.
+    """
+    hint = "name the feedback.parquet that a run wrote (--feedback), or its environment (--env)"
+    if not file.is_file():
+        raise DataError(f"there is no file {file}: {hint}")
+    try:
+        columns = set(pq.read_schema(file).names)
+        missing = sorted(set(COLUMNS) - columns)
+        if missing:
+            raise DataError(
+                f"{file} is no table of feedback, it lacks {', '.join(missing)}: {hint}"
+            )
+        return pd.read_parquet(file, columns=list(COLUMNS))
+    except DAMAGED as err:
+        raise DataError(f"{file} cannot be read ({first_line(err)}): {hint}") from err
+
+
+def export_feedback(
+    feedback: pd.DataFrame, output: Path, export_format: ExportFormat, *, split: str
+) -> int:
+    """Write rated rows as JSON lines.
+
+    Args:
+        feedback: The feedback table.
+        output: File to write.
+        export_format: ``trl_kto``: each row, desirable if rewarded above the mean of the split;
+            ``trl_dpo``: each pair of responses to one prompt with different rewards.
+        split: Whose rows.
+
+    Returns:
+        Number of lines.
+
+    Raises:
+        DataError: If there is nothing to write.
+    """
+    rated = feedback[(feedback["split"] == split) & feedback["raw_reward"].notna()]
+    # A column of a dataset has one type: beside a chat, every prompt is one.
+    as_chats = any(not isinstance(parse_prompt(prompt), str) for prompt in rated["prompt"])
+    lines = {"trl_kto": _kto_lines, "trl_dpo": _dpo_lines}[export_format](rated, as_chats)
+    prepared = temporary_sibling(output)
+    num_lines = 0
+    try:
+        with prepared.open("w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                num_lines += 1
+        if not num_lines:
+            raise DataError(
+                f"split {split!r} has {len(rated)} rated rows, and nothing in them makes a line of "
+                f"{export_format}: it needs rewards that differ"
+            )
+        put_in_place(prepared, output)
+    finally:
+        prepared.unlink(missing_ok=True)
+    return num_lines
+
+
+def _kto_lines(rated: pd.DataFrame, as_chats: bool) -> Iterator[dict[str, Any]]:
+    mean = rated["raw_reward"].mean()
+    if rated["raw_reward"].nunique() < 2:
+        return
+    for row in rated.to_dict("records"):
+        yield {
+            "prompt": _prompt(row["prompt"], as_chats),
+            "completion": _response(row["response"], as_chats),
+            "label": bool(row["raw_reward"] > mean),
+        }
+
+
+def _dpo_lines(rated: pd.DataFrame, as_chats: bool) -> Iterator[dict[str, Any]]:
+    for _, rows in rated.groupby("prompt_id"):
+        ranked = rows.sort_values("raw_reward", ascending=False)
+        for better, worse in combinations(ranked.to_dict("records"), 2):
+            if better["raw_reward"] > worse["raw_reward"]:
+                yield {
+                    "prompt": _prompt(better["prompt"], as_chats),
+                    "chosen": _response(better["response"], as_chats),
+                    "rejected": _response(worse["response"], as_chats),
+                }
+
+
+def _prompt(prompt: str, as_chats: bool) -> Prompt:
+    return as_messages(prompt) if as_chats else prompt
+
+
+def _response(response: str, as_chats: bool) -> Prompt:
+    return [{"role": "assistant", "content": response}] if as_chats else response

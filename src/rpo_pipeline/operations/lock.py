@@ -1,0 +1,131 @@
+"""One run at a time: a lock that the kernel frees, and beside it, for people, who holds it."""
+
+import json
+import logging
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rpo_pipeline.errors import DataError, RpoError
+from rpo_pipeline.storage.places import ensure_writable
+
+logger = logging.getLogger(__name__)
+
+RUN_LOCK = "run.lock"
+"""In the folder of the refresh; whoever works on the data folder around it holds it."""
+SECONDS_TO_SIGN = 2.0
+"""Whoever has just taken the lock needs a moment to write who he is."""
+
+
+class BusyError(RpoError, RuntimeError):
+    """Another run is at work on the same data folder."""
+
+
+@contextmanager
+def only_run(file: Path) -> Iterator[None]:
+    """Be the only run that holds a lock file, or none at all.
+
+    The kernel frees the lock when its owner ends in any way, so there is no lock to clean up. The
+    owner's identity lies beside it as ``.json``; what a killed owner left there is replaced.
+
+    Args:
+        file: The lock file; made if it is new.
+
+    Raises:
+        BusyError: Naming the owner, if there is one.
+        DataError: If the folder cannot be written to, or its file system has no locks.
+    """
+    ensure_writable(file.parent)
+    signature = signature_of(file)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(
+            f"another run is at work here: {_describe_owner(signature)} ({file})"
+        ) from None
+    except (OSError, NotImplementedError) as err:
+        raise DataError(
+            f"{file} cannot be locked ({err}): without locks (flock), two runs at one time would "
+            "write over each other. Mount the file system with locks, or put the data on another "
+            "one (`data` in conf/*/globals.yml)"
+        ) from err
+    try:
+        if (left := _read(signature)) is not None:
+            logger.warning("a run ended without a word and its lock is free: %s", _describe(left))
+        signature.write_text(json.dumps(_identity()))
+        yield
+    finally:
+        signature.unlink(missing_ok=True)
+        lock.release()
+
+
+def signature_of(file: Path) -> Path:
+    """File with the identity of whoever holds a lock file."""
+    return file.with_suffix(".json")
+
+
+def _identity() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "ticks": _start_ticks(os.getpid()),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+    }
+
+
+def _describe_owner(signature: Path) -> str:
+    """Who holds the lock; a signature of someone who is gone is not his."""
+    deadline = time.monotonic() + SECONDS_TO_SIGN
+    while time.monotonic() < deadline:
+        owner = _read(signature)
+        if owner is not None and not is_gone(owner):
+            return _describe(owner)
+        time.sleep(0.05)
+    return "it did not say which"
+
+
+def is_gone(owner: dict[str, Any]) -> bool:
+    """Whether the process of an identity has ended, as far as this host can tell.
+
+    A process id is given again; then it is another process, which started at another time.
+    """
+    if owner["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # of another user, so it is there
+        pass
+    return bool(_start_ticks(owner["pid"]) != owner["ticks"])
+
+
+def _start_ticks(pid: int) -> int | None:
+    """Start of a process since boot, which no change of the clock moves; None without /proc."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return None
+
+
+def _read(signature: Path) -> dict[str, Any] | None:
+    try:
+        owner: dict[str, Any] = json.loads(signature.read_text())
+    except (FileNotFoundError, ValueError):  # none, or half written
+        return None
+    return owner
+
+
+def _describe(owner: dict[str, Any]) -> str:
+    return f"process {owner['pid']} on {owner['host']}, since {owner['since']}: {owner['command']}"

@@ -1,0 +1,267 @@
+"""A whole ``kedro run`` seen from outside: is there work, how did it go, who is told.
+
+``cli.py`` calls it around Kedro's run, ``open-run`` and ``close-run`` around a DAG of stages. It
+crosses rooms as no room may: what was read comes from ``data``, labels from ``rewards``, the
+champion from ``registry``; what follows from the numbers is decided in ``refresh``.
+"""
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from kedro.framework.context import KedroContext
+from pydantic import SecretStr
+
+from rpo_pipeline.errors import ConfigError, RpoError
+from rpo_pipeline.operations.lock import RUN_LOCK, only_run
+from rpo_pipeline.operations.notify import notify
+from rpo_pipeline.operations.work import Situation, count_new, decide
+from rpo_pipeline.params import (
+    Event,
+    IngestionParams,
+    LabelingParams,
+    PromotionParams,
+    RefreshParams,
+    validate_tracking,
+)
+from rpo_pipeline.params.variables import variable
+
+if TYPE_CHECKING:
+    from rpo_pipeline.registry.champion import Champion
+
+logger = logging.getLogger(__name__)
+
+WEBHOOK_VARIABLE = "RPO_WEBHOOK_URL"
+CREDENTIALS = Path("conf/local/credentials.yml")
+NOTIFICATIONS = "notifications.jsonl"
+STARTED = "started"
+FINISHED = ("promoted", "not_promoted")
+SECONDS_PER_DAY = 86_400
+
+
+class Refresh:
+    """A refresh of one environment.
+
+    Args:
+        context: Of the environment.
+    """
+
+    def __init__(self, context: KedroContext) -> None:
+        parameters = context.config_loader["parameters"]
+        self._context = context
+        self._catalog = context.catalog
+        self._folder: Path = self._catalog.load("refresh_workspace")
+        self._refresh = RefreshParams.model_validate(parameters["refresh"])
+        self._ingestion = IngestionParams.model_validate(parameters["ingestion"])
+        self._labeling = LabelingParams.model_validate(parameters["labeling"])
+        self._promotion = PromotionParams.model_validate(parameters["promotion"])
+        self._webhook = _webhook(context.project_path)
+        self.lock = self._folder / RUN_LOCK
+        """What every run on the environment's data folder holds."""
+
+    def run(self, run: Callable[[], None]) -> None:
+        """Run all pipelines if there is work for them, alone, and tell how it went.
+
+        Args:
+            run: Does the work.
+
+        Raises:
+            BusyError: If another run is at work on the same data folder.
+        """
+        with only_run(self.lock), self._telling_of_failure():
+            if self._has_work():
+                run()
+                self._finish()
+
+    def begin(self) -> bool:
+        """Decide for a scheduler whose tasks are the stages; ``end`` or ``fail`` has to follow.
+
+        Returns:
+            Whether there is work.
+
+        Raises:
+            BusyError: If another run is at work on the same data folder.
+        """
+        with only_run(self.lock), self._telling_of_failure():
+            return self._has_work()
+
+    def end(self) -> None:
+        """Tell how it went, once all stages have come to their end."""
+        with self._telling_of_failure():
+            self._finish()
+
+    def fail(self, reason: str) -> None:
+        """Tell that it failed, and keep it for the next refresh."""
+        self._tell("failed", f"the refresh failed: {reason}")
+        self._note({"event": "failed", "reason": reason})
+
+    @contextmanager
+    def _telling_of_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as err:
+            # Only our own errors are written for people, and known to hold no secret.
+            self.fail(str(err) if isinstance(err, RpoError) else type(err).__name__)
+            raise
+
+    def _has_work(self) -> bool:
+        """Decide, and say why; work is noted as begun."""
+        decision = self._decide()
+        self._catalog.save("refresh_decision", {"at": _now(), **decision})
+        reasons = "; ".join(decision["reasons"])
+        if not decision["work"]:
+            logger.info("nothing to do: %s", reasons)
+            self._tell("nothing_to_do", f"nothing to do: {reasons}", reasons=decision["reasons"])
+        elif self._refresh.when == "needed":
+            logger.info("there is work: %s", reasons)
+        if decision["work"]:
+            self._note({"event": STARTED, "reason": "it has not come to its end"})
+        return bool(decision["work"])
+
+    def _finish(self) -> None:
+        """Note and tell whether the new version is champion."""
+        result = self._catalog.load("promotion_result")
+        event: Event = "promoted" if result["promoted"] else "not_promoted"
+        self._note({"event": event, "reason": result["reason"], "version": result["version"]})
+        text = f"version {result['version']} of {self._promotion.model_name}: {result['reason']}"
+        self._tell(event, text, version=result["version"])
+
+    def _note(self, outcome: dict[str, Any]) -> None:
+        """Keep how far the refresh came, for the next one."""
+        self._catalog.save("refresh_outcome", {"at": _now(), **outcome})
+
+    def _tell(self, event: Event, text: str, **details: Any) -> None:  # noqa: ANN401 (JSON)
+        """Notify those who want to hear of it."""
+        notify(
+            {
+                "event": event,
+                "text": text,
+                "env": self._context.env,
+                "host": socket.gethostname(),
+                "model_name": self._promotion.model_name,
+                **details,
+            },
+            self._refresh.notifications,
+            webhook=self._webhook,
+            file=self._folder / NOTIFICATIONS,
+        )
+
+    def _decide(self) -> dict[str, Any]:
+        outcome = self._catalog.load("refresh_outcome")
+        situation = Situation(_unfinished(outcome))
+        if self._refresh.when == "always" or outcome is None:
+            return decide(situation, self._refresh)
+        parts, champion = self._read_sources(), self._find_champion()
+        self._compare_live_ratings(parts, champion)
+        new_rows, new_ratings = count_new(parts, self._catalog.load("previous_consumed"))
+        ages = [_days_since(outcome["at"]), *([champion.age_days] if champion else [])]
+        situation = replace(
+            situation, new_rows=new_rows, new_ratings=new_ratings, age_days=min(ages)
+        )
+        decision = decide(situation, self._refresh)
+        if decision["work"] or self._refresh.max_drift is None:
+            return decision
+        return decide(replace(situation, drift=self._measure_drift()), self._refresh)
+
+    def _read_sources(self) -> list[dict[str, Any]]:
+        """As ingestion does, which finds all that is read here already there."""
+        from rpo_pipeline.pipelines.data_ingestion.nodes import read_sources
+
+        folder, forgotten = self._catalog.load("parts"), self._catalog.load("forgotten")
+        parts = read_sources(self._ingestion, folder, forgotten)
+        self._catalog.save("source_parts", parts)
+        return parts
+
+    def _find_champion(self) -> "Champion | None":
+        if self._refresh.max_age_days is None and self._refresh.live_ratings is None:
+            return None
+        from rpo_pipeline.registry.champion import find_champion
+
+        return find_champion(self._reach_registry(), self._promotion.model_name)
+
+    def _reach_registry(self) -> dict[str, str]:
+        """Where it is; it must answer at once, because nothing is lost yet."""
+        from rpo_pipeline.tracking.run import resolve_tracking_uri
+
+        tracking = validate_tracking(self._context.config_loader["mlflow"])
+        uri = resolve_tracking_uri(tracking.tracking_uri, self._context.project_path)
+        return {"tracking_uri": uri, "registry_wait_seconds": "0"}
+
+    def _measure_drift(self) -> float | None:
+        from rpo_pipeline.labeling.drift import measure_drift
+
+        labels, feedback = (self._catalog.load(name) for name in ("labels", "feedback@pandas"))
+        found = measure_drift(labels, feedback, self._labeling).values()
+        return max((one["drift"] for one in found if one["drift"] is not None), default=None)
+
+    def _compare_live_ratings(
+        self, parts: list[dict[str, Any]], champion: "Champion | None"
+    ) -> None:
+        settings = self._refresh.live_ratings
+        if settings is None or champion is None or champion.previous is None:
+            return
+        from rpo_pipeline.ingestion.sources import read_rows
+        from rpo_pipeline.operations.live_ratings import compare_ratings, read_ratings
+
+        rows = read_rows(parts, self._catalog.load("parts"))
+        ratings = read_ratings(rows, {champion.version, champion.previous})
+        result = compare_ratings(
+            ratings, champion=champion.version, previous=champion.previous, settings=settings
+        )
+        result["rollback"] = None
+        if result["alarm"] and self._refresh.on_alarm == "rollback":
+            result["rollback"] = self._roll_back(result["reason"])
+        self._catalog.save("live_ratings", {"at": _now(), **result})
+        logger.log(logging.WARNING if result["alarm"] else logging.INFO, result["reason"])
+        if result["alarm"]:
+            done = result["rollback"]["reason"] if result["rollback"] else "nothing was changed"
+            self._tell("alarm", f"{result['reason']}; {done}", live_ratings=result)
+
+    def _roll_back(self, cause: str) -> dict[str, Any]:
+        from rpo_pipeline.registry import aliases
+
+        return aliases.roll_back(
+            self._reach_registry(),
+            self._promotion.model_name,
+            self._catalog.load("champion_workspace") / aliases.LOCK,
+            cause=cause,
+        )
+
+
+def _unfinished(outcome: dict[str, Any] | None) -> str | None:
+    if outcome is None:
+        return "no run has finished here yet"
+    if outcome["event"] in FINISHED:
+        return None
+    return f"the run of {outcome['at']} did not finish: {outcome['reason']}"
+
+
+def _webhook(project_path: Path) -> SecretStr | None:
+    """Its address, from the environment or else from ``conf/local``, which is never shared."""
+    address = variable(WEBHOOK_VARIABLE)
+    file = project_path / CREDENTIALS
+    if not address and file.is_file():
+        try:
+            address = (yaml.safe_load(file.read_text()) or {})["notifications"]["webhook"]
+        except (yaml.YAMLError, TypeError):  # whose messages quote the file
+            raise ConfigError(
+                f"{CREDENTIALS} is no YAML, or not of the form `notifications: {{webhook: URL}}`"
+            ) from None
+        except KeyError:
+            return None
+    return SecretStr(address) if address else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _days_since(moment: str) -> float:
+    passed = datetime.now(UTC) - datetime.fromisoformat(moment)
+    return max(0.0, passed.total_seconds()) / SECONDS_PER_DAY

@@ -1,0 +1,73 @@
+"""Responses of the reference, labelled like those that were logged."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rpo_pipeline.engine.loading import load_checkpoint
+from rpo_pipeline.engine.samples_cache import sample_new_rows, samples_key
+from rpo_pipeline.labeling.labeling import require_labels
+from rpo_pipeline.params import PolicyParams, RpoParams
+
+
+def prompts_to_sample(rows: pd.DataFrame, rpo: RpoParams) -> pd.DataFrame:
+    """Prompts that the estimator wants responses of the reference for.
+
+    Args:
+        rows: Labelled rows, columns prompt_id and prompt.
+        rpo: ``quantile`` wants every prompt, ``reference_samples`` those with fewer labelled rows
+            than ``below_responses``, the other estimators none.
+
+    Returns:
+        prompt_id and prompt, in order of prompt_id.
+    """
+    sizes = rows.groupby("prompt_id")["prompt"].agg(["size", "first"])
+    below = {
+        "quantile": float("inf"),
+        "reference_samples": rpo.reference_samples.below_responses,
+    }.get(rpo.estimator, 0)
+    few = sizes[sizes["size"] < below]
+    return few["first"].rename("prompt").reset_index()
+
+
+def sample_reference(
+    prompts: pd.DataFrame,
+    reference: Path,
+    cache: Path,
+    *,
+    policy: PolicyParams,
+    num_samples: int,
+    label: Callable[[Sequence[str], Sequence[str]], pd.DataFrame],
+    rewards_of: Callable[[pd.DataFrame], pd.Series],
+) -> pd.DataFrame:
+    """Sample responses of the reference and label them, on the scale of the logged ones.
+
+    Args:
+        prompts: Columns prompt_id and prompt; without any, no model is loaded.
+        reference: Its directory.
+        cache: Samples of earlier runs are kept in it.
+        policy: Limits on tokens, and precision.
+        num_samples: Of each prompt.
+        label: From prompts and responses to raw_reward and labeler.
+        rewards_of: From prompt_id, response and raw_reward to reward.
+
+    Returns:
+        prompt_id, sample, response, token_ids, raw_reward, reward, labeler; one line per sample.
+
+    Raises:
+        DataError: If the labeler has no answer for a sample.
+    """
+    columns = ["prompt_id", "sample", "response", "token_ids", "raw_reward", "reward", "labeler"]
+    if prompts.empty:
+        return pd.DataFrame(columns=columns)
+    samples = sample_new_rows(
+        load_checkpoint(reference, policy),
+        prompts,
+        policy,
+        cache / samples_key(reference, policy),
+        num_samples=num_samples,
+    )
+    labels = label(samples["prompt"].tolist(), samples["response"].tolist())
+    samples = samples.join(require_labels(labels)[["raw_reward", "labeler"]])
+    return samples.assign(reward=rewards_of(samples))[columns]

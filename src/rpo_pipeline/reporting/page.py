@@ -1,0 +1,65 @@
+"""Pages that stand alone: one file, its style and script inside, nothing fetched."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+
+def render_page(template: str, **values: Any) -> str:  # noqa: ANN401 (any value of a template)
+    """Render a template on the shared page; every text is escaped.
+
+    Args:
+        template: Name of a template that extends ``page.html.j2``.
+        **values: What the template shows.
+
+    Returns:
+        HTML without a reference to anything outside. Its content security policy lets no other
+        script run than its own, and nothing be fetched.
+    """
+    environment = Environment(
+        loader=PackageLoader("rpo_pipeline.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": show_number, "plain": _plain}
+    script = environment.get_template("page.js.j2").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template(template).render(
+        script=Markup(script),
+        script_digest=digest,
+        **values,
+    )
+
+
+def pictures(drawings: Sequence[str]) -> list[Markup]:
+    """SVG of our own drawing, to be shown as it is."""
+    return [Markup(drawing) for drawing in drawings]
+
+
+def show_number(value: float | None) -> str:
+    """A number in three digits, as people read it."""
+    if value is None:
+        return "n/a"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _plain(value: object) -> str:
+    """A value of a configuration or of a document."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "null" if value is None else str(value)
+
+
+def whisker(interval: Mapping[str, float | None] | None) -> dict[str, float] | None:
+    """Ends and middle of a difference's interval in its own largest distance from 0."""
+    if not interval or interval["low"] is None or interval["high"] is None:
+        return None
+    largest = max(abs(interval["low"]), abs(interval["high"])) or 1.0
+    return {name: (value or 0.0) / largest for name, value in interval.items()}

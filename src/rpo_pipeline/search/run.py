@@ -1,0 +1,201 @@
+"""Running cells: train, answer prompts, measure. What is finished is kept and never done again."""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from rpo_pipeline.evaluation.generation import generate, held_out_prompts
+from rpo_pipeline.evaluation.heldout import score_heldout
+from rpo_pipeline.evaluation.metrics import distinct, prompt_means, rank_correlations
+from rpo_pipeline.labeling.labeling import label_responses
+from rpo_pipeline.params import ComparisonParams, EvaluationParams, ObjectiveParams
+from rpo_pipeline.partition.estimates import partition_rows, partition_settings
+from rpo_pipeline.partition.reference_samples import prompts_to_sample
+from rpo_pipeline.search.cells import (
+    Cell,
+    Settings,
+    final_cells,
+    grid_cells,
+    settings_of,
+    study_cells,
+)
+from rpo_pipeline.search.material import ROWS, Material, change_log
+from rpo_pipeline.search.table import PROMPTS, RESULT, choose_values, summarise, summarise_studies
+from rpo_pipeline.storage.digests import named_content
+from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+from rpo_pipeline.storage.freshness import result_key
+from rpo_pipeline.training.policy import read_metrics, train_policy, training_rows
+
+logger = logging.getLogger(__name__)
+
+
+def run_comparison(
+    material: Material, settings: Settings, comparison: ComparisonParams, folder: Path
+) -> dict[str, Any]:
+    """Choose each method's best value on validation prompts, and report it on test prompts.
+
+    Args:
+        material: What every cell learns from.
+        settings: Parameters of the run.
+        comparison: Methods, seeds, and what differs from the run's parameters in every cell.
+        folder: Of the cells.
+
+    Returns:
+        As ``table.summarise``, and ``studies`` as ``table.summarise_studies``.
+    """
+
+    def run(cells: list[Cell]) -> dict[Cell, Path]:
+        return run_cells(cells, material, settings, comparison, folder)
+
+    grid = run(grid_cells(comparison.methods, comparison.seeds[0]))
+    chosen = choose_values(grid)
+    final = run(final_cells(comparison.methods, chosen, comparison.seeds))
+    studies = run(study_cells(comparison, chosen))
+    num_resamples = settings.evaluation.bootstrap_samples
+    table = summarise(grid, final, comparison, num_resamples=num_resamples)
+    return {**table, "studies": summarise_studies(studies, num_resamples=num_resamples)}
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    material: Material,
+    settings: Settings,
+    comparison: ComparisonParams,
+    folder: Path,
+) -> dict[Cell, Path]:
+    """Run the cells that are not finished.
+
+    Args:
+        cells: Which ones.
+        material: What they learn from.
+        settings: Parameters of the run.
+        comparison: What differs from them in every cell.
+        folder: Gets a folder for each cell, by content.
+
+    Returns:
+        Folder of each cell, with its ``PROMPTS`` and ``RESULT``.
+    """
+    folders = {}
+    known: dict[str, str | None] = {}
+    for cell in tqdm(cells, desc="comparison", unit="cell", disable=None):
+        own = settings_of(cell, settings, comparison.settings)
+        # Without defaults, so that a cell outlives parameters that are added and not set.
+        content = own.model_dump(mode="json", exclude_defaults=True)
+        log = change_log(material, *cell.study, seed=cell.seed) if cell.study else material
+        judges = named_content(own.evaluation, known)
+        key = result_key(
+            *(cell.split, comparison.num_prompts, content, log.digest, judges),
+            code=[_finish, change_log],
+        )
+        folders[cell] = folder / key
+        if not (folder / key).is_dir():
+            logger.info("cell: %s", cell.name)
+            workspace = folder / f"unfinished-{key}"
+            workspace.mkdir(parents=True, exist_ok=True)
+            _finish(cell, log, own, comparison, workspace, folder / key)
+    return folders
+
+
+def _finish(
+    cell: Cell,
+    material: Material,
+    settings: Settings,
+    comparison: ComparisonParams,
+    workspace: Path,
+    target: Path,
+) -> None:
+    summary = train_policy(
+        _training_rows(material, settings),
+        material.reference,
+        policy=settings.policy,
+        objectives=ObjectiveParams(
+            rpo=settings.rpo, sft=settings.sft, kto=settings.kto, dro=settings.dro
+        ),
+        training=settings.training,
+        workspace=workspace,
+        cache=material.model_cache,
+    )
+    feedback = material.feedback
+    prompts = held_out_prompts(feedback, comparison.num_prompts, cell.split)
+    answers = generate(
+        {"reference": material.reference, "challenger": workspace / "best"},
+        prompts,
+        settings.evaluation.sampling,
+        settings.policy,
+        material.model_cache,
+        seed=0,  # the same noise for every cell
+        micro_batch_tokens=settings.training.micro_batch_tokens,
+    )
+    heldout = score_heldout(
+        feedback.loc[feedback["prompt_id"].isin(prompts["prompt_id"]), ROWS],
+        material.rewards,
+        material.reference_logps,
+        workspace / "best",
+        settings.policy,
+        per_token=settings.rpo.logp_reduction == "mean",
+        micro_batch_tokens=settings.training.micro_batch_tokens,
+    )
+    by_prompt, numbers = _measure(answers, heldout, settings.evaluation, material.label_cache)
+    prepared = temporary_sibling(target)
+    prepared.mkdir()
+    by_prompt.to_parquet(prepared / PROMPTS, index=False)
+    steps = read_metrics(workspace)
+    result = {
+        "cell": cell.name,
+        "seconds": summary.seconds,
+        "num_steps": summary.num_steps,
+        "loss_std": float(steps["train/loss"].std()),
+        "grad_norm_std": float(steps["train/grad_norm"].std()),
+        **numbers,
+    }
+    (prepared / RESULT).write_text(json.dumps(result, indent=2))
+    put_in_place(prepared, target)
+    shutil.rmtree(workspace)
+
+
+def _training_rows(material: Material, settings: Settings) -> pd.DataFrame:
+    rpo = partition_settings(settings.rpo, settings.qrpo, settings.training)
+    labelled = material.feedback[ROWS].merge(material.rewards, on="row_id")
+    labelled = labelled.merge(material.reference_logps, on="row_id")
+    wanted = prompts_to_sample(labelled, rpo)["prompt_id"]
+    samples = material.samples[material.samples["prompt_id"].isin(wanted)]
+    tau = cast("float", rpo.tau)  # a method without a tau of its own takes the run's
+    _, targets, _ = partition_rows(labelled, samples, rpo, tau=tau)
+    return training_rows(
+        material.feedback,
+        material.rewards,
+        material.reference_logps,
+        targets,
+        material.mismatched_logps,
+    )
+
+
+def _measure(
+    answers: pd.DataFrame, heldout: pd.DataFrame, evaluation: EvaluationParams, label_cache: Path
+) -> tuple[pd.DataFrame, dict[str, float | None]]:
+    """Numbers of each prompt, for the cell and (``reference_...``) for the reference."""
+    texts = answers["prompt"].tolist(), answers["response"].tolist()
+    labels = label_responses(*texts, evaluation.labelers, label_cache, every=True)
+    answers = pd.concat([answers, labels], axis=1)
+    tables = {
+        name: rows.sort_values(["prompt_id", "sample"], ignore_index=True)
+        for name, rows in answers.groupby("model")
+    }
+    columns: dict[str, Any] = {"prompt_id": sorted(answers["prompt_id"].unique())}
+    for model, prefix in (("challenger", ""), ("reference", "reference_")):
+        means = prompt_means(tables[model], tables["reference"])
+        columns |= {f"{prefix}{name}": values for name, values in means.items()}
+    correlations = rank_correlations(heldout)
+    numbers: dict[str, float | None] = {
+        "distinct_2": distinct(tables["challenger"], 2)[0],
+        "reference_distinct_2": distinct(tables["reference"], 2)[0],
+        "rank_correlation": float(np.mean(correlations)) if len(correlations) else None,
+    }
+    return pd.DataFrame(columns), numbers

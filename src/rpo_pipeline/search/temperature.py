@@ -1,0 +1,149 @@
+"""Choosing tau: a short training for each candidate, judged by what it writes on validation."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rpo_pipeline.engine.generation import row_seed, sample_responses
+from rpo_pipeline.engine.loading import load_checkpoint
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.labeling.labeling import label_responses, require_labels
+from rpo_pipeline.params import (
+    EvaluationParams,
+    ObjectiveParams,
+    PolicyParams,
+    RpoParams,
+    TrainingParams,
+)
+from rpo_pipeline.training.policy import train_policy
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+logger = logging.getLogger(__name__)
+
+
+def choose_tau(
+    rows_at: Callable[[float], pd.DataFrame],
+    reference: Path,
+    *,
+    policy: PolicyParams,
+    rpo: RpoParams,
+    training: TrainingParams,
+    evaluation: EvaluationParams,
+    workspace: Path,
+) -> dict[str, Any]:
+    """Train with each tau of the grid for a while, and take the most cautious of the good ones.
+
+    A candidate is judged by the mean raw reward of its responses to the validation prompts, under
+    the same noise for all. Losses cannot be compared: every tau has targets of its own. The largest
+    tau that is at most one standard error of the paired difference below the best is taken, because
+    among equals it stays nearest the reference.
+
+    Args:
+        rows_at: Gives the training rows with the targets of a tau.
+        reference: Directory of the model that training starts from.
+        policy: Limits on tokens, precision, adapters.
+        rpo: Its grid, and how long each candidate is trained.
+        training: The loop's settings.
+        evaluation: Labelers of new text, sampling, and how many prompts at most.
+        workspace: Gets a folder for each candidate, and one for costly labels.
+
+    Returns:
+        ``tau``, and ``candidates``: tau, reward_mean, and difference to the best with its standard
+        error, each as a number.
+
+    Raises:
+        DataError: If there is no validation prompt to judge by.
+    """
+    rewards = {}
+    for tau in sorted(rpo.tau_grid):
+        rows = rows_at(tau)
+        folder = workspace / f"tau-{tau:g}"
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"num_epochs": rpo.tau_search_epochs, "patience": None}
+        train_policy(
+            rows,
+            reference,
+            policy=policy,
+            objectives=ObjectiveParams(rpo=rpo),
+            training=training.model_copy(update=settings),
+            workspace=folder,
+        )
+        prompts = _validation_prompts(rows, evaluation.num_prompts)
+        responses = _responses(folder / "best", prompts, policy, evaluation, training.seed)
+        rewards[tau] = _rewards(responses, evaluation, workspace / "labels")
+        logger.info("tau %g: reward %.3f on validation", tau, rewards[tau].mean())
+    return choose(rewards)
+
+
+def choose(rewards: dict[float, Array]) -> dict[str, Any]:
+    """Take the largest tau that is within one standard error of the best.
+
+    Args:
+        rewards: Mean raw reward of each validation prompt, in the same order, by tau.
+
+    Returns:
+        ``tau`` and ``candidates``.
+    """
+    best = max(rewards.values(), key=lambda values: float(values.mean()))
+    candidates = []
+    for tau, values in sorted(rewards.items()):
+        difference = values - best
+        candidates.append(
+            {
+                "tau": tau,
+                "reward_mean": float(values.mean()),
+                "difference": float(difference.mean()),
+                "difference_se": float(difference.std(ddof=1) / np.sqrt(len(values))),
+            }
+        )
+    good = [c["tau"] for c in candidates if c["difference"] >= -c["difference_se"]]
+    logger.info("rpo.tau: %g, of %s", max(good), ", ".join(f"{tau:g}" for tau in sorted(rewards)))
+    return {"tau": max(good), "candidates": candidates}
+
+
+def _validation_prompts(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
+    validation = rows.loc[rows["split"] == "validation", ["prompt_id", "prompt"]]
+    prompts = validation.drop_duplicates("prompt_id").sort_values("prompt_id").head(limit)
+    if len(prompts) < 2:
+        raise DataError(
+            f"rpo.tau: auto is chosen on validation prompts, and there are {len(prompts)} with a "
+            "labelled row (ingestion.split_shares.validation, or give rpo.tau a number)"
+        )
+    return prompts
+
+
+def _responses(
+    model: Path,
+    prompts: pd.DataFrame,
+    policy: PolicyParams,
+    evaluation: EvaluationParams,
+    seed: int,
+) -> pd.DataFrame:
+    """A model's responses to each prompt: columns prompt_id, prompt, response."""
+    sampling = evaluation.sampling
+    table = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
+    number = table.groupby("prompt_id").cumcount()
+    language_model = load_checkpoint(model, policy)
+    text_format = language_model.text_format(policy)
+    sampled = sample_responses(
+        language_model,
+        text_format.encode_prompts(table["prompt"].tolist()),
+        seeds=[row_seed(seed, *key) for key in zip(table["prompt_id"], number, strict=True)],
+        sampling_temperature=sampling.sampling_temperature,
+        max_new_tokens=policy.max_response_tokens,
+    )
+    return table.assign(response=[response.text for response in sampled])
+
+
+def _rewards(table: pd.DataFrame, evaluation: EvaluationParams, label_cache: Path) -> Array:
+    """Mean raw reward of each prompt."""
+    labels = label_responses(
+        table["prompt"].tolist(), table["response"].tolist(), evaluation.labelers, label_cache
+    )
+    raw_rewards = require_labels(labels)["raw_reward"]
+    return raw_rewards.groupby(table["prompt_id"]).mean().to_numpy(np.float64)

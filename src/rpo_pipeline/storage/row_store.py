@@ -1,0 +1,134 @@
+"""Expensive rows kept by content: a folder of shards, each written whole or not at all.
+
+A shard counts once it is complete, so a pass that was killed goes on where it stopped, and two
+writers at once do no harm but work twice. Each row names the prompt that it was computed for, to be
+erased with it. A shard's time of modification is when a row of it was last asked for.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from rpo_pipeline.storage.damage import DAMAGED, first_line
+from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+
+logger = logging.getLogger(__name__)
+
+SHARD_ROWS = 256
+SHARDS = "shard-*.parquet"
+
+
+def content_key(*parts: Sequence[int]) -> str:
+    """Hash of lists of numbers, such as token ids, each list on its own: 32 hex digits."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(np.asarray(part, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def fetch_rows(
+    folder: Path,
+    keys: Sequence[str],
+    compute: Callable[[list[int]], pd.DataFrame],
+    *,
+    prompt_ids: Sequence[str],
+    verb: str,
+    shard_rows: int = SHARD_ROWS,
+) -> pd.DataFrame:
+    """Read the rows that are stored; compute the others, shard by shard, and store them.
+
+    A shard that cannot be read, or that another process prunes meanwhile, is no error: its rows
+    are computed again.
+
+    Args:
+        folder: Of what the rows depend on beside their content.
+        keys: Content key of each row; equal ones are computed once.
+        compute: From positions in ``keys`` to one line of values each, in that order. A line
+            without any value is given back but not stored, so that it is asked for again.
+        prompt_ids: Prompt of each row; of rows with equal keys one of theirs.
+        verb: What ``compute`` does, for people.
+        shard_rows: Rows computed between two writes.
+
+    Returns:
+        The values, in the order of the keys.
+    """
+    stored = _load(folder)
+    missing = _missing(stored, keys)
+    logger.info("%d rows to %s, %d in the cache", len(missing), verb, len(keys) - len(missing))
+    if missing:
+        distinct, computed = list({keys[row]: row for row in missing}.values()), []
+        with tqdm(total=len(distinct), desc=verb, unit="row", disable=None) as bar:
+            for start in range(0, len(distinct), shard_rows):
+                shard = distinct[start : start + shard_rows]
+                values = compute(shard)
+                rows = values.assign(
+                    key=[keys[row] for row in shard],
+                    prompt_id=[prompt_ids[row] for row in shard],
+                )
+                known = values.notna().any(axis=1).to_numpy()
+                if known.any():
+                    computed.append(_save(folder, rows[known]).set_index("key"))
+                bar.update(len(shard))
+        # Not read from the folder again: another process may prune it meanwhile.
+        found = [table for table in (stored, *computed) if not table.empty]
+        stored = pd.concat(found) if found else stored
+        if stored.empty:  # no row has ever had a value
+            stored = stored.reindex(columns=stored.columns.union(values.columns))
+    asked_for = stored.reindex(list(keys))
+    for shard_file in asked_for["shard"].dropna().unique():
+        with suppress(FileNotFoundError, PermissionError):  # pruned; another user's
+            os.utime(folder / shard_file)
+    return asked_for.drop(columns=["shard", "prompt_id"]).reset_index(drop=True)
+
+
+def missing_rows(folder: Path, keys: Sequence[str]) -> list[int]:
+    """Positions of the keys that are not stored in a folder."""
+    return _missing(_load(folder), keys)
+
+
+def _missing(stored: pd.DataFrame, keys: Sequence[str]) -> list[int]:
+    return [row for row, key in enumerate(keys) if key not in stored.index]
+
+
+def _load(folder: Path) -> pd.DataFrame:
+    shards = [_read(file) for file in sorted(folder.glob(SHARDS))]
+    found = [shard for shard in shards if shard is not None]
+    rows = pd.concat(found) if found else pd.DataFrame(columns=["key", "prompt_id", "shard"])
+    return rows.drop_duplicates("key").set_index("key")
+
+
+def _read(file: Path) -> pd.DataFrame | None:
+    """A shard; None of one that was pruned meanwhile, or cannot be read: it is computed again."""
+    try:
+        with file.open("rb") as stream:
+            return pd.read_parquet(stream).dropna(subset="key").assign(shard=file.name)
+    except FileNotFoundError:
+        return None
+    except (*DAMAGED, KeyError) as err:
+        logger.warning(
+            "%s cannot be read (%s): what was in it is computed again; remove it",
+            *(file, first_line(err)),
+        )
+        return None
+
+
+def _save(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """Store rows as a shard; the shard, as it will be read."""
+    target = folder / f"shard-{uuid4().hex}.parquet"
+    prepared = temporary_sibling(target)
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    pq.write_table(table, prepared)
+    put_in_place(prepared, target)
+    stored: pd.DataFrame = table.to_pandas()
+    return stored.assign(shard=target.name)

@@ -1,0 +1,150 @@
+"""The experiment and the run at the start, and why they cannot be had, in words."""
+
+import logging
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
+
+from rpo_pipeline.errors import RegistryError, RpoError
+from rpo_pipeline.secrets import without_password
+from rpo_pipeline.tracking.outage import ACCOUNT, ADDRESS, SQLITE, describe, is_refusal
+
+logger = logging.getLogger(__name__)
+
+JOINED_RUN = "RPO_MLFLOW_RUN_ID"
+"""Environment variable with the run that a scheduler opened for several ``kedro run``."""
+EXPERIMENT = "conf/base/mlflow.yml: experiment"
+DELETED = "deleted"
+SCHEMA, NO_ACCOUNT = "database schema", ("UNAUTHENTICATED", "PERMISSION_DENIED")
+LOCKED = "database is locked"
+
+
+def find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
+    """Look an experiment up, or make it.
+
+    Args:
+        client: Of the tracking server.
+        name: Of the experiment.
+        location: Where a new one keeps artifacts, as a ``file:`` address; None: where the server
+            says.
+
+    Returns:
+        Its id.
+
+    Raises:
+        RegistryError: If it was deleted, or keeps artifacts in a folder that is gone.
+    """
+    found = _look_up(client, name)
+    if found is None:
+        return str(client.create_experiment(name, artifact_location=location))
+    if location:
+        _check_place(found, local_file_uri_to_path(location))
+    return str(found.experiment_id)
+
+
+def _check_place(experiment: Experiment, here: str) -> None:
+    """MLflow keeps absolute paths, which a project that is moved or copied takes with it."""
+    there, own = Path(local_file_uri_to_path(experiment.artifact_location)), Path(here)
+    if there.resolve() == own.resolve():
+        return
+    keeps = f"the experiment {experiment.name!r} keeps its artifacts in {there}"
+    if own.is_dir() and not there.is_dir():
+        raise RegistryError(
+            f"{keeps}, which is not there: the project was moved to {own.parent}. MLflow cannot "
+            f"move an experiment, so link the old place to the new one (`mkdir -p {there.parent} "
+            f"&& ln -s {own} {there}`), or begin anew by moving mlflow.db away: the next run "
+            "registers its policy again"
+        )
+    logger.warning(
+        "%s, outside this project: if it is a copy of another one, move its mlflow.db away, or "
+        "both write there (%s)",
+        keeps,
+        EXPERIMENT,
+    )
+
+
+def check_experiment(tracking_uri: str, name: str) -> None:
+    """Raise a ``RegistryError`` where no run could be opened; nothing is made.
+
+    Args:
+        tracking_uri: Of a server that answers; an SQLite file need not be there yet.
+        name: Of the experiment.
+    """
+    if tracking_uri.startswith(SQLITE) and not Path(tracking_uri.removeprefix(SQLITE)).exists():
+        return
+    try:
+        _look_up(MlflowClient(tracking_uri), name)
+    except RpoError:
+        raise
+    except Exception as err:  # whatever the store raises: HTTP, SQL, operating system
+        raise RegistryError(explain(tracking_uri, err)) from err
+
+
+def _look_up(client: MlflowClient, name: str) -> Experiment | None:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return None
+    if found.lifecycle_stage == DELETED:
+        raise RegistryError(
+            f"the experiment {name!r} was deleted. To have it back, with "
+            f"MLFLOW_TRACKING_URI={without_password(client.tracking_uri)}: `mlflow experiments "
+            f"restore --experiment-id {found.experiment_id}`; or name another one ({EXPERIMENT})"
+        )
+    return found
+
+
+def join_run(client: MlflowClient, run_id: str) -> str:
+    """Open a run again.
+
+    Args:
+        client: Of the tracking server.
+        run_id: The run, which an attempt that failed may have closed.
+
+    Returns:
+        The id of its experiment.
+
+    Raises:
+        RegistryError: If there is no such run, or it was deleted.
+    """
+    try:
+        info = client.get_run(run_id).info
+    except MlflowException as err:
+        if not is_refusal(err):
+            raise
+        raise RegistryError(
+            f"there is nothing to join: {describe(err, client.tracking_uri)} (environment "
+            f"variable {JOINED_RUN})"
+        ) from err
+    if info.lifecycle_stage == DELETED:
+        raise RegistryError(
+            f"MLflow run {run_id} was deleted. To have it back: `mlflow runs restore --run-id "
+            f"{run_id}`; or join another one (environment variable {JOINED_RUN})"
+        )
+    client.update_run(run_id, "RUNNING")
+    return str(info.experiment_id)
+
+
+def explain(tracking_uri: str, error: Exception) -> str:
+    """Why no run can be opened, and where to change that."""
+    shown, said = without_password(tracking_uri), describe(error, tracking_uri)
+    code = error.error_code if isinstance(error, MlflowException) else None
+    if code in NO_ACCOUNT:
+        return f"the tracking server at {shown} refuses this account: {said} ({ACCOUNT})"
+    if SCHEMA in said:
+        return (
+            f"the database {shown} was made by another version of MLflow than "
+            f"{installed_version('mlflow')}, which is installed. If by an older one: keep a copy "
+            f"of it, then `mlflow db upgrade {shown}`. If by a newer one: install that version, or "
+            f"name another database ({ADDRESS})"
+        )
+    if LOCKED in said:
+        return f"another process holds the database {shown}; try again once it is done ({said})"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{shown} needs the package {error.name}, which is not installed ({ADDRESS})"
+    if is_refusal(error):
+        return f"the tracking server at {shown} refuses a request: {said} ({ADDRESS})"
+    return f"the tracking server at {shown} does not answer as it must: {said} ({ADDRESS})"

@@ -1,0 +1,181 @@
+"""What a tracking server has not taken yet, kept on disk until it does.
+
+What never can be sent, because it is damaged or the server refuses it, is set aside in a folder
+beside the outbox, ``<run id>.broken``, so that it holds up nothing and is not lost.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from rpo_pipeline.storage.durable import link_or_copy, put_in_place, temporary_sibling
+
+logger = logging.getLogger(__name__)
+
+Entry = dict[str, Any]
+"""One call: what JSON can say; ``file`` is the path of an artifact."""
+BROKEN = ".broken"
+ENTRIES, LOCK = "entries.jsonl", "lock"
+
+
+class Outbox:
+    """Calls in the order in which they were made, as lines of JSON, with copies of their files.
+
+    Whoever opens it owns it until it is released, or the process ends: an outbox that nobody owns
+    is of a run that is over.
+
+    Args:
+        folder: Its own; there while it is open, and after that only with entries.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = folder / ENTRIES
+        self._broken = folder.with_name(folder.name + BROKEN)
+        # Not by thread: the one that follows metrics adds to it as well.
+        self._lock = FileLock(folder / LOCK, thread_local=False)
+        self._waiting: list[Entry] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @classmethod
+    def left_behind(cls, folder: Path) -> Self | None:
+        """The outbox of a run that has ended, with its entries; None where one is still at it.
+
+        What is no outbox is set aside.
+        """
+        if folder.name.startswith(".") or folder.name.endswith(BROKEN):
+            return None
+        if not any((folder / name).is_file() for name in (LOCK, ENTRIES)):
+            folder.rename(folder.with_name(folder.name + BROKEN))
+            logger.warning("%s is no outbox, and is called %s%s now", folder, folder.name, BROKEN)
+            return None
+        outbox = cls(folder)
+        try:
+            outbox.open(timeout=0)
+        except Timeout:
+            return None
+        return outbox
+
+    def open(self, *, timeout: float = -1) -> None:
+        """Own it, with what an earlier process of the same run left in it.
+
+        Lines that say no call are set aside.
+
+        Args:
+            timeout: Seconds to wait for whoever owns it; below 0 without end.
+
+        Raises:
+            Timeout: If he still does.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire(timeout=timeout)
+        lines = self._file.read_bytes().splitlines(keepends=True) if self._file.exists() else []
+        # A line that a killed run did not finish tells of a call that came to nothing either.
+        complete = [line for line in lines if line.endswith(b"\n")]
+        read = [(line, _read(line)) for line in complete]
+        self._waiting = [entry for _, entry in read if entry is not None]
+        damaged = [line for line, entry in read if entry is None]
+        if damaged:
+            self._set_aside(b"".join(damaged), self._unnamed_files())
+            logger.warning(
+                "%d damaged calls of %s are in %s", len(damaged), self.folder, self._broken
+            )
+        if len(self) < len(lines):
+            self._write()
+
+    def add(self, entry: Entry) -> None:
+        """Keep a call, with its file as it is now."""
+        if "file" in entry:
+            entry = {**entry, "file": str(self._keep(Path(entry["file"])))}
+        with self._file.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        self._waiting.append(entry)
+
+    def send(
+        self, deliver: Callable[[Entry], None], *, refuses: Callable[[Exception], bool]
+    ) -> int:
+        """Deliver from the first call on; what follows one that fails stays.
+
+        Args:
+            deliver: Takes an entry; its error is passed on.
+            refuses: Whether an error is a verdict on the entry. It is set aside then.
+
+        Returns:
+            How many were delivered.
+        """
+        before, refused = len(self), 0
+        try:
+            while self._waiting:
+                entry = self._waiting[0]
+                try:
+                    deliver(entry)
+                except Exception as err:
+                    if not refuses(err):
+                        raise
+                    refused += 1
+                    self._set_aside_refused(entry, err)
+                del self._waiting[0]
+        finally:
+            if len(self) < before:
+                self._write()
+            if refused:
+                logger.warning(
+                    "%d calls of %s were refused; they and why are in %s",
+                    *(refused, self.folder, self._broken),
+                )
+        return before - refused
+
+    def release(self) -> None:
+        """Leave it to whoever comes next; an empty one is removed."""
+        if not self._waiting:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release(force=True)
+
+    def _keep(self, file: Path) -> Path:
+        """Link a file, under its own name: results are replaced, never written over."""
+        kept = self.folder / uuid4().hex / file.name
+        kept.parent.mkdir()
+        link_or_copy(file, kept)
+        return kept
+
+    def _set_aside_refused(self, entry: Entry, error: Exception) -> None:
+        files = [Path(entry["file"]).parent] if "file" in entry else []
+        line = json.dumps({**entry, "refused": str(error)}) + "\n"
+        self._set_aside(line.encode(), [file for file in files if file.parent == self.folder])
+
+    def _set_aside(self, lines: bytes, files: list[Path]) -> None:
+        self._broken.mkdir(exist_ok=True)
+        with (self._broken / ENTRIES).open("ab") as file:
+            file.write(lines)
+        for folder in files:
+            folder.replace(self._broken / folder.name)
+
+    def _unnamed_files(self) -> list[Path]:
+        """Folders of files that no call names which can be read."""
+        named = {Path(str(entry.get("file"))).parent for entry in self._waiting}
+        return [path for path in self.folder.iterdir() if path.is_dir() and path not in named]
+
+    def _write(self) -> None:
+        prepared = temporary_sibling(self._file)
+        prepared.write_text("".join(json.dumps(entry) + "\n" for entry in self._waiting))
+        put_in_place(prepared, self._file)
+
+
+def _read(line: bytes) -> Entry | None:
+    """The call of a line; None where it says none."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):  # no JSON, or no UTF-8
+        return None
+    is_call = isinstance(entry, dict) and all(
+        isinstance(entry.get(key), str) for key in ("run_id", "call")
+    )
+    return entry if is_call else None

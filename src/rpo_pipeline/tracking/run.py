@@ -1,0 +1,272 @@
+"""An MLflow run as the project writes it: parameters, lineage, live metrics, artifacts."""
+
+import hashlib
+import json
+import logging
+import math
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.utils.time import get_current_time_millis
+
+from rpo_pipeline.errors import RegistryError, RpoError
+from rpo_pipeline.params import TrackingParams
+from rpo_pipeline.secrets import hide
+from rpo_pipeline.storage.durable import clear_abandoned, put_new, temporary_sibling
+from rpo_pipeline.tracking.delivery import Delivery
+from rpo_pipeline.tracking.opening import explain, find_experiment, join_run
+from rpo_pipeline.tracking.outage import SQLITE, require_answer
+from rpo_pipeline.tracking.outbox import Outbox
+
+logger = logging.getLogger(__name__)
+
+MAX_PARAM_CHARACTERS, MAX_NAME_CHARACTERS = 6000, 250
+MAX_PARAMS, MAX_METRICS = 100, 1000  # of one request
+POLL_SECONDS = 1.0
+OUTBOXES = "mlflow_outbox"
+"""In the data folder."""
+BAD_NAME = re.compile(r"[^\w./ -]", re.ASCII)
+"""What MLflow does not take in the name of a parameter."""
+
+
+class TrackedRun:
+    """One MLflow run, addressed by its id.
+
+    While the server is away, what is logged waits in an outbox and is sent in order once it is
+    back. What an earlier run could not send is sent first, and one that was killed is closed as
+    ``KILLED``.
+
+    Args:
+        tracking: Server, experiment, and what to do when the server leaves in the middle.
+        project_path: A relative sqlite path starts there.
+        outboxes: Folder of the outboxes of all runs.
+        run_id: An open run to join; None starts one.
+
+    Raises:
+        RegistryError: If the server does not answer at the start, refuses the account or lacks the
+            run; with ``on_outage: fail`` any method raises it later as well.
+    """
+
+    def __init__(
+        self,
+        tracking: TrackingParams,
+        project_path: Path,
+        outboxes: Path,
+        *,
+        run_id: str | None = None,
+    ) -> None:
+        self.tracking_uri = resolve_tracking_uri(tracking.tracking_uri, project_path)
+        self._wait_seconds = tracking.registry_wait_seconds
+        self.joined = run_id is not None
+        self._finished = False
+        try:
+            require_answer(self.tracking_uri)
+            _make_database(self.tracking_uri)
+            self._client = MlflowClient(self.tracking_uri)
+            if run_id is None:
+                local = self.tracking_uri.startswith(SQLITE)
+                location = (project_path / "mlruns").as_uri() if local else None
+                self.experiment_id = find_experiment(self._client, tracking.experiment, location)
+                self.run_id: str = self._client.create_run(self.experiment_id).info.run_id
+            else:
+                self.experiment_id = join_run(self._client, run_id)
+                self.run_id = run_id
+        except RpoError:
+            raise
+        except Exception as err:  # whatever the store raises: HTTP, SQL, operating system
+            raise RegistryError(explain(self.tracking_uri, err)) from err
+        outbox = Outbox(outboxes / self.run_id)
+        outbox.open()
+        self._delivery = Delivery(self._client, outbox, on_outage=tracking.on_outage)
+        self._delivery.settle_left_behind(outboxes)
+
+    def describe(self) -> dict[str, str]:
+        """What nodes need to write to this run."""
+        return {
+            "tracking_uri": self.tracking_uri,
+            "experiment_id": self.experiment_id,
+            "run_id": self.run_id,
+            "registry_wait_seconds": str(self._wait_seconds),
+        }
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters under dotted names; what is too long for MLflow is cut, with a warning."""
+        flat = {
+            BAD_NAME.sub("_", name)[:MAX_NAME_CHARACTERS]: hide(value)
+            for name, value in flatten(params)
+        }
+        for name in [name for name, value in flat.items() if len(value) > MAX_PARAM_CHARACTERS]:
+            logger.warning(
+                "parameter %s is logged cut at %d characters", name, MAX_PARAM_CHARACTERS
+            )
+        entries = [(name, value[:MAX_PARAM_CHARACTERS]) for name, value in flat.items()]
+        try:
+            for start in range(0, len(entries), MAX_PARAMS):
+                self._call("batch", params=entries[start : start + MAX_PARAMS])
+        except RegistryError as err:
+            if "Changing param values" not in str(err):
+                raise
+            raise RegistryError(
+                f"run {self.run_id} was begun with other parameters, start a new one: {err}"
+            ) from err
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        self._call("batch", tags=list(tags.items()))
+
+    def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
+        """Log numbers; those that are missing or not finite are left out."""
+        self.log_steps([{"step": 0, **metrics}])
+
+    def log_steps(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Log the numbers of several steps, each ``{"step": 7, "train/loss": 0.5}``."""
+        now = get_current_time_millis()
+        entries = [entry for line in lines for entry in _finite(line, now, line["step"])]
+        for start in range(0, len(entries), MAX_METRICS):
+            self._call("batch", metrics=entries[start : start + MAX_METRICS])
+
+    def log_dataset(self, name: str, file: Path, context: str) -> None:
+        """Record a file as an input of the run, by its content hash."""
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()[:32]
+        dataset = {
+            "name": name,
+            "digest": digest,
+            "source_type": "local",
+            "source": json.dumps({"uri": str(file)}),
+            "profile": json.dumps({"num_bytes": file.stat().st_size}),
+        }
+        self._call("input", dataset=dataset, context=context)
+
+    def log_nested(
+        self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float | None]
+    ) -> None:
+        """Log a finished part of the run as a run of its own below it."""
+        self._call(
+            "nested",
+            name=name,
+            params=[(key, str(value)) for key, value in params.items()],
+            metrics=_finite(metrics, get_current_time_millis(), 0),
+        )
+
+    def log_artifact(self, file: Path) -> None:
+        """Keep a copy of a file with the run."""
+        self._call("artifact", file=str(file))
+
+    def complete(self) -> None:
+        """Close a run that went well; one that was joined is left to those who join it next."""
+        if self.joined:
+            self.leave()
+        else:
+            self.finish("FINISHED")
+
+    def leave(self) -> None:
+        """Keep the run open for those who join it next."""
+        self._finished = True
+        self._delivery.close()
+
+    def finish(self, status: str) -> None:
+        """Close the run as ``FINISHED``, ``FAILED`` or ``KILLED``; the first status stays."""
+        if self._finished:
+            return
+        self._finished = True
+        self._call("finish", status=status, end_time=get_current_time_millis())
+        self._delivery.close()
+
+    def _call(self, call: str, **content: Any) -> None:  # noqa: ANN401 (what JSON can say)
+        self._delivery.deliver({"run_id": self.run_id, "call": call, **content})
+
+
+class MetricsFollower:
+    """Streams a growing ``metrics.jsonl`` to a run while a node writes it.
+
+    A file left by an earlier run is not sent: the
+    writer starts it anew, which shows in its time of modification.
+    """
+
+    def __init__(self, run: TrackedRun, file: Path) -> None:
+        self._run = run
+        self._file = file
+        self._untouched = self._modified()
+        self._offset = 0
+        self._stopped = threading.Event()
+        self._error: RegistryError | None = None
+        self._thread = threading.Thread(target=self._follow, daemon=True, name=f"follow {file}")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what is left and end; an error that sending met before is raised now."""
+        self._stopped.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        self._send()
+
+    def _follow(self) -> None:
+        while not self._stopped.wait(POLL_SECONDS):
+            try:
+                self._send()
+            except RegistryError as err:  # of the thread that stops this one
+                self._error = err
+                return
+
+    def _send(self) -> None:
+        if self._modified() == self._untouched:
+            return
+        with self._file.open("rb") as file:
+            file.seek(self._offset)
+            lines = file.readlines()
+        complete = [line for line in lines if line.endswith(b"\n")]
+        self._offset += sum(map(len, complete))
+        self._run.log_steps([json.loads(line) for line in complete])
+
+    def _modified(self) -> int | None:
+        return self._file.stat().st_mtime_ns if self._file.is_file() else None
+
+
+def _finite(
+    numbers: Mapping[str, float | None], now: int, step: int
+) -> list[tuple[str, float, int, int]]:
+    return [
+        (name, float(value), now, step)
+        for name, value in numbers.items()
+        if name != "step" and value is not None and math.isfinite(value)
+    ]
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and printed values of nested parameters; lists are JSON."""
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _make_database(tracking_uri: str) -> None:
+    """Make a new SQLite database whole or not at all: MLflow cannot go on from a half made one."""
+    if not tracking_uri.startswith(SQLITE):
+        return
+    database = Path(tracking_uri.removeprefix(SQLITE))
+    if database.exists():
+        return
+    clear_abandoned(database.parent, deep=False)
+    prepared = temporary_sibling(database)
+    try:
+        MlflowClient(f"{SQLITE}{prepared}").search_experiments(max_results=1)
+        put_new(prepared, database)
+    except FileExistsError:  # another run was faster
+        pass
+    finally:
+        prepared.unlink(missing_ok=True)
+
+
+def resolve_tracking_uri(tracking_uri: str, project_path: Path) -> str:
+    """URI of a tracking server; a relative sqlite path starts at the project folder."""
+    if not tracking_uri.startswith(SQLITE):
+        return tracking_uri
+    return f"{SQLITE}{project_path / tracking_uri.removeprefix(SQLITE)}"

@@ -1,0 +1,176 @@
+"""A comparison of small trainings on a real model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rpo_pipeline.engine.row_scoring import score_table
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.params import ComparisonParams, MethodParams
+from rpo_pipeline.reporting.comparison_page import render
+from rpo_pipeline.search.cells import Cell, Settings, settings_of
+from rpo_pipeline.search.material import Material, change_log, sampled_rows
+from rpo_pipeline.search.run import run_cells, run_comparison
+from tests.conftest import block, build_small
+from tests.labeling.test_reward_model import save_reward_model
+
+SETTINGS = Settings(
+    **{
+        name: block(name) for name in ("rpo", "sft", "kto", "dro", "qrpo", "training", "evaluation")
+    },
+    policy=block("policy", max_prompt_tokens=32, max_response_tokens=16),
+)
+RPO = {"name": "rpo", "objective": "rpo", "parameter": "rpo.tau", "grid": [1.0, 2.0]}
+SFT = {
+    "name": "sft",
+    "objective": "sft",
+    "parameter": "training.learning_rate",
+    "grid": [1e-3],
+}
+UNCHANGED = {"reward_noise": 0, "num_responses": 1, "logged_share": 1}
+SHORT = {"training.num_epochs": 1, "training.global_batch_groups": 4}
+
+
+def comparison(*methods, seeds=(0, 1), studies=None):
+    return ComparisonParams(
+        methods=list(methods),
+        studies=studies,
+        seeds=list(seeds),
+        settings={
+            **SHORT,
+            "evaluation.sampling": {"sampling_temperature": 1.0, "responses_per_prompt": 1},
+            "evaluation.bootstrap_samples": 100,
+        },
+        num_prompts=3,
+    )
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    reference = tmp_path_factory.mktemp("models") / "reference"
+    language_model = build_small("llama")
+    language_model.save(reference)
+    splits = ["train"] * 6 + ["validation"] * 3 + ["test"] * 3
+    rows = pd.DataFrame(
+        [
+            {"row_id": f"r{i}{j}", "prompt_id": f"p{i}", "split": split, "prompt": f"Hello {i}?",
+             "response": answer, "behaviour_logps": np.nan, "leaked": False}
+            for i, split in enumerate(splits)
+            for j, answer in enumerate(("Hi Ada, kind regards!", "Go away, you fool."))
+        ]
+    )  # fmt: skip
+    rewards = rows[["row_id"]].assign(
+        raw_reward=[1.0, -1.0] * 12, reward=[1.0, -1.0] * 12, labeler="column"
+    )
+    logps = score_table(language_model, rows, SETTINGS.policy, micro_batch_tokens=512)
+    logps = logps.assign(prompt_is_cut=False, response_is_cut=False)
+    empty = pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
+    samples = pd.DataFrame(columns=["prompt_id", "reward", "labeler"])
+    caches = reference.parent / "cache", reference.parent / "labels"
+    answers = rows[rows["split"] == "train"].assign(
+        response="Hello!", sample=0, raw_reward=0.5, reward=0.5, labeler="rules"
+    )
+    written = sampled_rows(answers.drop(columns=["row_id", "prompt", "split"]), rows)
+    scores = score_table(language_model, written, SETTINGS.policy, micro_batch_tokens=512)
+    written = written.merge(scores, on="row_id").assign(
+        mismatched_prompt_id=None,
+        mismatched_logps=None,
+        prompt_is_cut=False,
+        response_is_cut=False,
+    )
+    return Material(rows, rewards, logps, empty, samples, written, reference, *caches)
+
+
+def test_a_killed_comparison_does_the_unfinished_cells_and_gives_the_same_table(
+    material, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO")
+    settings = comparison(RPO, SFT)
+    whole = run_comparison(material, SETTINGS, settings, tmp_path)
+    assert caplog.text.count("cell: ") == 3 + 4
+    assert len(whole["cells"]) == 7
+    lost = next(folder for folder in tmp_path.iterdir() if folder.is_dir())
+    for file in lost.iterdir():
+        file.unlink()
+    lost.rmdir()
+    caplog.clear()
+    again = run_comparison(material, SETTINGS, settings, tmp_path)
+    assert caplog.text.count("cell: ") == 1
+    for entry in (*whole["cells"], *again["cells"]):
+        entry.pop("seconds")
+    assert again["cells"] == whole["cells"]
+
+
+def test_a_new_method_costs_its_own_cells_only(material, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run_comparison(material, SETTINGS, comparison(SFT, seeds=[0]), tmp_path)
+    caplog.clear()
+    twin = {**SFT, "name": "sft again"}
+    table = run_comparison(material, SETTINGS, comparison(SFT, twin, seeds=[0]), tmp_path)
+    assert "cell: " not in caplog.text  # the same training under another name
+    assert table["methods"][1]["difference"]["value"] == 0
+
+
+def test_a_study_costs_its_levels_and_a_level_that_changes_nothing_is_free(
+    material, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    levels = {"reward_noise": [0.0, 1.0], "num_responses": [1, 2], "logged_share": [0.5, 1.0]}
+    studies = {"levels": levels, "methods": ["sft"], "seeds": [0]}
+    table = run_comparison(
+        material, SETTINGS, comparison(SFT, seeds=[0], studies=studies), tmp_path
+    )
+    assert caplog.text.count("cell: ") == 2 + 3
+    unchanged = [table["studies"][name][place] for name, place in UNCHANGED.items()]
+    wanted = table["methods"][0]["metrics"]["reward_mean"]["value"]
+    assert [point["reward_mean"]["value"] for point in unchanged] == [wanted] * 3
+    assert "trained on a changed log" in render(table)
+
+
+def test_noise_moves_the_rewards_of_train_only(material):
+    noisy = change_log(material, "reward_noise", 0.5, seed=0).rewards
+    moved = noisy["reward"] != material.rewards["reward"]
+    assert moved.tolist() == (material.feedback["split"] == "train").tolist()
+    assert noisy["raw_reward"].equals(material.rewards["raw_reward"])
+
+
+def test_fewer_responses_leave_as_many_of_each_train_prompt_and_all_others(material):
+    rewards = change_log(material, "num_responses", 1, seed=0).rewards
+    left = material.feedback[material.feedback["row_id"].isin(rewards["row_id"])]
+    sizes = left.groupby(["split", "prompt_id"]).size()
+    assert (sizes["train"] == 1).all()
+    assert (sizes[["validation", "test"]] == 2).all()
+
+
+def test_the_references_responses_take_the_place_of_those_left_out(material):
+    mixed = change_log(material, "logged_share", 0.5, seed=0)
+    train = mixed.feedback.merge(mixed.rewards, on="row_id").query("split == 'train'")
+    assert (train.groupby("prompt_id").size() == 2).all()
+    assert (train["response"] == "Hello!").groupby(train["prompt_id"]).sum().eq(1).all()
+    assert set(train["row_id"]) <= set(mixed.reference_logps["row_id"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameter": "rpo.taus"}, r"'rpo\.taus' is no parameter that a comparison can set"),
+        ({"settings": {"ingestion.sources": []}}, "is no parameter that a comparison can set"),
+        ({"grid": [-1.0]}, r"rpo\.tau: .*greater than 0.*got -1"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named_before_anything_is_trained(change, message):
+    method = MethodParams(**{**RPO, **change})
+    with pytest.raises(ConfigError, match=message):
+        settings_of(Cell(method, method.grid[0], 0, "test"), SETTINGS, {})
+
+
+def test_other_weights_of_a_labeler_in_an_old_place_measure_a_cell_anew(material, tmp_path):
+    judge = save_reward_model(tmp_path / "judge").model_dump(exclude_none=True)
+    settings = SETTINGS.model_copy(update={"evaluation": block("evaluation", labelers=[judge])})
+    cell = Cell(MethodParams(**SFT), 1e-3, 0, "validation")
+    run = ([cell], material, settings, comparison(SFT, seeds=[0]), tmp_path / "cells")
+    first = run_cells(*run)
+    assert run_cells(*run) == first
+    save_reward_model(tmp_path / "judge", seed=1)
+    assert run_cells(*run) != first
