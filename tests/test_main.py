@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from rpo_pipeline.__main__ import commands
-from rpo_pipeline.erasure import forget as erasing
+from rpo_pipeline.erasure import prompts as erasing
 
 ID = "0a1b" * 8
 

@@ -5,7 +5,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from rpo_pipeline.operations.config_loader import environment_names
+from rpo_pipeline.catalog.config_loader import environment_names
 from rpo_pipeline.operations.environments import open_configuration
 from rpo_pipeline.pipeline_registry import register_pipelines
 from tests.conftest import ROOT

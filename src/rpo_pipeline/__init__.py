@@ -1,7 +1,7 @@
 """Reward Partition Optimization (RPO): from a feedback log to a better model."""
 
-from rpo_pipeline.params.variables import unset_blank
+from rpo_pipeline.params import prepare_environment
 
 __version__ = "0.1.0"
 
-unset_blank()  # before any library reads them
+prepare_environment()  # before any library reads them

@@ -14,9 +14,8 @@ from kedro.framework.cli.utils import find_run_command
 from kedro.framework.project import configure_project
 
 if TYPE_CHECKING:
-    from rpo_pipeline.operations.export import ExportFormat
-    from rpo_pipeline.operations.scheduled import Refresh
-    from rpo_pipeline.tracking.run import TrackedRun
+    from rpo_pipeline.operations import ExportFormat, Refresh
+    from rpo_pipeline.tracking import TrackedRun
 
 NOTHING_TO_DO = 99
 """Exit code that Airflow takes as skipped."""
@@ -44,7 +43,7 @@ def commands() -> None:
 )
 def sample_data(rows: int | None, seed: int, output: Path) -> None:
     """Write the feedback log of a made-up support desk."""
-    from rpo_pipeline.ingestion.sample_data import write_sample_data
+    from rpo_pipeline.ingestion import write_sample_data
 
     written = write_sample_data(output, rows, seed)
     click.echo(f"{written['lines']} lines of {written['tickets']} tickets in {output}")
@@ -64,8 +63,7 @@ def export(
     export_format: "ExportFormat", output: Path, feedback: Path | None, split: str, env: str
 ) -> None:
     """Write rated feedback as TRL reads it: unpaired rows for KTO, pairs for DPO."""
-    from rpo_pipeline.operations.environments import read_environment
-    from rpo_pipeline.operations.export import export_feedback, read_feedback
+    from rpo_pipeline.operations import export_feedback, read_environment, read_feedback
 
     with _errors_for_people():
         file = feedback or read_environment(_project(), env).data / FEEDBACK
@@ -85,7 +83,7 @@ def forget(prompt_ids: tuple[str, ...], file: Path | None) -> None:
 
     Without a prompt, an erasure that was interrupted is finished.
     """
-    from rpo_pipeline.erasure import forget as erasing
+    from rpo_pipeline.erasure import forget
 
     given = {*prompt_ids, *(_words_of(file) if file else ())}
     wrong = sorted(one for one in given if not re.fullmatch("[0-9a-fA-F]{32}", one))
@@ -95,7 +93,7 @@ def forget(prompt_ids: tuple[str, ...], file: Path | None) -> None:
             "(--prompt-id, --file; the column prompt_id of data/03_primary/feedback.parquet)"
         )
     with _errors_for_people():
-        result = erasing.forget({one.lower() for one in given}, _project())
+        result = forget({one.lower() for one in given}, _project())
     for line in result.erased or ["nothing was found; should it come in again, it is dropped"]:
         click.echo(f"erased  {line}")
     for line in result.left:
@@ -110,8 +108,8 @@ def forget(prompt_ids: tuple[str, ...], file: Path | None) -> None:
 @commands.command("clean-cache")
 def clean_cache() -> None:
     """Remove every cached log-probability, sample and label."""
-    from rpo_pipeline.operations.environments import read_environments
-    from rpo_pipeline.storage.cache_limits import prune_cache
+    from rpo_pipeline.operations import read_environments
+    from rpo_pipeline.storage import prune_cache
 
     with _errors_for_people():
         environments, faults = read_environments(_project())
@@ -127,7 +125,7 @@ def clean_cache() -> None:
 @ENV
 def doctor(env: str) -> None:
     """Check what a run needs, one line each; exit code 1 if something failed."""
-    from rpo_pipeline.operations.doctor import examine
+    from rpo_pipeline.operations import examine
 
     failed = False
     for finding in examine(_project(), env):
@@ -144,8 +142,8 @@ def open_run(env: str, refresh: bool) -> None:
 
     Exit code 99, which Airflow takes as skipped: there is nothing to do.
     """
-    from rpo_pipeline.operations.lock import BusyError
-    from rpo_pipeline.tracking.opening import JOINED_RUN
+    from rpo_pipeline.operations import BusyError
+    from rpo_pipeline.tracking import JOINED_RUN
 
     with _errors_for_people():
         _work_in_project(env)
@@ -198,7 +196,7 @@ def _refresh(env: str) -> "Refresh":
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
-    from rpo_pipeline.operations.scheduled import Refresh
+    from rpo_pipeline.operations import Refresh
 
     bootstrap_project(_project())
     return Refresh(KedroSession.create(env=env).load_context())
@@ -206,16 +204,16 @@ def _refresh(env: str) -> "Refresh":
 
 def _work_in_project(env: str) -> None:
     """As a run does, until the command ends."""
-    from rpo_pipeline.operations.environments import read_environment
-    from rpo_pipeline.storage.places import working_in
+    from rpo_pipeline.operations import read_environment
+    from rpo_pipeline.storage import working_in
 
     data = read_environment(_project(), env).data
     click.get_current_context().with_resource(working_in(_project(), data))
 
 
 def _tracked_run(env: str, run_id: str | None) -> "TrackedRun":
-    from rpo_pipeline.operations.environments import read_environment
-    from rpo_pipeline.tracking.run import OUTBOXES, TrackedRun
+    from rpo_pipeline.operations import read_environment
+    from rpo_pipeline.tracking import OUTBOXES, TrackedRun
 
     project = _project()
     with _errors_for_people():

@@ -53,10 +53,9 @@ class FriendlyRun(click.Command):
     def _invoke(self, ctx: click.Context) -> None:
         from kedro.framework.session import KedroSession
 
-        from rpo_pipeline.catalog.runner import refuse_several
-        from rpo_pipeline.operations import scheduled
-        from rpo_pipeline.operations.lock import BusyError, only_run
-        from rpo_pipeline.storage.places import working_in
+        from rpo_pipeline.catalog import refuse_several
+        from rpo_pipeline.operations import BusyError, Refresh, only_run
+        from rpo_pipeline.storage import working_in
 
         chosen = ctx.params
         refuse_several(chosen["runner"])
@@ -68,7 +67,7 @@ class FriendlyRun(click.Command):
         context = session.load_context()
         data = context.project_path / context.config_loader["globals"]["data"]
         with working_in(context.project_path, data):
-            refresh = scheduled.Refresh(context)
+            refresh = Refresh(context)
             if not _is_whole(chosen):
                 with only_run(refresh.lock):
                     super().invoke(ctx)

@@ -20,10 +20,8 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from rpo_pipeline import logs
-from rpo_pipeline.catalog import WorkspaceDataset
-from rpo_pipeline.catalog.runner import refuse_several
+from rpo_pipeline.catalog import LayeredConfigLoader, WorkspaceDataset, refuse_several
 from rpo_pipeline.errors import RpoError
-from rpo_pipeline.operations.config_loader import LayeredConfigLoader
 from rpo_pipeline.params import (
     CachesParams,
     Params,
@@ -33,17 +31,21 @@ from rpo_pipeline.params import (
     validate_blocks,
     validate_catalog,
     validate_tracking,
+    variable,
 )
-from rpo_pipeline.params.variables import variable
 from rpo_pipeline.secrets import keep_secret
-from rpo_pipeline.storage.durable import clear_abandoned
-from rpo_pipeline.storage.memory import peak_mebibytes, reset_peak
-from rpo_pipeline.storage.places import ensure_writable, working_in
+from rpo_pipeline.storage import (
+    clear_abandoned,
+    ensure_writable,
+    peak_mebibytes,
+    reset_peak,
+    working_in,
+)
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from rpo_pipeline.tracking.run import MetricsFollower, TrackedRun
+    from rpo_pipeline.tracking import MetricsFollower, TrackedRun
 
 CACHE, LEDGER = "reference_cache", "run_ledger"
 # Catalog entries whose content is an input of training, by what they are used for.
@@ -98,7 +100,7 @@ class TrackingHooks:
     def _check_model(self, pipeline: Pipeline) -> None:
         policy = cast(PolicyParams, self._blocks["policy"])
         if policy.from_config and "params:policy" in pipeline.inputs():
-            from rpo_pipeline.engine.building import check_architecture
+            from rpo_pipeline.engine import check_architecture
 
             check_architecture(policy.from_config)
 
@@ -107,8 +109,7 @@ class TrackingHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Start the MLflow run, or join the scheduler's, and tell nodes which it is."""
-        from rpo_pipeline.tracking.opening import JOINED_RUN
-        from rpo_pipeline.tracking.run import OUTBOXES, TrackedRun
+        from rpo_pipeline.tracking import JOINED_RUN, OUTBOXES, TrackedRun
 
         refuse_several(run_params["runner"])
         self._check_model(pipeline)
@@ -149,7 +150,7 @@ class TrackingHooks:
     @hook_impl
     def before_node_run(self, node: Node, catalog: DataCatalog) -> None:
         """Follow the metrics of a node that works in a workspace."""
-        from rpo_pipeline.tracking.run import MetricsFollower
+        from rpo_pipeline.tracking import MetricsFollower
 
         self._started[node.name] = time.monotonic()
         self._measures_memory = reset_peak()
@@ -204,7 +205,7 @@ class TrackingHooks:
 
     def _require_champion(self) -> None:
         """Find out before any work whether there is a champion that cannot be measured against."""
-        from rpo_pipeline.registry.client import require_champion
+        from rpo_pipeline.registry import require_champion
 
         promotion = self._blocks["promotion"]
         assert isinstance(promotion, PromotionParams)
@@ -216,7 +217,7 @@ class TrackingHooks:
 
     def _prune_cache(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Keep the cache within its limits; what a skipped node last used is in use as well."""
-        from rpo_pipeline.storage.cache_limits import prune_cache
+        from rpo_pipeline.storage import prune_cache
 
         users = [node.name for node in pipeline.nodes if CACHE in node.inputs]
         limits = self._blocks["caches"]

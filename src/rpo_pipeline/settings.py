@@ -2,9 +2,8 @@
 
 import warnings
 
+from rpo_pipeline.catalog import LOADER_ARGUMENTS, LayeredConfigLoader
 from rpo_pipeline.hooks import TrackingHooks
-from rpo_pipeline.operations.config_loader import LayeredConfigLoader
-from rpo_pipeline.params.variables import variable
 
 # Kedro 1.7 still calls it; nothing that a user of this project could change.
 warnings.filterwarnings("ignore", message="register_new_resolver")
@@ -17,11 +16,4 @@ HOOKS = (TrackingHooks(),)
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
 
 CONFIG_LOADER_CLASS = LayeredConfigLoader
-CONFIG_LOADER_ARGS = {
-    "base_env": "base",
-    "default_run_env": "sample",
-    # Kedro's default would erase the keys of a block that an environment does not repeat.
-    "merge_strategy": {"parameters": "soft"},
-    "config_patterns": {"mlflow": ["mlflow*"]},
-    "custom_resolvers": {"env": variable},
-}
+CONFIG_LOADER_ARGS = LOADER_ARGUMENTS

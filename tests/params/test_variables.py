@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rpo_pipeline.operations.environments import read_environment
-from rpo_pipeline.params.variables import unset_blank, variable
+from rpo_pipeline.params.variables import prepare_environment, variable
 from tests.conftest import ROOT
 
 
@@ -34,7 +34,7 @@ def test_libraries_see_none_of_ours_and_theirs_and_what_may_be_blank_stays(monke
     blank = {"RPO_WEBHOOK_URL": "", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": " ", "HF_ENDPOINT": ""}
     for name, value in {**blank, "CUDA_VISIBLE_DEVICES": "", "MLFLOW_TRACKING_URI": "x"}.items():
         monkeypatch.setenv(name, value)
-    unset_blank()
+    prepare_environment()
     assert not blank.keys() & os.environ.keys()
     assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["MLFLOW_TRACKING_URI"]) == ("", "x")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpo_pipeline.core.partition import estimate_partition
-from rpo_pipeline.core.quantiles import quantile_log_z, quantiles
+from rpo_pipeline.core.quantile import quantile_log_z, quantiles
 from rpo_pipeline.core.segments import leave_one_out_logsumexp, segment_logsumexp
 
 rewards_lists = st.lists(st.floats(-5, 5), min_size=1, max_size=12)

@@ -5,7 +5,7 @@ from huggingface_hub import ModelCard
 
 from rpo_pipeline.registry.gate import decide
 from rpo_pipeline.registry.provenance import resolved_parameters
-from rpo_pipeline.reporting.model_card import render
+from rpo_pipeline.reporting.model_card import render_model_card
 from tests.conftest import block, raw_parameters
 from tests.registry.test_gate import evaluation, gate, promotion
 
@@ -44,7 +44,7 @@ def facts():
 
 
 def test_the_card_holds_numbers_with_intervals_data_and_origin(facts):
-    card = render(**facts)
+    card = render_model_card(**facts)
     assert "| reward_mean | 0.7 (0.5 to 0.9) | - | - | 0.2 (0.1 to 0.3) |" in card
     assert "1799 rows were read: 1744 kept, 35 quarantined, 20 exact duplicates" in card
     assert "| train | 300 | 1316 | 643 |" in card
@@ -55,12 +55,12 @@ def test_the_card_holds_numbers_with_intervals_data_and_origin(facts):
 
 def test_a_chosen_tau_is_in_the_card_with_how_it_came_about(facts):
     facts["parameters"]["rpo"]["tau"] = "auto"
-    card = render(**{**facts, "chosen_tau": {"tau": 0.25}})
+    card = render_model_card(**{**facts, "chosen_tau": {"tau": 0.25}})
     assert "tau 0.25, chosen on validation prompts, estimator" in card
 
 
 def test_the_card_names_its_limits(facts):
-    card = render(**facts)
+    card = render_model_card(**facts)
     for limit in (
         "not from people",
         "51 % of the rows were not rated",
@@ -74,6 +74,6 @@ def test_the_card_names_its_limits(facts):
 @pytest.mark.parametrize(("licence", "stated"), [("mit", "mit"), ("unknown", None)])
 def test_hubs_can_read_its_metadata_and_an_unknown_licence_is_not_stated(facts, licence, stated):
     facts["provenance"]["base_licence"] = licence
-    metadata = ModelCard(render(**facts)).data
+    metadata = ModelCard(render_model_card(**facts)).data
     assert metadata.license == stated
     assert metadata.base_model == "team/base"

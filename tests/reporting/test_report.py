@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rpo_pipeline.reporting.page import show_number
-from rpo_pipeline.reporting.report import describe_lineage, metric_rows, render, say_verdict
+from rpo_pipeline.reporting.report import describe_lineage, metric_rows, render_report, say_verdict
 from rpo_pipeline.reporting.samples import EACH, choose_samples
 from tests.conftest import build_small
 from tests.reporting.findings import interval, make_findings, make_generations, make_summary
@@ -16,7 +16,7 @@ PLANTED = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 def page():
     summary = make_summary()
     summary["challenger"]["lm_eval_toy_acc"] = interval(0.5)
-    return render(make_findings(summary=summary))
+    return render_report(make_findings(summary=summary))
 
 
 def gate(mode="auto", **check):
@@ -96,7 +96,7 @@ def test_nothing_that_data_or_settings_say_becomes_markup():
     summary["challenger"][PLANTED] = interval(0.5)
     summary["gate"]["checks"][0] |= {"reason": PLANTED, "passed": False, "metric": PLANTED}
     rejected = [(PLANTED, 1, PLANTED, PLANTED)]
-    html = render(
+    html = render_report(
         make_findings(
             summary=summary,
             generations=make_generations(prompt=PLANTED).assign(response=PLANTED),
@@ -128,7 +128,7 @@ def test_the_account_adds_up_by_reason(page):
 def test_the_report_of_a_run_without_steps_quarantine_or_gain_can_be_written():
     few = make_generations(2)
     few["raw_reward"] = 0.0
-    html = render(
+    html = render_report(
         make_findings(
             training_metrics=pd.DataFrame(),
             quarantine=pd.DataFrame(columns=["origin", "line", "reason", "raw"]),
@@ -172,7 +172,7 @@ def test_how_far_the_judge_can_be_trusted_stands_beside_the_verdict():
         **{"num_pairs": 40, "unanswered": 0, "orders_agree": 0.75, "ties": 0.2},
         **{"num_rated_pairs": 10, "agreement_with_ratings": interval(0.9)},
     }
-    page = render(make_findings(summary=make_summary(judge=trusted)))
+    page = render_report(make_findings(summary=make_summary(judge=trusted)))
     assert "kept its mind on 75 %" in page
     assert "sides with people on 90 % of 10 rated pairs" in page
 
@@ -183,6 +183,6 @@ def test_a_fitted_reward_model_shows_its_calibration_and_one_that_could_not_be_f
         {"labeler": "head_a", "calibration": tenths},
         {"labeler": "head_b", "problems": ["x"]},
     ]
-    page = render(make_findings(data_reports={"Labels": {"fitted_reward_models": fitted}}))
+    page = render_report(make_findings(data_reports={"Labels": {"fitted_reward_models": fitted}}))
     assert "Calibration of head_a" in page
     assert "Calibration of head_b" not in page

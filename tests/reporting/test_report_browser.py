@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from rpo_pipeline.reporting.comparison_page import render as render_comparison
-from rpo_pipeline.reporting.report import render
+from rpo_pipeline.reporting.comparison_page import render_comparison
+from rpo_pipeline.reporting.report import render_report
 from rpo_pipeline.reporting.samples import EACH
 from tests.reporting.findings import interval, make_findings, make_generations, make_summary
 
@@ -55,7 +55,7 @@ def files(tmp_path_factory):
     generations.loc[0, "response"] = "<script>document.title = 'planted'</script> zebra"
     long = {"parameters": {"promotion": {"mode": "auto"}, "policy": {"path": "x" * 300}}}
     pages = {
-        "report": render(make_findings(summary=summary, generations=generations, **long)),
+        "report": render_report(make_findings(summary=summary, generations=generations, **long)),
         "comparison": render_comparison(make_comparison()),
     }
     for name, page in pages.items():

@@ -7,7 +7,7 @@ import pytest
 from rpo_pipeline.engine.row_scoring import score_table
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import ComparisonParams, MethodParams
-from rpo_pipeline.reporting.comparison_page import render
+from rpo_pipeline.reporting.comparison_page import render_comparison
 from rpo_pipeline.search.cells import Cell, Settings, settings_of
 from rpo_pipeline.search.material import Material, change_log, sampled_rows
 from rpo_pipeline.search.run import run_cells, run_comparison
@@ -125,7 +125,7 @@ def test_a_study_costs_its_levels_and_a_level_that_changes_nothing_is_free(
     unchanged = [table["studies"][name][place] for name, place in UNCHANGED.items()]
     wanted = table["methods"][0]["metrics"]["reward_mean"]["value"]
     assert [point["reward_mean"]["value"] for point in unchanged] == [wanted] * 3
-    assert "trained on a changed log" in render(table)
+    assert "trained on a changed log" in render_comparison(table)
 
 
 def test_noise_moves_the_rewards_of_train_only(material):

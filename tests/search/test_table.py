@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpo_pipeline.params import ComparisonParams
-from rpo_pipeline.reporting.comparison_page import render
+from rpo_pipeline.reporting.comparison_page import render_comparison
 from rpo_pipeline.search.cells import Cell
 from rpo_pipeline.search.table import METRICS, PROMPTS, RESULT, choose_values, holm, summarise
 
@@ -70,7 +70,7 @@ def test_the_interval_of_a_mean_holds_what_seeds_and_prompts_leave_open(finished
 
 
 def test_the_page_stands_alone_and_shows_names_as_text(finished):
-    page = render({**summarise(*finished, COMPARISON, num_resamples=100), "studies": {}})
+    page = render_comparison({**summarise(*finished, COMPARISON, num_resamples=100), "studies": {}})
     assert "&lt;b&gt;sft&lt;/b&gt;" in page
     assert "<b>sft</b>" not in page
     assert "src=" not in page

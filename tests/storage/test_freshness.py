@@ -105,7 +105,7 @@ def test_a_template_wakes_only_what_renders_it(woken_by, file, old, woken):
 
 
 def test_the_report_s_own_code_wakes_the_report_alone(woken_by):
-    edit = ("reporting/report.py", "def render(", "def render(_=0, *,")
+    edit = ("reporting/report.py", "def render_report(", "def render_report(_=0, *,")
     assert woken_by(edit) == {"render_report"}
 
 

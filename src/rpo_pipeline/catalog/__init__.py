@@ -1,8 +1,24 @@
-"""Kedro dataset classes that kedro-datasets lacks."""
+"""Kedro's catalog and configuration: datasets, schemas of stored tables, layers of conf, runner."""
 
 from rpo_pipeline.catalog.atomic_file import AtomicFileDataset
+from rpo_pipeline.catalog.config_loader import (
+    LOADER_ARGUMENTS,
+    LayeredConfigLoader,
+    environment_names,
+)
 from rpo_pipeline.catalog.model_directory import ModelDirectoryDataset
 from rpo_pipeline.catalog.parquet_stream import ParquetStreamDataset
+from rpo_pipeline.catalog.runner import ALWAYS, refuse_several
 from rpo_pipeline.catalog.workspace import WorkspaceDataset
 
-__all__ = ["AtomicFileDataset", "ModelDirectoryDataset", "ParquetStreamDataset", "WorkspaceDataset"]
+__all__ = [
+    "ALWAYS",
+    "LOADER_ARGUMENTS",
+    "AtomicFileDataset",
+    "LayeredConfigLoader",
+    "ModelDirectoryDataset",
+    "ParquetStreamDataset",
+    "WorkspaceDataset",
+    "environment_names",
+    "refuse_several",
+]

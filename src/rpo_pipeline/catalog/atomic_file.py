@@ -11,8 +11,7 @@ from kedro.io import AbstractDataset
 from kedro.io.core import parse_dataset_definition
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.storage.damage import first_line
-from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+from rpo_pipeline.storage import first_line, put_in_place, temporary_sibling
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from rpo_pipeline.errors import DataError, ModelError
-from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+from rpo_pipeline.storage import put_in_place, temporary_sibling
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 

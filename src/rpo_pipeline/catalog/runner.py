@@ -11,10 +11,15 @@ from kedro.pipeline.node import Node
 from kedro.runner import SequentialRunner
 from pluggy import PluginManager
 
-from rpo_pipeline.catalog import WorkspaceDataset
+from rpo_pipeline.catalog.workspace import WorkspaceDataset
 from rpo_pipeline.errors import ConfigError
-from rpo_pipeline.storage.digests import named_content, path_digest, value_digest
-from rpo_pipeline.storage.freshness import code_digest, library_versions
+from rpo_pipeline.storage import (
+    code_digest,
+    library_versions,
+    named_content,
+    path_digest,
+    value_digest,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 from pandera.pandas import Check
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.ingestion.quarantine import Reason
+from rpo_pipeline.ingestion import Reason
 from rpo_pipeline.params import Split
 
 AT_MOST_NAMED = 5

@@ -3,7 +3,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from rpo_pipeline.storage.places import ensure_folder
+from rpo_pipeline.storage import ensure_folder
 
 
 class WorkspaceDataset(AbstractDataset[NoReturn, Path]):

@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils.hub import cached_file
 
 from rpo_pipeline.errors import ModelError
-from rpo_pipeline.storage.digests import FINGERPRINTED
+from rpo_pipeline.storage import FINGERPRINTED
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from rpo_pipeline.engine.loading import LanguageModel, default_device, reason_of
 from rpo_pipeline.engine.routes import read_responses
 from rpo_pipeline.engine.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError, RpoError
-from rpo_pipeline.storage.hub import use_hub_or_cache
+from rpo_pipeline.storage import use_hub_or_cache
 
 Array = NDArray[np.float32]
 UNREAD = ("pooler", "position_ids")

@@ -7,12 +7,15 @@ so that a served model reads prompts as training did.
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import encode_marked_chat, mark_control_tokens
 
 Chat = Sequence[Mapping[str, str]]
+SOURCE = Path(__file__)
+"""This file, as it travels."""
 MARK = "\U000f0000"
 """Where transformers breaks a text, and leaves nothing (``encode_marked_chat``)."""
 WORDS = "these are words"

@@ -38,7 +38,7 @@ from rpo_pipeline.engine.lengths import check_positions
 from rpo_pipeline.engine.tokenisation import TextFormat, find_end_token
 from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.params import PolicyParams, PrefixSharing
-from rpo_pipeline.storage.hub import use_hub_or_cache
+from rpo_pipeline.storage import use_hub_or_cache
 
 logger = logging.getLogger(__name__)
 

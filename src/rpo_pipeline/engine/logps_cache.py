@@ -9,9 +9,14 @@ from rpo_pipeline.engine.loading import LanguageModel, load_checkpoint
 from rpo_pipeline.engine.row_scoring import score_rows
 from rpo_pipeline.engine.tokenisation import tokenise_groups
 from rpo_pipeline.params import PolicyParams
-from rpo_pipeline.storage.digests import model_fingerprint
-from rpo_pipeline.storage.freshness import MODEL_LIBRARIES, result_key
-from rpo_pipeline.storage.row_store import SHARD_ROWS, content_key, fetch_rows
+from rpo_pipeline.storage import (
+    MODEL_LIBRARIES,
+    SHARD_ROWS,
+    content_key,
+    fetch_rows,
+    model_fingerprint,
+    result_key,
+)
 
 
 def cache_key(model: Path, policy: PolicyParams) -> str:

@@ -8,9 +8,14 @@ import pandas as pd
 from rpo_pipeline.engine.generation import sample_responses
 from rpo_pipeline.engine.loading import LanguageModel, load_checkpoint
 from rpo_pipeline.params import PolicyParams
-from rpo_pipeline.storage.digests import model_fingerprint, path_digest
-from rpo_pipeline.storage.freshness import MODEL_LIBRARIES, result_key
-from rpo_pipeline.storage.row_store import content_key, fetch_rows
+from rpo_pipeline.storage import (
+    MODEL_LIBRARIES,
+    content_key,
+    fetch_rows,
+    model_fingerprint,
+    path_digest,
+    result_key,
+)
 
 SAMPLING_TEMPERATURE = 1.0
 """The model's own distribution: log_z is an expectation under it."""

@@ -8,7 +8,7 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from rpo_pipeline.core.logps import projected_logps, sum_by_row, token_logps
+from rpo_pipeline.core import projected_logps, sum_by_row, token_logps
 from rpo_pipeline.engine.groups import GroupBatch
 from rpo_pipeline.engine.lengths import forget_lengths
 from rpo_pipeline.engine.loading import LanguageModel

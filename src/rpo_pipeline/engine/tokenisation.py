@@ -19,7 +19,7 @@ from rpo_pipeline.engine.encoding import (
 )
 from rpo_pipeline.engine.groups import Group
 from rpo_pipeline.errors import DataError, ModelError
-from rpo_pipeline.ingestion.chats import Message, Prompt, as_messages, parse_prompt, render_prompt
+from rpo_pipeline.ingestion import Message, Prompt, as_messages, parse_prompt, render_prompt
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.storage.damage import DAMAGED, first_line
-from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+from rpo_pipeline.storage import DAMAGED, first_line, put_in_place, temporary_sibling
 
 FORGOTTEN = Path("03_primary/forgotten.parquet")
 """In a data folder: the prompts that were erased or are to be."""

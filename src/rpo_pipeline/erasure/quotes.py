@@ -7,8 +7,7 @@ from typing import Any
 
 from markupsafe import escape
 
-from rpo_pipeline.ingestion.chats import parse_prompt
-from rpo_pipeline.ingestion.rows import prompt_key
+from rpo_pipeline.ingestion import parse_prompt, prompt_key
 
 BEGINNING = 40
 """Characters of a prompt that give it away in a record that was cut off."""

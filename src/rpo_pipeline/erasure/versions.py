@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -10,12 +9,9 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.params import TrackingParams
-from rpo_pipeline.registry.aliases import ARTIFACTS
-from rpo_pipeline.secrets import without_password
-from rpo_pipeline.storage.damage import first_line
-from rpo_pipeline.tracking.run import resolve_tracking_uri
+from rpo_pipeline.registry import ARTIFACTS, answering
+from rpo_pipeline.storage import first_line
 
 
 def erase_reports(
@@ -36,7 +32,7 @@ def erase_reports(
     """
     deleted: list[str] = []
     missed: list[str] = []
-    with _answering(tracking, project) as client:
+    with answering(tracking, project) as client:
         if client is None:
             return deleted, missed
         experiment = client.get_experiment_by_name(tracking.experiment)
@@ -64,51 +60,6 @@ def _erase_quoting(
         if quotes(text):
             repository.delete_artifacts(artifact.path)
             yield artifact.path
-
-
-def registered_versions(tracking: TrackingParams, project: Path, model_name: str) -> list[str]:
-    """List the versions of a registered model.
-
-    Args:
-        tracking: Server.
-        project: A relative sqlite path starts there.
-        model_name: Registered model.
-
-    Returns:
-        Their numbers with their aliases, for people.
-
-    Raises:
-        RegistryError: If the tracking server does not answer.
-    """
-    aliases: dict[str, list[str]] = {}
-    with _answering(tracking, project) as client:
-        versions = client.search_model_versions(f"name = '{model_name}'") if client else []
-        if client and versions:
-            for alias, version in client.get_registered_model(model_name).aliases.items():
-                aliases.setdefault(str(version), []).append(alias)
-    numbers = sorted((str(version.version) for version in versions), key=int)
-    return [" ".join([n, *(f"@{alias}" for alias in aliases.get(n, []))]) for n in numbers]
-
-
-@contextmanager
-def _answering(tracking: TrackingParams, project: Path) -> Iterator[MlflowClient | None]:
-    """A client whose server's silence is an error for people."""
-    try:
-        yield _client(tracking, project)
-    except (MlflowException, OSError) as err:
-        uri = without_password(resolve_tracking_uri(tracking.tracking_uri, project))
-        raise RegistryError(
-            f"the tracking server at {uri} does not answer as it must ({first_line(err)}): make "
-            "the same call again when it does (conf/base/mlflow.yml, MLFLOW_TRACKING_URI)"
-        ) from err
-
-
-def _client(tracking: TrackingParams, project: Path) -> MlflowClient | None:
-    """None where there is no database yet: asking for it would make one."""
-    uri = resolve_tracking_uri(tracking.tracking_uri, project)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        return None
-    return MlflowClient(uri)
 
 
 def _places(client: MlflowClient, experiment_id: str) -> Iterator[tuple[str, str, str | None]]:

@@ -1,0 +1,41 @@
+"""What models write and score on held-out prompts, and the numbers made of it."""
+
+from rpo_pipeline.evaluation.comparison import compare_models
+from rpo_pipeline.evaluation.credibility import measure_labelers
+from rpo_pipeline.evaluation.generation import generate, held_out_prompts
+from rpo_pipeline.evaluation.harness import add_tasks, run_tasks
+from rpo_pipeline.evaluation.heldout import score_heldout
+from rpo_pipeline.evaluation.judge import judge_pairs
+from rpo_pipeline.evaluation.metrics import distinct, prompt_means, rank_correlations
+from rpo_pipeline.evaluation.similarity import similarity_columns
+from rpo_pipeline.evaluation.statistics import (
+    Array,
+    Interval,
+    detectable_difference,
+    holm,
+    mean_interval,
+    resample_prompts,
+)
+from rpo_pipeline.evaluation.text_metrics import text_columns
+
+__all__ = [
+    "Array",
+    "Interval",
+    "add_tasks",
+    "compare_models",
+    "detectable_difference",
+    "distinct",
+    "generate",
+    "held_out_prompts",
+    "holm",
+    "judge_pairs",
+    "mean_interval",
+    "measure_labelers",
+    "prompt_means",
+    "rank_correlations",
+    "resample_prompts",
+    "run_tasks",
+    "score_heldout",
+    "similarity_columns",
+    "text_columns",
+]

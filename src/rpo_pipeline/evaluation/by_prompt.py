@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from scipy.stats import norm
 
-from rpo_pipeline.core.bounds import lower_bound
+from rpo_pipeline.core import lower_bound
 from rpo_pipeline.evaluation.metrics import COMPONENT
 from rpo_pipeline.evaluation.statistics import CONFIDENCE, Array
 

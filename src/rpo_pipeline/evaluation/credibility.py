@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.labeling.against_length import against_length
-from rpo_pipeline.labeling.labeling import compared_rows, label_responses
+from rpo_pipeline.labeling import against_length, compared_rows, label_responses
 from rpo_pipeline.params import EnsembleParams, LabelerParams
 
 LEARN_FROM_RATINGS = {"fitted_reward_model", "reward_model"}

@@ -6,10 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.engine.generation import row_seed
-from rpo_pipeline.engine.loading import LanguageModel, load_checkpoint
-from rpo_pipeline.engine.logps_cache import cache_key, fetch_logps
-from rpo_pipeline.engine.samples_cache import fetch_samples, samples_key
+from rpo_pipeline.engine import (
+    LanguageModel,
+    cache_key,
+    fetch_logps,
+    fetch_samples,
+    load_checkpoint,
+    row_seed,
+    samples_key,
+)
 from rpo_pipeline.params import PolicyParams, SamplingParams, Split
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rpo_pipeline.engine.loading import LanguageModel, load_checkpoint
+from rpo_pipeline.engine import LanguageModel, load_checkpoint
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.evaluation.statistics import NORMAL_QUANTILE, Interval
 from rpo_pipeline.params import LmEvalParams, PolicyParams

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rpo_pipeline.engine.loading import load_checkpoint
-from rpo_pipeline.engine.row_scoring import score_table
+from rpo_pipeline.engine import load_checkpoint, score_table
 from rpo_pipeline.params import PolicyParams
 
 

@@ -11,14 +11,11 @@ import numpy as np
 import pandas as pd
 
 from rpo_pipeline.evaluation.statistics import Array, Interval, mean_interval, resample_prompts
-from rpo_pipeline.ingestion.chats import render_prompt
-from rpo_pipeline.ingestion.rows import prompt_key, row_key
-from rpo_pipeline.judge.client import JudgeClient
-from rpo_pipeline.judge.texts import own_template, request_fields
-from rpo_pipeline.labeling.against_length import WITHIN, compare_shares, count_words
+from rpo_pipeline.ingestion import prompt_key, render_prompt, row_key
+from rpo_pipeline.judge import JudgeClient, own_template, request_fields
+from rpo_pipeline.labeling import WITHIN, compare_shares, count_words
 from rpo_pipeline.params import PairwiseJudgeParams
-from rpo_pipeline.storage.freshness import result_key
-from rpo_pipeline.storage.row_store import fetch_rows
+from rpo_pipeline.storage import fetch_rows, result_key
 
 logger = logging.getLogger(__name__)
 

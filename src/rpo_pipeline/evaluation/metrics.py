@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from rpo_pipeline.evaluation.statistics import Array
-from rpo_pipeline.labeling.against_length import count_words
+from rpo_pipeline.labeling import count_words
 
 TEXT_METRICS = [
     *("bleu", "chrf", "rouge_l", "self_bleu", "repetition", "copied"),

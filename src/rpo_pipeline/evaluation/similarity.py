@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.engine.embedding import SentenceEncoder
-from rpo_pipeline.engine.loading import default_device
+from rpo_pipeline.engine import SentenceEncoder, default_device
 from rpo_pipeline.evaluation.statistics import Array
 from rpo_pipeline.params import EncoderParams
 

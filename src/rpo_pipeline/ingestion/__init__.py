@@ -1,0 +1,51 @@
+"""A log of any shape becomes one accounted table of feedback."""
+
+from rpo_pipeline.ingestion.chats import (
+    ROLES,
+    Message,
+    Prompt,
+    as_messages,
+    parse_prompt,
+    render_prompt,
+)
+from rpo_pipeline.ingestion.feedback import (
+    account_rows,
+    build_feedback,
+    check_quarantine,
+    quarantine_conflicts,
+)
+from rpo_pipeline.ingestion.near_duplicates import cluster_prompts
+from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA, Reason
+from rpo_pipeline.ingestion.redaction import Privacy, count_redactions
+from rpo_pipeline.ingestion.rows import prompt_key, row_key
+from rpo_pipeline.ingestion.sample_data import write_sample_data
+from rpo_pipeline.ingestion.sources import read_log, read_rejected, read_rows
+from rpo_pipeline.ingestion.splits import assign_splits, check_leakage
+from rpo_pipeline.ingestion.statistics import describe_data
+
+__all__ = [
+    "QUARANTINE_SCHEMA",
+    "ROLES",
+    "Message",
+    "Privacy",
+    "Prompt",
+    "Reason",
+    "account_rows",
+    "as_messages",
+    "assign_splits",
+    "build_feedback",
+    "check_leakage",
+    "check_quarantine",
+    "cluster_prompts",
+    "count_redactions",
+    "describe_data",
+    "parse_prompt",
+    "prompt_key",
+    "quarantine_conflicts",
+    "read_log",
+    "read_rejected",
+    "read_rows",
+    "render_prompt",
+    "row_key",
+    "write_sample_data",
+]

@@ -12,7 +12,7 @@ from rpo_pipeline.ingestion.parts import SourceFile
 from rpo_pipeline.ingestion.readers import ENDINGS, can_read
 from rpo_pipeline.ingestion.records import WHERE, escape
 from rpo_pipeline.params import SourceParams
-from rpo_pipeline.storage.hub import use_hub_or_cache
+from rpo_pipeline.storage import use_hub_or_cache
 
 logger = logging.getLogger(__name__)
 

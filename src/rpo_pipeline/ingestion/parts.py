@@ -33,9 +33,7 @@ from rpo_pipeline.ingestion.rows import (
     parse_record,
 )
 from rpo_pipeline.params import RedactionParams, SourceParams
-from rpo_pipeline.storage.damage import is_whole_parquet
-from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
-from rpo_pipeline.storage.freshness import result_key
+from rpo_pipeline.storage import is_whole_parquet, put_in_place, result_key, temporary_sibling
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA, quarantine_tabl
 from rpo_pipeline.ingestion.records import WHERE
 from rpo_pipeline.ingestion.redaction import Privacy
 from rpo_pipeline.ingestion.rows import NOTHING_PRIVATE, ROW_SCHEMA
-from rpo_pipeline.params import SourceParams
+from rpo_pipeline.params import IngestionParams, SourceParams
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,27 @@ AT_MOST_NAMED = 5
 Part = dict[str, Any]
 """What was made of one file: its ``path``, ``key`` (the part's folder), ``rows``, ``rated`` ones,
 ``rejected``; of a ratings file also ``ratings_of``, the keys of the logs that it may refer to."""
+
+
+def read_log(
+    ingestion: IngestionParams, folder: Path, forgotten: pd.DataFrame | None
+) -> list[Part]:
+    """Read what is new in the log, less what was erased on request.
+
+    Args:
+        ingestion: The sources, and what is redacted in them.
+        folder: Of the parts that earlier runs read.
+        forgotten: Columns prompt_id and is_done, of the prompts that were erased.
+
+    Returns:
+        The parts, as ``read_sources`` gives them.
+    """
+    erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
+    if forgotten is not None and not forgotten.get("is_done", pd.Series(dtype=bool)).all():
+        logger.warning(
+            "an erasure did not come to its end: `python -m rpo_pipeline forget` goes on with it"
+        )
+    return read_sources(ingestion.sources, folder, Privacy(ingestion.redaction, erased))
 
 
 def read_sources(

@@ -11,8 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.judge.budget import Budget, Hold
 from rpo_pipeline.judge.texts import request_fields, response_format
-from rpo_pipeline.params import EndpointParams
-from rpo_pipeline.params.variables import variable
+from rpo_pipeline.params import EndpointParams, variable
 from rpo_pipeline.secrets import keep_secret
 
 logger = logging.getLogger(__name__)

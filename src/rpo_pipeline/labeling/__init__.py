@@ -1,0 +1,40 @@
+"""Rewards of rows: labelers, their cache, agreement and drift, the normaliser."""
+
+from rpo_pipeline.labeling.agreement import label_report
+from rpo_pipeline.labeling.drift import measure_drift
+from rpo_pipeline.labeling.fitted_reward_model import fit_reward_models
+from rpo_pipeline.labeling.labeling import (
+    build_labeler,
+    compared_rows,
+    label_feedback,
+    label_responses,
+    require_labels,
+    warn_of_shared_labelers,
+)
+from rpo_pipeline.labeling.length_baseline import (
+    WITHIN,
+    against_length,
+    compare_shares,
+    count_words,
+)
+from rpo_pipeline.labeling.normaliser import fit_normaliser, normalise
+from rpo_pipeline.labeling.reward_report import report_rewards
+
+__all__ = [
+    "WITHIN",
+    "against_length",
+    "build_labeler",
+    "compare_shares",
+    "compared_rows",
+    "count_words",
+    "fit_normaliser",
+    "fit_reward_models",
+    "label_feedback",
+    "label_report",
+    "label_responses",
+    "measure_drift",
+    "normalise",
+    "report_rewards",
+    "require_labels",
+    "warn_of_shared_labelers",
+]

@@ -7,14 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rpo_pipeline.engine.embedding import SentenceEncoder, embed_responses
-from rpo_pipeline.engine.loading import LanguageModel, load_language_model
-from rpo_pipeline.ingestion.chats import render_prompt
-from rpo_pipeline.ingestion.rows import prompt_key, row_key
+from rpo_pipeline.engine import LanguageModel, SentenceEncoder, embed_responses, load_language_model
+from rpo_pipeline.ingestion import prompt_key, render_prompt, row_key
 from rpo_pipeline.labeling.reward_model import weights_name
 from rpo_pipeline.params import FittedRewardModelParams
-from rpo_pipeline.storage.freshness import MODEL_LIBRARIES, result_key
-from rpo_pipeline.storage.row_store import fetch_rows
+from rpo_pipeline.storage import MODEL_LIBRARIES, fetch_rows, result_key
 
 
 class FeatureExtractor:

@@ -30,8 +30,7 @@ from rpo_pipeline.params import (
     LabelerParams,
     LabelingParams,
 )
-from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
-from rpo_pipeline.storage.freshness import result_key
+from rpo_pipeline.storage import put_in_place, result_key, temporary_sibling
 
 logger = logging.getLogger(__name__)
 

@@ -6,15 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.ingestion.chats import render_prompt
-from rpo_pipeline.ingestion.rows import prompt_key, row_key
-from rpo_pipeline.judge.budget import Usage
-from rpo_pipeline.judge.client import JudgeClient
-from rpo_pipeline.judge.texts import own_template, request_fields
+from rpo_pipeline.ingestion import prompt_key, render_prompt, row_key
+from rpo_pipeline.judge import JudgeClient, Usage, own_template, request_fields
 from rpo_pipeline.params import JudgeParams
-from rpo_pipeline.storage.digests import value_digest
-from rpo_pipeline.storage.freshness import result_key
-from rpo_pipeline.storage.row_store import fetch_rows
+from rpo_pipeline.storage import fetch_rows, result_key, value_digest
 
 logger = logging.getLogger(__name__)
 

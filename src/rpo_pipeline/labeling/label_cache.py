@@ -8,11 +8,10 @@ from typing import Self
 import pandas as pd
 
 from rpo_pipeline.errors import ModelError
-from rpo_pipeline.ingestion.rows import prompt_key, row_key
+from rpo_pipeline.ingestion import prompt_key, row_key
 from rpo_pipeline.labeling.labelers import Labeler
 from rpo_pipeline.params import Params, RewardModelParams
-from rpo_pipeline.storage.processes import run_workers
-from rpo_pipeline.storage.row_store import fetch_rows, missing_rows
+from rpo_pipeline.storage import fetch_rows, missing_rows, run_workers
 
 WORKER = "rpo_pipeline.labeling.worker"
 

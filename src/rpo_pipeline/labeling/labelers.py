@@ -6,10 +6,10 @@ from typing import Protocol
 import pandas as pd
 
 from rpo_pipeline.errors import ConfigError
-from rpo_pipeline.ingestion.chats import render_prompt
+from rpo_pipeline.ingestion import render_prompt
 from rpo_pipeline.labeling.scorers import build_scorers
 from rpo_pipeline.params import RESERVED, LabelerSettings, RulesParams
-from rpo_pipeline.storage.freshness import Definition, result_key
+from rpo_pipeline.storage import Definition, result_key
 
 
 class Labeler(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rpo_pipeline.errors import ConfigError, DataError
-from rpo_pipeline.ingestion.rows import prompt_key, row_key
+from rpo_pipeline.ingestion import prompt_key, row_key
 from rpo_pipeline.labeling.ensemble import EnsembleLabeler
 from rpo_pipeline.labeling.label_cache import CachedLabeler, SharedLabeler
 from rpo_pipeline.labeling.labelers import ColumnLabeler, Labeler, RulesLabeler, join_components

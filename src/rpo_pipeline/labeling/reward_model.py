@@ -16,18 +16,21 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from rpo_pipeline.engine.chat_templates import adapt_template
-from rpo_pipeline.engine.checks import check_folder, check_precision
-from rpo_pipeline.engine.encoding import TemplateRefusalError, encode_chats
-from rpo_pipeline.engine.groups import pack_rows
-from rpo_pipeline.engine.loading import default_device, reason_of
+from rpo_pipeline.engine import (
+    TemplateRefusalError,
+    adapt_template,
+    check_folder,
+    check_precision,
+    default_device,
+    encode_chats,
+    pack_rows,
+    reason_of,
+)
 from rpo_pipeline.errors import ConfigError, ModelError, RpoError
-from rpo_pipeline.ingestion.chats import as_messages, render_prompt
+from rpo_pipeline.ingestion import as_messages, render_prompt
 from rpo_pipeline.labeling.labelers import settings_fingerprint
 from rpo_pipeline.params import FittedRewardModelParams, RewardModelParams
-from rpo_pipeline.storage.digests import model_fingerprint
-from rpo_pipeline.storage.freshness import MODEL_LIBRARIES
-from rpo_pipeline.storage.hub import use_hub_or_cache
+from rpo_pipeline.storage import MODEL_LIBRARIES, model_fingerprint, use_hub_or_cache
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from rpo_pipeline.labeling.label_cache import CachedLabeler, LabelingJob
 from rpo_pipeline.labeling.reward_model import RewardModelLabeler
-from rpo_pipeline.storage.processes import worker_process
+from rpo_pipeline.storage import worker_process
 
 
 @record

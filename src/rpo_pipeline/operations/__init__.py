@@ -1,0 +1,21 @@
+"""Runs in production: work, lock, notifications, environments, doctor, export."""
+
+from rpo_pipeline.operations.doctor import examine
+from rpo_pipeline.operations.environments import Environment, read_environment, read_environments
+from rpo_pipeline.operations.export import ExportFormat, export_feedback, read_feedback
+from rpo_pipeline.operations.lock import BusyError, only_run, signature_of
+from rpo_pipeline.operations.scheduled import Refresh
+
+__all__ = [
+    "BusyError",
+    "Environment",
+    "ExportFormat",
+    "Refresh",
+    "examine",
+    "export_feedback",
+    "only_run",
+    "read_environment",
+    "read_environments",
+    "read_feedback",
+    "signature_of",
+]

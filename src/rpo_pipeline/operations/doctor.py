@@ -27,8 +27,8 @@ from rpo_pipeline.params import (
     validate_blocks,
     validate_catalog,
     validate_tracking,
+    variable,
 )
-from rpo_pipeline.params.variables import variable
 from rpo_pipeline.secrets import hide, without_password
 
 PROJECT, PYTHON = "rpo-pipeline", ">=3.11"
@@ -103,7 +103,7 @@ def _configuration(project: Path, env: str) -> Configuration:
     blocks = validate_blocks(parameters, env)
     policy = PolicyParams.model_validate(parameters["policy"])
     if policy.from_config:
-        from rpo_pipeline.engine.building import check_architecture
+        from rpo_pipeline.engine import check_architecture
 
         check_architecture(policy.from_config)
     tracking, catalog = validate_tracking(loader["mlflow"]), loader["catalog"]
@@ -211,9 +211,7 @@ def _disk(found: Configuration) -> Finding:
 
 
 def _tracking(found: Configuration) -> Finding:
-    from rpo_pipeline.tracking.opening import check_experiment
-    from rpo_pipeline.tracking.outage import find_fault
-    from rpo_pipeline.tracking.run import resolve_tracking_uri
+    from rpo_pipeline.tracking import check_experiment, find_fault, resolve_tracking_uri
 
     uri = resolve_tracking_uri(found.tracking.tracking_uri, found.project)
     shown = without_password(uri)
@@ -227,9 +225,8 @@ def _tracking(found: Configuration) -> Finding:
 
 
 def _registry(found: Configuration) -> Finding:
-    from rpo_pipeline.erasure.versions import registered_versions
-    from rpo_pipeline.registry.client import require_champion
-    from rpo_pipeline.tracking.run import resolve_tracking_uri
+    from rpo_pipeline.registry import registered_versions, require_champion
+    from rpo_pipeline.tracking import resolve_tracking_uri
 
     uri = resolve_tracking_uri(found.tracking.tracking_uri, found.project)
     try:
@@ -243,8 +240,7 @@ def _registry(found: Configuration) -> Finding:
 
 
 def _outbox(found: Configuration) -> Finding:
-    from rpo_pipeline.tracking.outbox import BROKEN
-    from rpo_pipeline.tracking.run import OUTBOXES
+    from rpo_pipeline.tracking import BROKEN, OUTBOXES
 
     folder = found.project / found.places["data"] / OUTBOXES
     kept = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -279,9 +275,10 @@ def _hub(found: Configuration) -> Finding:
 
 def _catalog(found: Configuration) -> Finding:
     """Datasets between nodes that live in memory: lost where each task is a process."""
-    from rpo_pipeline.pipeline_registry import register_pipelines
+    from kedro.framework.project import configure_project, pipelines
 
-    pipeline = register_pipelines()["__default__"]
+    configure_project("rpo_pipeline")
+    pipeline = pipelines["__default__"]
     between = pipeline.all_outputs() & pipeline.all_inputs()
     kept = {name for name, entry in found.catalog.items() if "Memory" not in str(entry)}
     lost = sorted(name for name in between if name not in kept | OF_EVERY_RUN)

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kedro.config import MissingConfigException
 
-from rpo_pipeline import settings
+from rpo_pipeline.catalog import LOADER_ARGUMENTS, LayeredConfigLoader, environment_names
 from rpo_pipeline.errors import ConfigError
-from rpo_pipeline.operations.config_loader import LayeredConfigLoader, environment_names
 from rpo_pipeline.operations.lock import RUN_LOCK
 from rpo_pipeline.params import TrackingParams, validate_tracking
 
@@ -98,5 +96,4 @@ def open_configuration(project: Path, env: str | None = None) -> LayeredConfigLo
     Raises:
         ConfigError: If there is no such environment.
     """
-    arguments: dict[str, Any] = settings.CONFIG_LOADER_ARGS
-    return LayeredConfigLoader(conf_source=str(project / "conf"), env=env, **arguments)
+    return LayeredConfigLoader(conf_source=str(project / "conf"), env=env, **LOADER_ARGUMENTS)

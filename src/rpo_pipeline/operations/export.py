@@ -10,9 +10,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.ingestion.chats import Prompt, as_messages, parse_prompt
-from rpo_pipeline.storage.damage import DAMAGED, first_line
-from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+from rpo_pipeline.ingestion import Prompt, as_messages, parse_prompt
+from rpo_pipeline.storage import DAMAGED, first_line, put_in_place, temporary_sibling
 
 ExportFormat = Literal["trl_kto", "trl_dpo"]
 COLUMNS = ("prompt_id", "prompt", "response", "raw_reward", "split")

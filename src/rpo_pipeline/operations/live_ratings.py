@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from rpo_pipeline.core.bounds import lower_bound
+from rpo_pipeline.core import lower_bound
 from rpo_pipeline.params import LiveRatingsParams
 
 MIN_PROMPTS = 2

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rpo_pipeline.errors import DataError, RpoError
-from rpo_pipeline.storage.places import ensure_writable
+from rpo_pipeline.storage import ensure_writable
 
 logger = logging.getLogger(__name__)
 

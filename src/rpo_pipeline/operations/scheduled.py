@@ -29,11 +29,11 @@ from rpo_pipeline.params import (
     PromotionParams,
     RefreshParams,
     validate_tracking,
+    variable,
 )
-from rpo_pipeline.params.variables import variable
 
 if TYPE_CHECKING:
-    from rpo_pipeline.registry.champion import Champion
+    from rpo_pipeline.registry import Champion
 
 logger = logging.getLogger(__name__)
 
@@ -171,30 +171,30 @@ class Refresh:
 
     def _read_sources(self) -> list[dict[str, Any]]:
         """As ingestion does, which finds all that is read here already there."""
-        from rpo_pipeline.pipelines.data_ingestion.nodes import read_sources
+        from rpo_pipeline.ingestion import read_log
 
         folder, forgotten = self._catalog.load("parts"), self._catalog.load("forgotten")
-        parts = read_sources(self._ingestion, folder, forgotten)
+        parts = read_log(self._ingestion, folder, forgotten)
         self._catalog.save("source_parts", parts)
         return parts
 
     def _find_champion(self) -> "Champion | None":
         if self._refresh.max_age_days is None and self._refresh.live_ratings is None:
             return None
-        from rpo_pipeline.registry.champion import find_champion
+        from rpo_pipeline.registry import find_champion
 
         return find_champion(self._reach_registry(), self._promotion.model_name)
 
     def _reach_registry(self) -> dict[str, str]:
         """Where it is; it must answer at once, because nothing is lost yet."""
-        from rpo_pipeline.tracking.run import resolve_tracking_uri
+        from rpo_pipeline.tracking import resolve_tracking_uri
 
         tracking = validate_tracking(self._context.config_loader["mlflow"])
         uri = resolve_tracking_uri(tracking.tracking_uri, self._context.project_path)
         return {"tracking_uri": uri, "registry_wait_seconds": "0"}
 
     def _measure_drift(self) -> float | None:
-        from rpo_pipeline.labeling.drift import measure_drift
+        from rpo_pipeline.labeling import measure_drift
 
         labels, feedback = (self._catalog.load(name) for name in ("labels", "feedback@pandas"))
         found = measure_drift(labels, feedback, self._labeling).values()
@@ -206,7 +206,7 @@ class Refresh:
         settings = self._refresh.live_ratings
         if settings is None or champion is None or champion.previous is None:
             return
-        from rpo_pipeline.ingestion.sources import read_rows
+        from rpo_pipeline.ingestion import read_rows
         from rpo_pipeline.operations.live_ratings import compare_ratings, read_ratings
 
         rows = read_rows(parts, self._catalog.load("parts"))
@@ -224,12 +224,12 @@ class Refresh:
             self._tell("alarm", f"{result['reason']}; {done}", live_ratings=result)
 
     def _roll_back(self, cause: str) -> dict[str, Any]:
-        from rpo_pipeline.registry import aliases
+        from rpo_pipeline.registry import LOCK, roll_back
 
-        return aliases.roll_back(
+        return roll_back(
             self._reach_registry(),
             self._promotion.model_name,
-            self._catalog.load("champion_workspace") / aliases.LOCK,
+            self._catalog.load("champion_workspace") / LOCK,
             cause=cause,
         )
 

@@ -54,6 +54,7 @@ from rpo_pipeline.params.training import (
     SftParams,
     TrainingParams,
 )
+from rpo_pipeline.params.variables import prepare_environment, variable
 
 __all__ = [
     "BLOCKS",
@@ -108,9 +109,11 @@ __all__ = [
     "TrainingParams",
     "block_needs",
     "catalog_needs",
+    "prepare_environment",
     "rating_word",
     "tracking_needs",
     "validate_blocks",
     "validate_catalog",
     "validate_tracking",
+    "variable",
 ]

@@ -8,15 +8,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rpo_pipeline.core.partition import (
+from rpo_pipeline.core import (
     Partition,
     Prior,
     behaviour_weights,
     effective_size,
     estimate_partition,
     fit_prior,
+    quantile_log_z,
+    quantiles,
 )
-from rpo_pipeline.core.quantiles import quantile_log_z, quantiles
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.params import QrpoParams, RpoParams, TrainingParams
 from rpo_pipeline.partition.health import health_report

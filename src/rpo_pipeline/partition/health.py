@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rpo_pipeline.core.partition import calibration
+from rpo_pipeline.core import calibration
 from rpo_pipeline.params import RpoParams
 
 MISCALIBRATED = 0.5

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rpo_pipeline.engine.loading import load_checkpoint
-from rpo_pipeline.engine.samples_cache import sample_new_rows, samples_key
-from rpo_pipeline.labeling.labeling import require_labels
+from rpo_pipeline.engine import load_checkpoint, sample_new_rows, samples_key
+from rpo_pipeline.labeling import require_labels
 from rpo_pipeline.params import PolicyParams, RpoParams
 
 

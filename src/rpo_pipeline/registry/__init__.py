@@ -1,9 +1,40 @@
-"""MLflow runs, and the model registry."""
+"""Versions, aliases and the gate between them, and the model that is served."""
 
-import os
+from rpo_pipeline.registry.aliases import ARTIFACTS, LOCK, apply_decision, roll_back
+from rpo_pipeline.registry.champion import Champion, find_champion
+from rpo_pipeline.registry.client import (
+    fetch_champion,
+    fetch_checkpoint,
+    fetch_document,
+    has_version,
+    register_version,
+    require_champion,
+)
+from rpo_pipeline.registry.gate import decide, is_complete
+from rpo_pipeline.registry.looks import take_look
+from rpo_pipeline.registry.provenance import resolved_parameters, trace
+from rpo_pipeline.registry.serving import serving_documents
+from rpo_pipeline.registry.versions import answering, registered_versions
 
-# MLflow's own seven retries would hold up a run for minutes, more than once; it would print the
-# server's address with the password in it; and it would report to its makers what it is used for.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+__all__ = [
+    "ARTIFACTS",
+    "LOCK",
+    "Champion",
+    "answering",
+    "apply_decision",
+    "decide",
+    "fetch_champion",
+    "fetch_checkpoint",
+    "fetch_document",
+    "find_champion",
+    "has_version",
+    "is_complete",
+    "register_version",
+    "registered_versions",
+    "require_champion",
+    "resolved_parameters",
+    "roll_back",
+    "serving_documents",
+    "take_look",
+    "trace",
+]

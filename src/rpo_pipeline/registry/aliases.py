@@ -19,7 +19,7 @@ from rpo_pipeline.params import PromotionParams
 from rpo_pipeline.registry import moves
 from rpo_pipeline.registry.gate import require_artifacts, waived
 from rpo_pipeline.registry.moves import PREVIOUS, PROMOTION_TAG, ROLLBACK_TAG, Move, read_standing
-from rpo_pipeline.tracking.outage import needs_registry
+from rpo_pipeline.tracking import needs_registry
 
 logger = logging.getLogger(__name__)
 

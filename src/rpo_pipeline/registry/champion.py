@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mlflow import MlflowClient
 
 from rpo_pipeline.registry.moves import read_standing
-from rpo_pipeline.tracking.outage import needs_registry
+from rpo_pipeline.tracking import needs_registry
 
 SECONDS_PER_DAY = 86_400
 

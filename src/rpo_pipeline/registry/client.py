@@ -24,9 +24,8 @@ from mlflow.models import Model
 from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.registry.aliases import ARTIFACTS
 from rpo_pipeline.registry.moves import CHALLENGER, PROMOTION_TAG, read_standing
-from rpo_pipeline.storage.digests import model_fingerprint
-from rpo_pipeline.storage.durable import link_or_copy, put_in_place, temporary_folder
-from rpo_pipeline.tracking.outage import describe, is_refusal, needs_registry
+from rpo_pipeline.storage import link_or_copy, model_fingerprint, put_in_place, temporary_folder
+from rpo_pipeline.tracking import describe, is_refusal, needs_registry
 
 logger = logging.getLogger(__name__)
 

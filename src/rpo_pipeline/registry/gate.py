@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from scipy.stats import norm, t
 
-from rpo_pipeline.core.bounds import lower_bound
+from rpo_pipeline.core import lower_bound
 from rpo_pipeline.params import GateParams, PromotionParams
 
 Metrics = Mapping[str, Any]

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from rpo_pipeline.registry.aliases import NOBODY
-from rpo_pipeline.storage.digests import value_digest
-from rpo_pipeline.tracking.outage import needs_registry
+from rpo_pipeline.storage import value_digest
+from rpo_pipeline.tracking import needs_registry
 
 LOOK = "gate_look"
 DIGITS = 16

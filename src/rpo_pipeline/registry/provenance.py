@@ -9,7 +9,7 @@ import pandas as pd
 
 from rpo_pipeline.params import Params, PolicyParams
 from rpo_pipeline.registry.licence import base_licence
-from rpo_pipeline.storage.digests import model_fingerprint
+from rpo_pipeline.storage import model_fingerprint
 
 
 def trace(feedback: pd.DataFrame, reference: Path, policy: PolicyParams) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """What travels with a registered version so that it is served as it was trained."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from rpo_pipeline.engine import encoding
-from rpo_pipeline.ingestion.chats import ROLES
+from rpo_pipeline.ingestion import ROLES
 
 SETTINGS, CODE = "serving.json", "encoding.py"
 
@@ -19,6 +17,8 @@ def serving_documents(policy: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         Documents by file name, as ``register_version`` takes them.
     """
+    from rpo_pipeline.engine import SOURCE  # noqa: PLC0415 (torch)
+
     names = ("max_prompt_tokens", "max_response_tokens", "dtype")
     settings = {name: policy[name] for name in names} | {"roles": ROLES}
-    return {SETTINGS: settings, CODE: Path(encoding.__file__).read_text()}
+    return {SETTINGS: settings, CODE: SOURCE.read_text()}

@@ -17,7 +17,7 @@ STUDIES = {
 MARKERS = "os^Dv"
 
 
-def render(comparison: Mapping[str, Any]) -> str:
+def render_comparison(comparison: Mapping[str, Any]) -> str:
     """Write the table of a comparison with its pictures.
 
     Args:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rpo_pipeline.labeling.against_length import count_words
+from rpo_pipeline.labeling import count_words
 
 # Okabe and Ito's palette: told apart with any colour vision. A page sets darker or lighter ones
 # as variables of the same names; lines differ in their dashes as well.

@@ -13,7 +13,7 @@ FEW_PROMPTS = 200
 """Fewer test prompts are called few."""
 
 
-def render(
+def render_model_card(
     *,
     summary: Mapping[str, Any],
     row_account: Mapping[str, int],

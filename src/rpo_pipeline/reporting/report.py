@@ -13,7 +13,7 @@ from rpo_pipeline.reporting import figures
 from rpo_pipeline.reporting.page import pictures, render_page, show_number, whisker
 from rpo_pipeline.reporting.samples import choose_samples
 from rpo_pipeline.secrets import hide_in
-from rpo_pipeline.storage.digests import model_fingerprint, value_digest
+from rpo_pipeline.storage import model_fingerprint, value_digest
 
 # Name, what it means, and which way is better (0: neither).
 METRICS = {
@@ -82,7 +82,7 @@ class Findings:
     """Names and values that say what the run was and what it started from."""
 
 
-def render(findings: Findings) -> str:
+def render_report(findings: Findings) -> str:
     """Render the report; every text from the data is escaped."""
     summary, gate = findings.summary, findings.summary["gate"]
     parameters = {

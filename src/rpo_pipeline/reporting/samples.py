@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.ingestion.chats import render_prompt
+from rpo_pipeline.ingestion import render_prompt
 
 EACH = 8
 """Prompts of a kind."""

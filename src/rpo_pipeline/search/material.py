@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.storage.digests import model_fingerprint, value_digest
+from rpo_pipeline.storage import model_fingerprint, value_digest
 
 ROWS = "row_id prompt_id split prompt response behaviour_logps".split()
 

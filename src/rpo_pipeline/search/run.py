@@ -11,13 +11,17 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from rpo_pipeline.evaluation.generation import generate, held_out_prompts
-from rpo_pipeline.evaluation.heldout import score_heldout
-from rpo_pipeline.evaluation.metrics import distinct, prompt_means, rank_correlations
-from rpo_pipeline.labeling.labeling import label_responses
+from rpo_pipeline.evaluation import (
+    distinct,
+    generate,
+    held_out_prompts,
+    prompt_means,
+    rank_correlations,
+    score_heldout,
+)
+from rpo_pipeline.labeling import label_responses
 from rpo_pipeline.params import ComparisonParams, EvaluationParams, ObjectiveParams
-from rpo_pipeline.partition.estimates import partition_rows, partition_settings
-from rpo_pipeline.partition.reference_samples import prompts_to_sample
+from rpo_pipeline.partition import partition_rows, partition_settings, prompts_to_sample
 from rpo_pipeline.search.cells import (
     Cell,
     Settings,
@@ -28,10 +32,8 @@ from rpo_pipeline.search.cells import (
 )
 from rpo_pipeline.search.material import ROWS, Material, change_log
 from rpo_pipeline.search.table import PROMPTS, RESULT, choose_values, summarise, summarise_studies
-from rpo_pipeline.storage.digests import named_content
-from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
-from rpo_pipeline.storage.freshness import result_key
-from rpo_pipeline.training.policy import read_metrics, train_policy, training_rows
+from rpo_pipeline.storage import named_content, put_in_place, result_key, temporary_sibling
+from rpo_pipeline.training import read_metrics, train_policy, training_rows
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.evaluation.statistics import (
+from rpo_pipeline.evaluation import (
     Array,
     Interval,
     detectable_difference,

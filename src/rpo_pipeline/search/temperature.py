@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.engine.generation import row_seed, sample_responses
-from rpo_pipeline.engine.loading import load_checkpoint
+from rpo_pipeline.engine import load_checkpoint, row_seed, sample_responses
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.labeling.labeling import label_responses, require_labels
+from rpo_pipeline.labeling import label_responses, require_labels
 from rpo_pipeline.params import (
     EvaluationParams,
     ObjectiveParams,
@@ -19,7 +18,7 @@ from rpo_pipeline.params import (
     RpoParams,
     TrainingParams,
 )
-from rpo_pipeline.training.policy import train_policy
+from rpo_pipeline.training import train_policy
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.secrets import without_password
-from rpo_pipeline.storage.digests import value_digest
+from rpo_pipeline.storage import value_digest
 from rpo_pipeline.tracking.outage import describe, is_of_store, is_refusal, require_answer
 from rpo_pipeline.tracking.outbox import Entry, Outbox
 

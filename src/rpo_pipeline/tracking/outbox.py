@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from rpo_pipeline.storage.durable import link_or_copy, put_in_place, temporary_sibling
+from rpo_pipeline.storage import link_or_copy, put_in_place, temporary_sibling
 
 logger = logging.getLogger(__name__)
 

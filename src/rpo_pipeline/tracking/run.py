@@ -16,7 +16,7 @@ from mlflow.utils.time import get_current_time_millis
 from rpo_pipeline.errors import RegistryError, RpoError
 from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.secrets import hide
-from rpo_pipeline.storage.durable import clear_abandoned, put_new, temporary_sibling
+from rpo_pipeline.storage import clear_abandoned, put_new, temporary_sibling
 from rpo_pipeline.tracking.delivery import Delivery
 from rpo_pipeline.tracking.opening import explain, find_experiment, join_run
 from rpo_pipeline.tracking.outage import SQLITE, require_answer

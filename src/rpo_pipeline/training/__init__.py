@@ -1,0 +1,13 @@
+"""The reference and the policy: step, loop, checkpoint, job, launch."""
+
+from rpo_pipeline.training.log_sketch import sketch_log
+from rpo_pipeline.training.policy import read_metrics, train_policy, training_rows
+from rpo_pipeline.training.reference import prepare_reference
+
+__all__ = [
+    "prepare_reference",
+    "read_metrics",
+    "sketch_log",
+    "train_policy",
+    "training_rows",
+]

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim.lr_scheduler import LRScheduler
 
 from rpo_pipeline.errors import ConfigError, TrainingError
-from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+from rpo_pipeline.storage import put_in_place, temporary_sibling
 from rpo_pipeline.training.step import Trainee
 
 logger = logging.getLogger(__name__)

@@ -8,13 +8,10 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from rpo_pipeline.engine.adapters import add_adapters
-from rpo_pipeline.engine.loading import load_checkpoint
-from rpo_pipeline.engine.tokenisation import tokenise_groups
+from rpo_pipeline.engine import add_adapters, load_checkpoint, tokenise_groups
 from rpo_pipeline.errors import StaleReferenceError
 from rpo_pipeline.params import ObjectiveParams, PolicyParams, TrainingParams
-from rpo_pipeline.storage.digests import model_fingerprint
-from rpo_pipeline.storage.freshness import result_key
+from rpo_pipeline.storage import model_fingerprint, result_key
 from rpo_pipeline.training.checkpoint import Identity
 from rpo_pipeline.training.loop import TrainingSummary, train
 from rpo_pipeline.training.objectives import build_objective

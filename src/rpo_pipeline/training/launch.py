@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from rpo_pipeline.errors import TrainingError
-from rpo_pipeline.storage.processes import outside_a_launch, run_workers
+from rpo_pipeline.storage import outside_a_launch, run_workers
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.loop import TrainingSummary
 

@@ -18,11 +18,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
-from rpo_pipeline.engine.batches import check_routes
-from rpo_pipeline.engine.groups import Group
-from rpo_pipeline.engine.loading import LanguageModel
+from rpo_pipeline.engine import Group, LanguageModel, check_routes
 from rpo_pipeline.params import TrainingParams
-from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+from rpo_pipeline.storage import put_in_place, temporary_sibling
 from rpo_pipeline.training.checkpoint import Checkpoints, Identity
 from rpo_pipeline.training.objectives import Objective
 from rpo_pipeline.training.reference_check import check_reference

@@ -12,9 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rpo_pipeline.core.objectives import dro_loss, kto_loss, kto_reference_point, rpo_loss, sft_loss
-from rpo_pipeline.engine.groups import Group, GroupBatch
-from rpo_pipeline.engine.loading import default_device
+from rpo_pipeline.core import dro_loss, kto_loss, kto_reference_point, rpo_loss, sft_loss
+from rpo_pipeline.engine import Group, GroupBatch, default_device
 from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.params import KtoParams, ObjectiveParams
 

@@ -9,13 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.engine.building import build_language_model
-from rpo_pipeline.engine.chat_templates import warn_of_opening
-from rpo_pipeline.engine.lengths import check_positions
-from rpo_pipeline.engine.loading import LanguageModel, load_language_model
+from rpo_pipeline.engine import (
+    LanguageModel,
+    build_language_model,
+    check_positions,
+    load_language_model,
+    warn_of_opening,
+)
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import PolicyParams, TrainingParams
-from rpo_pipeline.storage.digests import named_content
+from rpo_pipeline.storage import named_content
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.launch import launch
 from rpo_pipeline.training.log_sketch import name_log, share_of, sketch_log

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from rpo_pipeline.engine.groups import Group
+from rpo_pipeline.engine import Group
 from rpo_pipeline.errors import StaleReferenceError
 from rpo_pipeline.training.step import Trainee, score
 

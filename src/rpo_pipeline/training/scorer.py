@@ -2,10 +2,7 @@
 
 from torch import nn
 
-from rpo_pipeline.engine.groups import GroupBatch
-from rpo_pipeline.engine.loading import LanguageModel
-from rpo_pipeline.engine.routes import Route
-from rpo_pipeline.engine.scoring import group_logps, group_scores
+from rpo_pipeline.engine import GroupBatch, LanguageModel, Route, group_logps, group_scores
 from rpo_pipeline.training.objectives import RowScores
 from rpo_pipeline.training.value_head import ValueHead
 

@@ -10,10 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rpo_pipeline.engine.batches import micro_batches
-from rpo_pipeline.engine.groups import Group, GroupBatch
-from rpo_pipeline.engine.loading import LanguageModel
-from rpo_pipeline.engine.routes import Route
+from rpo_pipeline.engine import Group, GroupBatch, LanguageModel, Route, micro_batches
 from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.training.objectives import Objective
 

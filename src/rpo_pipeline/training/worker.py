@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from rpo_pipeline.storage.processes import worker_process
+from rpo_pipeline.storage import worker_process
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.launch import SUMMARY_FILE
 

@@ -85,7 +85,7 @@ def score_samples(
     cache: Path,
 ) -> pd.DataFrame:
     """Score the reference's samples as if they had been logged, if a study mixes them in."""
-    from rpo_pipeline.search.material import sampled_rows
+    from rpo_pipeline.search import sampled_rows
 
     if not comparison.mixes_samples:
         return pd.DataFrame(columns=["row_id", "prompt_id"])
@@ -118,9 +118,7 @@ def compare_methods(
     label_cache: Path,
 ) -> dict[str, Any]:
     """Train and measure every cell that is not finished, and put their numbers together."""
-    from rpo_pipeline.search.cells import Settings
-    from rpo_pipeline.search.material import Material
-    from rpo_pipeline.search.run import run_comparison
+    from rpo_pipeline.search import Material, Settings, run_comparison
 
     settings = Settings(
         policy=policy,
@@ -148,6 +146,6 @@ def compare_methods(
 
 def render_comparison(comparison: dict[str, Any]) -> str:
     """Write the table and its pictures as a page."""
-    from rpo_pipeline.reporting.comparison_page import render
+    from rpo_pipeline.reporting import render_comparison
 
-    return render(comparison)
+    return render_comparison(comparison)

@@ -1,6 +1,5 @@
 """Nodes of data ingestion."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,58 +9,50 @@ from pyarrow import RecordBatchReader
 
 from rpo_pipeline.params import IngestionParams
 
-logger = logging.getLogger(__name__)
-
 
 def read_sources(
     ingestion: IngestionParams, parts: Path, forgotten: pd.DataFrame | None
 ) -> list[dict[str, Any]]:
     """Read every file of the sources that is new or has changed, less what is forgotten."""
-    from rpo_pipeline.ingestion import sources
-    from rpo_pipeline.ingestion.redaction import Privacy
+    from rpo_pipeline.ingestion import read_log
 
-    erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
-    if forgotten is not None and not forgotten.get("is_done", pd.Series(dtype=bool)).all():
-        logger.warning(
-            "an erasure did not come to its end: `python -m rpo_pipeline forget` goes on with it"
-        )
-    return sources.read_sources(ingestion.sources, parts, Privacy(ingestion.redaction, erased))
+    return read_log(ingestion, parts, forgotten)
 
 
 def count_redactions(
     rows: Table, quarantine: pd.DataFrame, ingestion: IngestionParams
 ) -> dict[str, Any]:
     """Say what was redacted, by kind."""
-    from rpo_pipeline.ingestion import redaction
+    from rpo_pipeline.ingestion import count_redactions
 
-    return redaction.count_redactions(rows, quarantine, ingestion.redaction)
+    return count_redactions(rows, quarantine, ingestion.redaction)
 
 
 def collect_rows(
     source_parts: list[dict[str, Any]], parts: Path
 ) -> tuple[RecordBatchReader, pd.DataFrame]:
     """Put the parts together; what cannot be used is rejected."""
-    from rpo_pipeline.ingestion import sources
+    from rpo_pipeline.ingestion import read_rejected, read_rows
 
-    return sources.read_rows(source_parts, parts), sources.read_rejected(source_parts, parts)
+    return read_rows(source_parts, parts), read_rejected(source_parts, parts)
 
 
 def quarantine_rows(
     rows: Table, rejected: pd.DataFrame, ingestion: IngestionParams
 ) -> pd.DataFrame:
     """Put aside what cannot be used, unless it is too much to go on."""
-    from rpo_pipeline.ingestion import feedback
+    from rpo_pipeline.ingestion import check_quarantine, quarantine_conflicts
 
-    quarantine = feedback.quarantine_conflicts(rows, rejected, ingestion.conflicts)
-    feedback.check_quarantine(rows, quarantine, max_share=ingestion.max_quarantine_share)
+    quarantine = quarantine_conflicts(rows, rejected, ingestion.conflicts)
+    check_quarantine(rows, quarantine, max_share=ingestion.max_quarantine_share)
     return quarantine
 
 
 def cluster_prompts(rows: Table, previous: Table | None, ingestion: IngestionParams) -> Table:
     """Find near-duplicate prompts."""
-    from rpo_pipeline.ingestion import near_duplicates
+    from rpo_pipeline.ingestion import cluster_prompts
 
-    return near_duplicates.cluster_prompts(rows, previous, ingestion.near_duplicates)
+    return cluster_prompts(rows, previous, ingestion.near_duplicates)
 
 
 def assign_splits(
@@ -72,9 +63,9 @@ def assign_splits(
     ingestion: IngestionParams,
 ) -> Table:
     """Give every prompt its split, the same to near-duplicates and to one conversation."""
-    from rpo_pipeline.ingestion import splits
+    from rpo_pipeline.ingestion import assign_splits, check_leakage
 
-    given = splits.assign_splits(
+    given = assign_splits(
         rows,
         clusters,
         previous,
@@ -82,15 +73,15 @@ def assign_splits(
         by_conversation=ingestion.conversations_share_split,
     )
     if ingestion.near_duplicates:
-        splits.check_leakage(given, clusters, ingestion.near_duplicates.threshold)
+        check_leakage(given, clusters, ingestion.near_duplicates.threshold)
     return given
 
 
 def build_feedback(rows: Table, splits: Table, ingestion: IngestionParams) -> Table:
     """Fold duplicates and settle conflicting ratings."""
-    from rpo_pipeline.ingestion import feedback
+    from rpo_pipeline.ingestion import build_feedback
 
-    return feedback.build_feedback(rows, splits, ingestion.conflicts)
+    return build_feedback(rows, splits, ingestion.conflicts)
 
 
 def account_rows(
@@ -101,13 +92,13 @@ def account_rows(
     ingestion: IngestionParams,
 ) -> dict[str, int]:
     """Say where every record went."""
-    from rpo_pipeline.ingestion.feedback import account_rows
+    from rpo_pipeline.ingestion import account_rows
 
     return account_rows(rows, rejected, quarantine, feedback, ingestion.conflicts)
 
 
 def describe_data(feedback: Table, splits: Table, clusters: Table) -> dict[str, Any]:
     """Say what the data is like."""
-    from rpo_pipeline.ingestion import statistics
+    from rpo_pipeline.ingestion import describe_data
 
-    return statistics.describe_data(feedback, splits, clusters)
+    return describe_data(feedback, splits, clusters)

@@ -25,14 +25,14 @@ def fetch_champion(
     mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
     """Get today's champion; once the policy itself is that, what it was compared with remains."""
-    from rpo_pipeline.registry import client
-    from rpo_pipeline.storage.digests import model_fingerprint
+    from rpo_pipeline.registry import fetch_champion, has_version
+    from rpo_pipeline.storage import model_fingerprint
 
-    champion = client.fetch_champion(mlflow_run, promotion.model_name, workspace)
+    champion = fetch_champion(mlflow_run, promotion.model_name, workspace)
     version = None
     if registration and registration["policy"] == model_fingerprint(policy):
         # Another registered model, with versions of its own, may use the same data folder.
-        known = client.has_version(mlflow_run, promotion.model_name, registration)
+        known = has_version(mlflow_run, promotion.model_name, registration)
         version = registration["version"] if known else None
     if previous and version and version == champion["version"]:
         return previous
@@ -50,11 +50,11 @@ def generate_responses(
     cache: Path,
 ) -> pd.DataFrame:
     """Let every model answer the same test prompts."""
-    from rpo_pipeline.evaluation import generation
+    from rpo_pipeline.evaluation import generate, held_out_prompts
 
-    return generation.generate(
+    return generate(
         _models(reference, challenger, champion),
-        generation.held_out_prompts(feedback, evaluation.num_prompts),
+        held_out_prompts(feedback, evaluation.num_prompts),
         evaluation.sampling,
         policy,
         cache,
@@ -77,9 +77,8 @@ def label_generations(
     cache: Path,
 ) -> pd.DataFrame:
     """Label what the models wrote, and measure its text against what was logged."""
-    from rpo_pipeline.evaluation.similarity import similarity_columns
-    from rpo_pipeline.evaluation.text_metrics import text_columns
-    from rpo_pipeline.labeling.labeling import label_responses, warn_of_shared_labelers
+    from rpo_pipeline.evaluation import similarity_columns, text_columns
+    from rpo_pipeline.labeling import label_responses, warn_of_shared_labelers
 
     logged = feedback.merge(rewards[["row_id", "reward"]], on="row_id")
     best = logged.sort_values("reward").groupby("prompt_id")["response"].last()
@@ -98,11 +97,9 @@ def measure_labelers(
     feedback: pd.DataFrame, labeling: LabelingParams, evaluation: EvaluationParams, cache: Path
 ) -> dict[str, Any]:
     """Compare the labelers that judge with ratings that they have not seen."""
-    from rpo_pipeline.evaluation import credibility
+    from rpo_pipeline.evaluation import measure_labelers
 
-    return credibility.measure_labelers(
-        feedback, evaluation.labelers, labeling.agreement_rows, cache
-    )
+    return measure_labelers(feedback, evaluation.labelers, labeling.agreement_rows, cache)
 
 
 def judge_generations(
@@ -111,7 +108,7 @@ def judge_generations(
     """Let a judge compare what the models wrote, if there is one."""
     if evaluation.judge is None:
         return pd.DataFrame(columns=["kind", "prompt_id", "win", "orders_agree", "longer"])
-    from rpo_pipeline.evaluation.judge import judge_pairs
+    from rpo_pipeline.evaluation import judge_pairs
 
     held_out = (feedback["split"] == "test") & feedback["raw_reward"].notna()
     return judge_pairs(generations, feedback[held_out], evaluation.judge, cache)
@@ -130,11 +127,11 @@ def score_heldout(
     evaluation: EvaluationParams,
 ) -> pd.DataFrame:
     """Compute the policy's log-ratio on labelled rows of the test prompts."""
-    from rpo_pipeline.evaluation import generation, heldout
+    from rpo_pipeline.evaluation import held_out_prompts, score_heldout
 
-    prompts = generation.held_out_prompts(feedback, evaluation.num_prompts)
+    prompts = held_out_prompts(feedback, evaluation.num_prompts)
     rows = feedback[feedback["prompt_id"].isin(prompts["prompt_id"])]
-    scored = heldout.score_heldout(
+    scored = score_heldout(
         rows[["row_id", "prompt_id", "prompt", "response"]],
         rewards,
         reference_logps,
@@ -157,9 +154,9 @@ def compare_models(
     training: TrainingParams,
 ) -> dict[str, Any]:
     """Measure every model, with intervals."""
-    from rpo_pipeline.evaluation import comparison
+    from rpo_pipeline.evaluation import compare_models
 
-    return comparison.compare_models(
+    return compare_models(
         generation_rewards,
         heldout,
         verdicts,
@@ -178,11 +175,11 @@ def run_tasks(
     training: TrainingParams,
 ) -> dict[str, Any]:
     """Run tasks of the lm-evaluation-harness on every model; nothing unless asked for."""
-    from rpo_pipeline.evaluation import harness
+    from rpo_pipeline.evaluation import run_tasks
 
     if evaluation.lm_eval is None:
         return {}
-    return harness.run_tasks(
+    return run_tasks(
         _models(reference, challenger, champion),
         evaluation.lm_eval,
         policy,
@@ -200,9 +197,8 @@ def summarise(
     mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
     """Put the gate's decision beside the numbers that it was made from, which are a look."""
-    from rpo_pipeline.evaluation.harness import add_tasks
-    from rpo_pipeline.registry.gate import decide
-    from rpo_pipeline.registry.looks import take_look
+    from rpo_pipeline.evaluation import add_tasks
+    from rpo_pipeline.registry import decide, take_look
 
     measured = add_tasks(evaluation_metrics, task_metrics)
     version = champion["version"]
@@ -232,10 +228,10 @@ def render_report(
     mlflow_run: dict[str, str],
 ) -> str:
     """Write the report that a person reads."""
-    from rpo_pipeline.reporting import report
+    from rpo_pipeline.reporting import Findings, describe_lineage, render_report
 
-    return report.render(
-        report.Findings(
+    return render_report(
+        Findings(
             summary=summary,
             generations=generation_rewards,
             heldout=heldout,
@@ -252,6 +248,6 @@ def render_report(
             partition_health=partition_health,
             training_metrics=training_metrics,
             parameters=parameters,
-            lineage=report.describe_lineage(mlflow_run, source_parts, reference, challenger),
+            lineage=describe_lineage(mlflow_run, source_parts, reference, challenger),
         )
     )

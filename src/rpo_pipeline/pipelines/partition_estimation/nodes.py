@@ -25,11 +25,10 @@ def prepare_reference(
     last_log: dict[str, Any] | None,
 ) -> tuple[Path, dict[str, Any]]:
     """Load or build the reference, once, and note which log it is used with."""
-    from rpo_pipeline.training import reference
-    from rpo_pipeline.training.log_sketch import sketch_log
+    from rpo_pipeline.training import prepare_reference, sketch_log
 
     made_from = (existing, feedback, policy, training, workspace)
-    return reference.prepare_reference(*made_from, last_log=last_log), sketch_log(feedback)
+    return prepare_reference(*made_from, last_log=last_log), sketch_log(feedback)
 
 
 def score_reference(
@@ -40,8 +39,7 @@ def score_reference(
     cache: Path,
 ) -> pd.DataFrame:
     """Compute the reference's log-probability of every response, once."""
-    from rpo_pipeline.engine.loading import load_checkpoint
-    from rpo_pipeline.engine.logps_cache import cache_key, score_new_rows
+    from rpo_pipeline.engine import cache_key, load_checkpoint, score_new_rows
 
     return score_new_rows(
         load_checkpoint(reference, policy),
@@ -61,7 +59,7 @@ def score_mismatched(
     cache: Path,
 ) -> pd.DataFrame:
     """Compute the reference's log-probability of responses to another prompt, which KTO needs."""
-    from rpo_pipeline.partition.mismatched import mismatched_pairs
+    from rpo_pipeline.partition import mismatched_pairs
 
     if training.objective != "kto":
         return pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
@@ -86,17 +84,15 @@ def sample_reference(
     label_cache: Path,
 ) -> pd.DataFrame:
     """Sample and label responses of the reference, where the estimator wants them."""
-    from rpo_pipeline.labeling.labeling import label_responses
-    from rpo_pipeline.labeling.normaliser import normalise
-    from rpo_pipeline.partition import reference_samples
-    from rpo_pipeline.partition.estimates import partition_settings
+    from rpo_pipeline.labeling import label_responses, normalise
+    from rpo_pipeline.partition import partition_settings, prompts_to_sample, sample_reference
 
     rows = feedback[["row_id", "prompt_id", "prompt", "response"]].merge(
         rewards[["row_id", "raw_reward"]], on="row_id"
     )
     settings = partition_settings(rpo, qrpo, training)
-    return reference_samples.sample_reference(
-        reference_samples.prompts_to_sample(rows, settings),
+    return sample_reference(
+        prompts_to_sample(rows, settings),
         reference,
         cache / "samples",
         policy=policy,
@@ -120,9 +116,9 @@ def choose_tau(
     workspace: Path,
 ) -> dict[str, Any]:
     """Choose tau by short trainings where it is `auto`; else there is nothing to choose."""
-    from rpo_pipeline.partition.estimates import partition_rows, partition_settings
-    from rpo_pipeline.search import temperature
-    from rpo_pipeline.training.policy import training_rows
+    from rpo_pipeline.partition import partition_rows, partition_settings
+    from rpo_pipeline.search import choose_tau
+    from rpo_pipeline.training import training_rows
 
     settings = partition_settings(rpo, qrpo, training)
     if settings.tau != "auto":
@@ -133,7 +129,7 @@ def choose_tau(
         _, targets, _ = partition_rows(rows, reference_samples, settings, tau=tau)
         return training_rows(feedback, rewards, reference_logps, targets)
 
-    return temperature.choose_tau(
+    return choose_tau(
         rows_at,
         reference,
         policy=policy,
@@ -155,7 +151,7 @@ def estimate_partition(
     training: TrainingParams,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Estimate log_z of every prompt that has a labelled row, and the target of each row."""
-    from rpo_pipeline.partition.estimates import partition_rows, partition_settings
+    from rpo_pipeline.partition import partition_rows, partition_settings
 
     settings = partition_settings(rpo, qrpo, training)
     tau = chosen_tau["tau"] if settings.tau == "auto" else settings.tau

@@ -20,9 +20,9 @@ def trace_provenance(
     feedback: pd.DataFrame, reference: Path, policy: PolicyParams
 ) -> dict[str, Any]:
     """Write down what the policy was made from."""
-    from rpo_pipeline.registry import provenance
+    from rpo_pipeline.registry import trace
 
-    return provenance.trace(feedback, reference, policy)
+    return trace(feedback, reference, policy)
 
 
 def write_model_card(
@@ -35,10 +35,10 @@ def write_model_card(
     parameters: dict[str, Any],
 ) -> str:
     """Describe the policy for whoever meets it in the registry."""
-    from rpo_pipeline.registry.provenance import resolved_parameters
-    from rpo_pipeline.reporting import model_card
+    from rpo_pipeline.registry import resolved_parameters
+    from rpo_pipeline.reporting import render_model_card
 
-    return model_card.render(
+    return render_model_card(
         summary=summary,
         row_account=row_account,
         statistics=data_statistics,
@@ -62,20 +62,21 @@ def register_version(
     mlflow_run: dict[str, str],
 ) -> dict[str, str]:
     """Register the policy as the challenger, unless it is a version already or another is named."""
-    from rpo_pipeline.registry import client
-    from rpo_pipeline.registry.provenance import resolved_parameters
-    from rpo_pipeline.registry.serving import serving_documents
-    from rpo_pipeline.storage.digests import model_fingerprint
+    from rpo_pipeline.registry import (
+        has_version,
+        register_version,
+        resolved_parameters,
+        serving_documents,
+    )
+    from rpo_pipeline.storage import model_fingerprint
 
     previous, fingerprint = previous or {}, model_fingerprint(policy)
     known = previous.get("policy") == fingerprint
-    if promotion.version or (
-        known and client.has_version(mlflow_run, promotion.model_name, previous)
-    ):
+    if promotion.version or (known and has_version(mlflow_run, promotion.model_name, previous)):
         return previous
     metrics = {f"eval/{k}": m["value"] for k, m in summary["challenger"].items()}
     resolved = resolved_parameters(parameters)
-    version = client.register_version(
+    version = register_version(
         mlflow_run,
         promotion.model_name,
         policy,
@@ -102,18 +103,22 @@ def name_candidate(
     mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
     """Name the version to promote, with its summary if that is about today's champion."""
-    from rpo_pipeline.registry import client
-    from rpo_pipeline.registry.gate import is_complete
+    from rpo_pipeline.registry import (
+        fetch_champion,
+        fetch_checkpoint,
+        fetch_document,
+        is_complete,
+    )
 
     if promotion.version is None:
         return {"version": registered_version["version"], "summary": summary}
     run, name, version = mlflow_run, promotion.model_name, str(promotion.version)
-    stored = client.fetch_document(run, name, version, "summary.json")
-    champion = client.fetch_champion(run, name, workspace)
+    stored = fetch_document(run, name, version, "summary.json")
+    champion = fetch_champion(run, name, workspace)
     is_about_it = champion["version"] == stored["champion_version"] and is_complete(stored)
     if is_about_it or champion["version"] == version:
         return {"version": version, "summary": stored}
-    path = str(client.fetch_checkpoint(run, name, version, workspace))
+    path = str(fetch_checkpoint(run, name, version, workspace))
     return {"version": version, "summary": None, "path": path, "champion": champion}
 
 
@@ -137,7 +142,7 @@ def measure_candidate(
 ) -> dict[str, Any]:
     """Evaluate a candidate again if its summary is about another champion, and gate it."""
     from rpo_pipeline.pipelines.evaluation import nodes
-    from rpo_pipeline.registry.gate import decide
+    from rpo_pipeline.registry import decide
 
     if candidate["summary"]:
         return {**candidate["summary"], "gate": decide(candidate["summary"], promotion)}
@@ -165,14 +170,14 @@ def promote(
     mlflow_run: dict[str, str],
 ) -> dict[str, Any]:
     """Make the candidate champion if the gate passed."""
-    from rpo_pipeline.registry import aliases
+    from rpo_pipeline.registry import LOCK, apply_decision
 
-    return aliases.apply_decision(
+    return apply_decision(
         mlflow_run,
         candidate["version"],
         candidate_summary["gate"],
         promotion,
-        lock_file=workspace / aliases.LOCK,
+        lock_file=workspace / LOCK,
     )
 
 

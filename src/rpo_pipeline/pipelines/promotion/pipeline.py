@@ -1,6 +1,6 @@
 from kedro.pipeline import Node, Pipeline
 
-from rpo_pipeline.catalog.runner import ALWAYS
+from rpo_pipeline.catalog import ALWAYS
 
 from .nodes import (
     measure_candidate,

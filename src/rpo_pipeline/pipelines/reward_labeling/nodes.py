@@ -12,7 +12,7 @@ def fit_reward_models(
     feedback: pd.DataFrame, labeling: LabelingParams, cache: Path
 ) -> list[dict[str, Any]]:
     """Fit the reward heads that labelers want, on the train rows that people rated."""
-    from rpo_pipeline.labeling.fitted_reward_model import fit_reward_models
+    from rpo_pipeline.labeling import fit_reward_models
 
     return fit_reward_models(feedback, labeling, cache)
 
@@ -23,7 +23,7 @@ def name_labelers(
     cache: Path,
 ) -> dict[str, str]:
     """Say what each labeler is by content, so that new weights in an old place label anew."""
-    from rpo_pipeline.labeling.labeling import build_labeler
+    from rpo_pipeline.labeling import build_labeler
 
     labelers = [build_labeler(settings, cache) for settings in labeling.labelers]
     return {labeler.name: labeler.fingerprint for labeler in labelers}
@@ -38,9 +38,7 @@ def label_rows(
     fitted: list[dict[str, Any]],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Give each row the rating that people gave, or else the label of the first that has one."""
-    from rpo_pipeline.labeling.agreement import label_report
-    from rpo_pipeline.labeling.drift import measure_drift
-    from rpo_pipeline.labeling.labeling import label_feedback
+    from rpo_pipeline.labeling import label_feedback, label_report, measure_drift
 
     labels = label_feedback(feedback, labeling, cache)
     drift = measure_drift(previous, feedback, labeling)
@@ -52,17 +50,17 @@ def fit_normaliser(
     labels: pd.DataFrame, feedback: pd.DataFrame, labeling: LabelingParams
 ) -> dict[str, Any]:
     """Fit the normaliser on the train split."""
-    from rpo_pipeline.labeling import normaliser
+    from rpo_pipeline.labeling import fit_normaliser
 
     rows = _with_text(labels, feedback)
-    return normaliser.fit_normaliser(rows[rows["split"] == "train"], labeling)
+    return fit_normaliser(rows[rows["split"] == "train"], labeling)
 
 
 def normalise_rewards(
     labels: pd.DataFrame, feedback: pd.DataFrame, normaliser: dict[str, Any]
 ) -> pd.DataFrame:
     """Turn raw_reward into reward."""
-    from rpo_pipeline.labeling.normaliser import normalise
+    from rpo_pipeline.labeling import normalise
 
     rows = _with_text(labels, feedback)
     return labels.assign(reward=normalise(rows, normaliser, logged=rows))
@@ -72,9 +70,9 @@ def report_rewards(
     rewards: pd.DataFrame, feedback: pd.DataFrame, normaliser: dict[str, Any]
 ) -> dict[str, Any]:
     """Say what was done to the raw rewards, and whether they pay for length."""
-    from rpo_pipeline.labeling import reward_report
+    from rpo_pipeline.labeling import report_rewards
 
-    return reward_report.report_rewards(_with_text(rewards, feedback), normaliser)
+    return report_rewards(_with_text(rewards, feedback), normaliser)
 
 
 def _with_text(labels: pd.DataFrame, feedback: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ def roll_back(
     workspace: Path, promotion: PromotionParams, mlflow_run: dict[str, str]
 ) -> dict[str, Any]:
     """Make the previous champion champion again."""
-    from rpo_pipeline.registry import aliases
+    from rpo_pipeline.registry import LOCK, roll_back
 
-    lock_file = workspace / aliases.LOCK
-    return aliases.roll_back(mlflow_run, promotion.model_name, lock_file, cause="asked for by hand")
+    lock_file = workspace / LOCK
+    return roll_back(mlflow_run, promotion.model_name, lock_file, cause="asked for by hand")

@@ -24,7 +24,7 @@ def join_training_rows(
     mismatched_logps: pd.DataFrame,
 ) -> pd.DataFrame:
     """Put target and reference log-probability beside every labelled row."""
-    from rpo_pipeline.training.policy import training_rows
+    from rpo_pipeline.training import training_rows
 
     return training_rows(feedback, rewards, reference_logps, targets, mismatched_logps)
 
@@ -42,9 +42,9 @@ def train_policy(
     cache: Path,
 ) -> tuple[Path, pd.DataFrame, dict[str, Any]]:
     """Train the policy and keep the best model."""
-    from rpo_pipeline.training import policy as policy_training
+    from rpo_pipeline.training import read_metrics, train_policy
 
-    summary = policy_training.train_policy(
+    summary = train_policy(
         rows,
         reference,
         policy=policy,
@@ -53,4 +53,4 @@ def train_policy(
         workspace=workspace,
         cache=cache,
     )
-    return workspace / "best", policy_training.read_metrics(workspace), summary.to_dict()
+    return workspace / "best", read_metrics(workspace), summary.to_dict()

@@ -24,15 +24,21 @@ from rpo_pipeline.erasure.memory import (
     take_out,
 )
 from rpo_pipeline.erasure.quotes import Quotes
-from rpo_pipeline.erasure.versions import erase_reports, registered_versions
+from rpo_pipeline.erasure.versions import erase_reports
 from rpo_pipeline.errors import RpoError
-from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA, Reason
-from rpo_pipeline.operations.environments import Environment, read_environments
-from rpo_pipeline.operations.lock import only_run, signature_of
-from rpo_pipeline.storage.damage import DAMAGED, first_line
-from rpo_pipeline.storage.durable import clear_abandoned, put_in_place, temporary_sibling
-from rpo_pipeline.storage.places import files_below, working_in
-from rpo_pipeline.storage.row_store import SHARDS
+from rpo_pipeline.ingestion import QUARANTINE_SCHEMA, Reason
+from rpo_pipeline.operations import Environment, only_run, read_environments, signature_of
+from rpo_pipeline.registry import registered_versions
+from rpo_pipeline.storage import (
+    DAMAGED,
+    SHARDS,
+    clear_abandoned,
+    files_below,
+    first_line,
+    put_in_place,
+    temporary_sibling,
+    working_in,
+)
 
 SOURCES, MODELS = "01_raw", "06_models"
 TEXTS = {".html", ".json", ".jsonl", ".csv", ".txt", ".md"}

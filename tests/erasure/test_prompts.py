@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rpo_pipeline.erasure.forget import forget
+from rpo_pipeline.erasure.prompts import forget
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA
 from tests.conftest import ROOT

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from rpo_pipeline.core.bounds import lower_bound
+from rpo_pipeline.core import lower_bound
 
 MIN_PROMPTS = 30
 """With pairs of their own; fewer, and pairs are of responses to two prompts."""

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rpo_pipeline.core.quantiles import quantile_log_z, quantiles
+from rpo_pipeline.core.quantile import quantile_log_z, quantiles
 
 
 def row(*values):

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from rpo_pipeline.errors import ConfigError, did_you_mean
+from rpo_pipeline.params import variable
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,15 @@ NO_ENVIRONMENTS = {"base", LOCAL, "accelerate"}
 OTHERS = ("environment.yml", "airflow*")
 """Files of ours, and of a plugin, that are no configuration of Kedro's."""
 SUFFIXES = (".yml", ".yaml")
+LOADER_ARGUMENTS: dict[str, Any] = {
+    "base_env": "base",
+    "default_run_env": "sample",
+    # Kedro's default would erase the keys of a block that an environment does not repeat.
+    "merge_strategy": {"parameters": "soft"},
+    "config_patterns": {"mlflow": ["mlflow*"]},
+    "custom_resolvers": {"env": variable},
+}
+"""How this project's configuration is read, beside where it lies."""
 
 
 class LayeredConfigLoader(OmegaConfigLoader):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rpo_pipeline.labeling.against_length import against_length
+from rpo_pipeline.labeling.length_baseline import against_length
 
 
 def make_rows(*, quality=0.0, length=0.0, responses=4, num_prompts=80, seed=0):
