@@ -1,3 +1,6 @@
+import tracemalloc
+
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -23,6 +26,28 @@ def test_pairs_are_those_of_one_prompt_that_people_rated_differently_and_ties_co
 def test_what_cannot_be_compared_is_null():
     assert compare([], [], []) == {"n": 0, "spearman": None, "num_pairs": 0, "pair_accuracy": None}
     assert compare([1.0, 1.0], [0.0, 1.0], ["a", "b"])["spearman"] is None
+
+
+ROW = st.tuples(st.integers(-3, 3), st.integers(-3, 3), st.sampled_from("abc"))
+
+
+@given(st.lists(ROW, min_size=1, max_size=30))
+def test_pairs_are_counted_as_if_they_were_written_down(rows):
+    pairs = [(a, b) for a in rows for b in rows if a[2] == b[2] and a[1] > b[1]]
+    right = [1.0 if a[0] > b[0] else 0.5 if a[0] == b[0] else 0.0 for a, b in pairs]
+    found = compare(*zip(*rows, strict=True))
+    assert found["num_pairs"] == len(pairs)
+    assert found["pair_accuracy"] == (pytest.approx(np.mean(right)) if pairs else None)
+
+
+def test_many_responses_to_one_prompt_take_no_memory_for_their_pairs():
+    ratings = np.random.default_rng(0).permutation(100_000)
+    tracemalloc.start()
+    found = compare(ratings, ratings, ["a"] * 99_999 + ["b"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found["num_pairs"], found["pair_accuracy"]) == (99_999 * 99_998 // 2, 1)
+    assert peak < 1e8
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.sampled_from("abc")), min_size=2, max_size=30))

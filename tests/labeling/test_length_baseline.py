@@ -1,5 +1,7 @@
 """Labels beside length, on made-up ratings."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,3 +75,12 @@ def test_noise_seldom_passes(responses, num_prompts):
         for seed in range(100)
     ]
     assert np.mean(passed) <= 0.08  # 0.025 and three standard errors
+
+
+def test_no_more_than_some_responses_of_one_prompt_are_compared():
+    rows = make_rows(responses=20_000, num_prompts=1).assign(prompt_id="many")
+    tracemalloc.start()
+    assert against_length(pd.concat([make_rows(), rows]))["num_prompts"] == 81
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e8

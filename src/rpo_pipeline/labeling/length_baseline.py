@@ -17,7 +17,7 @@ from rpo_pipeline.core import lower_bound
 MIN_PROMPTS = 30
 """With pairs of their own; fewer, and pairs are of responses to two prompts."""
 MAX_ROWS = 2000
-"""Compared across prompts, because time and memory grow with the square."""
+"""Compared of one prompt, or across prompts, because time and memory grow with the square."""
 ERROR = 0.025
 """Of the lower bound: that of an interval of 95 %."""
 WITHIN, ACROSS = "within prompts", "across prompts"
@@ -81,7 +81,8 @@ def count_words(responses: pd.Series) -> pd.Series:
 def _within(table: pd.DataFrame) -> Array:
     """Shares of labels and length, of each prompt that has pairs of its own: shape ``(P, 2)``."""
     shares = []
-    for _, rows in table.groupby("prompt_id"):
+    for _, several in table.groupby("prompt_id"):
+        rows = several.head(MAX_ROWS)
         ahead = np.greater.outer(rows["rating"].to_numpy(), rows["rating"].to_numpy())
         if ahead.any():
             shares.append([_right(rows[name])[ahead].mean() for name in ("label", "length")])
