@@ -279,6 +279,14 @@ def test_a_rating_within_a_declared_scale_is_never_out_of_range(rating):
     assert len(quarantine_conflicts(table(records), nothing, "mean")) == 13
 
 
+def test_ratings_out_of_range_are_warned_of_wherever_they_were_found(caplog):
+    records = [{"prompt": f"p{i}", "response": "a", "reward": i % 7} for i in range(100)]
+    huge = {"origin": "log.jsonl", "line": 1, "reason": "reward_out_of_range", "raw": "1e300"}
+    rejected = quarantine_table(pa.Table.from_pylist([huge], QUARANTINE_SCHEMA))
+    assert len(quarantine_conflicts(table(records), rejected, "mean")) == 1
+    assert "1 ratings are absurdly far" in caplog.text
+
+
 @pytest.mark.parametrize("size", [1e-300, 3.5e-13, 1.0, 1e15, 1e37])
 def test_ratings_of_any_size_keep_their_digits(size):
     assert one_row(rated((0.123456789 * size, 1)))["raw_reward"] == 0.123456789 * size

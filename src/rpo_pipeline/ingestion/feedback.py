@@ -117,11 +117,12 @@ def quarantine_conflicts(rows: Table, rejected: pd.DataFrame, conflicts: Conflic
         within = usable_rows(rows, "mean")
         conflicting = within.semi_join(_conflicting(within), "row_id")
         tables.append(_rejected(conflicting, Reason.CONFLICTING_REWARDS))
-    if tables[0].num_rows:
+    num_far = tables[0].num_rows + int((rejected["reason"] == Reason.REWARD_OUT_OF_RANGE).sum())
+    if num_far:
         logger.warning(
             "%d ratings are absurdly far from all others of their column and go to quarantine as "
             "%s; declare a `scale` if the column has one (ingestion.sources[].ratings)",
-            tables[0].num_rows,
+            num_far,
             Reason.REWARD_OUT_OF_RANGE.value,
         )
     added = [quarantine_table(table) for table in tables if table.num_rows]
