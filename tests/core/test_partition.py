@@ -46,6 +46,33 @@ def test_a_single_response_with_a_prior_has_an_error_as_large_as_what_it_moved()
     assert estimate.log_z_bias.isnan().all()
 
 
+GAUSSIAN = torch.randn(1200, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def spread(rewards, *, tau=2.0):
+    group = torch.arange(len(rewards)) // 4
+    return fit_prior(rewards, group, len(rewards) // 4, tau=tau, strength=2).log_spread
+
+
+@pytest.mark.parametrize("outlier", [10.0, 33.0, 1e6, -33.0])
+def test_one_outlier_does_not_decide_the_spread_that_all_prompts_borrow(outlier):
+    spoilt = GAUSSIAN.index_fill(0, torch.tensor([1199]), outlier)
+    assert spread(spoilt) == pytest.approx(spread(GAUSSIAN), abs=0.05)
+    assert spread(spoilt, tau=1.0) == pytest.approx(spread(GAUSSIAN, tau=1.0), abs=0.2)
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [GAUSSIAN, torch.tensor([9.0, 0.0, 0.0, 0.0] + [0.0] * 96), torch.tensor([9.0] + [0.0] * 999)],
+    ids=["gaussian", "rare", "alone"],
+)
+def test_spread_without_outliers_is_that_of_every_row(rewards):
+    rewards = rewards.double()
+    deviations = rewards - rewards.view(-1, 4).mean(dim=1).repeat_interleave(4)
+    every = (deviations * math.sqrt(4 / 3) / 2).logsumexp(0) - math.log(len(rewards))
+    assert spread(rewards) == pytest.approx(float(every), abs=1e-12)
+
+
 def test_the_published_estimator_gives_a_single_response_a_target_without_its_reward():
     """At n = 1 the target of ``reference_weighted`` is -mean_logps_ref."""
     for reward in (-1.0, 0.0, 2.0):

@@ -17,6 +17,12 @@ from torch import Tensor
 
 from rpo_pipeline.core.segments import leave_one_out_logsumexp, segment_logsumexp, segment_sum
 
+MIN_ROWS = 40
+"""Train rows of prompts with several, from which on an outlier can be told."""
+FAR = 2.0
+"""Times the 99 % quantile of deviations, which one counts for in the spread at most. Of normally
+distributed rewards one in 600,000 is further."""
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -29,7 +35,7 @@ class Prior:
     level_strength: float
     """Within- over between-prompt variance, ``k_b``: responses that the train mean counts for."""
     log_spread: float
-    """``log C = log E[exp((r - mean_x(r)) sqrt(n / (n - 1)) / tau)]``, in nats."""
+    """``log C = log E[exp((r - mean_x(r)) sqrt(n / (n - 1)) / tau)]``, in nats, less outliers."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +111,24 @@ def fit_prior(
     several = n[group] >= 2
     within = deviations.square().sum() / (n - 1).sum().clamp(min=1)
     between = means.var() - (within / n).mean() if num_groups > 1 else within.new_zeros(())
-    spread = deviations[several] * (n / (n - 1)).sqrt()[group][several] / tau
+    spread = _drawn_in(deviations[several] * (n / (n - 1)).sqrt()[group][several]) / tau
     return Prior(
         strength=strength,
         mean=float(rewards.mean()),
         level_strength=float(within / between.clamp(min=1e-6 * float(within) + 1e-12)),
         log_spread=float(_logmeanexp(spread)) if len(spread) else 0.0,
     )
+
+
+def _drawn_in(deviations: Tensor) -> Tensor:
+    """Keep the exponential of one bad reward from being the mean of all: it would move all prompts.
+
+    Where not one in a hundred is above the mean of its prompt, there is nothing to tell it by.
+    """
+    if len(deviations) < MIN_ROWS:
+        return deviations
+    high = deviations.sort().values[int(0.99 * (len(deviations) - 1))]
+    return deviations.clamp(max=FAR * float(high)) if high > 0 else deviations
 
 
 def estimate_partition(
