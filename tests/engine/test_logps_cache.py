@@ -86,7 +86,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import pandas as pd
-from rpo_pipeline.catalog import freshness
+from rpo_pipeline.storage import freshness
 from rpo_pipeline.engine.loading import load_language_model
 from rpo_pipeline.engine.logps_cache import score_new_rows
 from rpo_pipeline.params import PolicyParams

@@ -127,7 +127,7 @@ def test_a_version_that_a_killed_run_registered_is_taken_up_and_not_made_twice(
 HALF_MADE = """
 import os, signal, sys
 from mlflow.store.db import utils
-from rpo_pipeline.registry import tracking
+from rpo_pipeline.tracking import run as tracking
 kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 utils._upgrade_db = kill  # in the middle: tables are there, and their version is not
 tracking._make_database(f"sqlite:///{sys.argv[1]}/mlflow.db")

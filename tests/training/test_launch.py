@@ -15,10 +15,10 @@ from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.training.launch import launch
 from tests.conftest import build_small
 from tests.training.test_loop import metrics_of
-from tests.training.test_resume import job_file, weights_of
+from tests.training.test_resume import job_file, start, weights_of  # noqa: F401 (a fixture)
 
 
-def test_two_processes_train_what_one_does(rows, start, tmp_path, caplog):
+def test_two_processes_train_what_one_does(rows, start, tmp_path, caplog):  # noqa: F811
     settings = {"global_batch_groups": 1, "num_epochs": 3}  # one group for two processes
     one = launch(job_file(rows, start, tmp_path / "one", **settings))
     with caplog.at_level(logging.INFO):
@@ -32,20 +32,20 @@ def test_two_processes_train_what_one_does(rows, start, tmp_path, caplog):
         torch.testing.assert_close(*map(torch.tensor, curves), rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
-def test_the_error_of_a_worker_is_the_error_of_the_training(rows, start, tmp_path):
+def test_the_error_of_a_worker_is_the_error_of_the_training(rows, start, tmp_path):  # noqa: F811
     file = job_file(rows, start, tmp_path / "work", num_processes=2, learning_rate=1e30)
     with pytest.raises(TrainingError, match="is not finite, the step was not taken"):
         launch(file)
 
 
-def test_a_crash_of_a_worker_shows_its_traceback(rows, start, tmp_path):
+def test_a_crash_of_a_worker_shows_its_traceback(rows, start, tmp_path):  # noqa: F811
     file = job_file(rows, start, tmp_path / "work", num_processes=2)
     (tmp_path / "work" / "rows.parquet").unlink()
     with pytest.raises(TrainingError, match="FileNotFoundError"):
         launch(file)
 
 
-def test_workers_do_not_outlive_the_process_that_started_them(rows, start, tmp_path):
+def test_workers_do_not_outlive_the_process_that_started_them(rows, start, tmp_path):  # noqa: F811
     file = job_file(rows, start, tmp_path / "work", num_processes=2, num_epochs=100_000)
     code = "import sys; from pathlib import Path; from rpo_pipeline.training.launch import launch;"
     parent = subprocess.Popen(

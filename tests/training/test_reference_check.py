@@ -10,7 +10,7 @@ from rpo_pipeline.errors import StaleReferenceError
 from rpo_pipeline.training.objectives import DroObjective, SftObjective
 from rpo_pipeline.training.reference_check import check_reference
 from tests.conftest import build_small
-from tests.training.test_policy import learn
+from tests.training.test_policy import joined, learn, reference  # noqa: F401 (fixtures)
 from tests.training.test_step import groups_of, kto_objective, rpo_objective, trainee
 
 
@@ -103,8 +103,8 @@ def test_dro_is_checked_through_its_value_head(rows):
 
 @pytest.mark.parametrize("lora", [None, {"r": 2, "alpha": 4, "target_modules": "all-linear"}])
 def test_training_does_not_start_from_a_stale_cache_and_names_its_folder(
-    joined,
-    reference,
+    joined,  # noqa: F811
+    reference,  # noqa: F811
     tmp_path,
     lora,
 ):
