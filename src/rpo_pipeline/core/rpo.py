@@ -1,0 +1,120 @@
+"""Reward Partition Optimization (RPO) on one page: targets, loss, step, loop.
+
+``train`` makes a better model from a log of prompts, responses and rewards. Its numbers are those
+of the pipeline (``tests/core/test_rpo.py`` trains on one log both ways), and ``docs/method.md``
+walks through it. It calls nothing else of the project, so that each of the two checks the other.
+
+Left out, because no number depends on it: caches, micro-batches, processes, checkpoints, and the
+prompt that is computed once for all its responses. Left out, because it is a choice: validation,
+encoder-decoders, and other estimators, reductions and objectives than the shipped ones.
+
+Shapes: n responses of a prompt, L tokens, V vocabulary. Log-probabilities, log_z and targets are in
+nats, tau in units of the reward. Source: Faye et al., arXiv:2506.13702; the prior is ours.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW
+
+
+class Group(NamedTuple):
+    """One prompt and its responses, as token ids; a response ends with its end token."""
+
+    prompt: list[int]
+    responses: list[list[int]]
+    rewards: list[float]
+
+
+class Settings(NamedTuple):
+    """Parameters of ``rpo`` and ``training``, which ``params/training.py`` explains."""
+
+    tau: float
+    prior_strength: float
+    num_epochs: float
+    global_batch_groups: int
+    learning_rate: float
+    warmup_share: float
+    weight_decay: float
+    max_grad_norm: float
+    seed: int
+
+
+def targets(log: Sequence[Group], tau: float, prior_strength: float) -> list[Tensor]:
+    """``r / tau - log_z`` of each group's responses, shape ``(n,)``.
+
+    ``exp(log_z)`` is the mean of ``exp(r / tau)`` over the n responses and k more from a prior,
+    which have the prompt's own level, and the spread that rewards have within the prompts of the
+    log. The log needs two prompts, and one of them two responses.
+    """
+    rewards = [torch.tensor(group.rewards, dtype=torch.float64) for group in log]
+    n, k = torch.tensor([len(r) for r in rewards]), torch.tensor(prior_strength)
+    within = torch.cat([(r - r.mean()).square() for r in rewards]).sum() / (n - 1).sum()
+    between = torch.stack([r.mean() for r in rewards]).var() - (within / n).mean()
+    k_level = within / between.clamp(min=1e-6 * float(within) + 1e-12)
+    spread = [(r - r.mean()) * math.sqrt(len(r) / (len(r) - 1)) for r in rewards if len(r) > 1]
+    log_spread = (torch.cat(spread) / tau).exp().mean().log()
+    found = []
+    for r in rewards:
+        level = (r.sum() + k_level * torch.cat(rewards).mean()) / (len(r) + k_level)
+        from_prior = k.log() + level / tau + log_spread
+        log_z = torch.logaddexp((r / tau).logsumexp(0), from_prior) - (len(r) + k).log()
+        found.append((r / tau - log_z).float())
+    return found
+
+
+def mean_logps(model: nn.Module, group: Group) -> Tensor:
+    """Log-probability of each response, averaged over its tokens, shape ``(n,)``."""
+    means = []
+    for response in group.responses:
+        logits = model(torch.tensor([[*group.prompt, *response]]))[0]  # (L, V)
+        scored = logits[len(group.prompt) - 1 : -1]  # the logits at a token predict the next one
+        means.append(-cross_entropy(scored.float(), torch.tensor(response)))
+    return torch.stack(means)
+
+
+def rpo_loss(logps: Tensor, ref_logps: Tensor, target: Tensor) -> Tensor:
+    """Half the squared distance of the log-ratio from its target, shape ``(n,)``."""
+    return 0.5 * (logps - ref_logps - target).square()
+
+
+def step(model: nn.Module, optimizer: AdamW, losses: list[Tensor], max_norm: float) -> float:
+    """Take one step on the mean of the losses of all its responses, and return that mean."""
+    loss = torch.cat(losses).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def learning_rate(index: int, num_steps: int, settings: Settings) -> float:
+    """Of a step: a line from 0 to the peak, then a cosine down to a tenth of it."""
+    warmup = math.ceil(settings.warmup_share * num_steps)
+    if index < warmup:
+        return settings.learning_rate * index / warmup
+    share = (index - warmup) / (num_steps - warmup)
+    return settings.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * share)) / 2)
+
+
+def train(model: nn.Module, log: Sequence[Group], settings: Settings) -> list[float]:
+    """Train a model, which maps ids ``(1, L)`` to logits ``(1, L, V)``; return each step's loss."""
+    with torch.no_grad():  # before its first step, the policy is the reference
+        ref_logps = [mean_logps(model, group) for group in log]
+    wanted = targets(log, settings.tau, settings.prior_strength)
+    optimizer = AdamW(model.parameters(), weight_decay=settings.weight_decay)
+    num_steps = math.ceil(settings.num_epochs * len(log) / settings.global_batch_groups)
+    generator = torch.Generator().manual_seed(settings.seed)
+    order: list[int] = []
+    history: list[float] = []
+    for index in range(num_steps):
+        order = order or torch.randperm(len(log), generator=generator).tolist()  # of a new epoch
+        batch, order = order[: settings.global_batch_groups], order[settings.global_batch_groups :]
+        optimizer.param_groups[0]["lr"] = learning_rate(index, num_steps, settings)
+        losses = [rpo_loss(mean_logps(model, log[i]), ref_logps[i], wanted[i]) for i in batch]
+        history.append(step(model, optimizer, losses, settings.max_grad_norm))
+    return history
