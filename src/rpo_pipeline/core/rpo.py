@@ -4,7 +4,7 @@
 of the pipeline (``tests/core/test_rpo.py`` trains on one log both ways), and ``docs/method.md``
 walks through it. It calls nothing else of the project, so that each of the two checks the other.
 
-Left out, because no number depends on it: caches, micro-batches, processes, checkpoints, and the
+Left out, because no number depends on it: caches, micro-batches, devices, checkpoints, and the
 prompt that is computed once for all its responses. Left out, because it is a choice: validation,
 encoder-decoders, and other estimators, reductions and objectives than the shipped ones.
 
@@ -47,20 +47,20 @@ class Settings(NamedTuple):
 def targets(log: Sequence[Group], tau: float, prior_strength: float) -> list[Tensor]:
     """``r / tau - log_z`` of each group's responses, shape ``(n,)``.
 
-    ``exp(log_z)`` is the mean of ``exp(r / tau)`` over the n responses and k more from a prior,
-    which have the prompt's own level, and the spread that rewards have within the prompts of the
-    log. The log needs two prompts, and one of them two responses.
+    ``exp(log_z)`` is the mean of ``exp(r / tau)`` over the n responses and over k of a prior: these
+    have the prompt's level, drawn to the mean of the log, and the spread that rewards have within
+    prompts. The log needs two prompts, and one of them two responses.
     """
     rewards = [torch.tensor(group.rewards, dtype=torch.float64) for group in log]
     n, k = torch.tensor([len(r) for r in rewards]), torch.tensor(prior_strength)
     within = torch.cat([(r - r.mean()).square() for r in rewards]).sum() / (n - 1).sum()
-    between = torch.stack([r.mean() for r in rewards]).var() - (within / n).mean()
-    k_level = within / between.clamp(min=1e-6 * float(within) + 1e-12)
+    between = torch.stack([r.mean() for r in rewards]).var() - (within / n).mean()  # variances
+    k_mean = within / between.clamp(min=1e-6 * float(within) + 1e-12)  # what the mean counts for
     spread = [(r - r.mean()) * math.sqrt(len(r) / (len(r) - 1)) for r in rewards if len(r) > 1]
-    log_spread = (torch.cat(spread) / tau).exp().mean().log()
+    log_spread = (torch.cat(spread) / tau).logsumexp(0) - math.log(len(torch.cat(spread)))
     found = []
     for r in rewards:
-        level = (r.sum() + k_level * torch.cat(rewards).mean()) / (len(r) + k_level)
+        level = (r.sum() + k_mean * torch.cat(rewards).mean()) / (len(r) + k_mean)
         from_prior = k.log() + level / tau + log_spread
         log_z = torch.logaddexp((r / tau).logsumexp(0), from_prior) - (len(r) + k).log()
         found.append((r / tau - log_z).float())
