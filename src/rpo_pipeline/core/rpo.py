@@ -6,7 +6,7 @@ walks through it. It calls nothing else of the project, so that each of the two 
 
 Left out, because no number depends on it: caches, micro-batches, devices, checkpoints, and the
 prompt that is computed once for all its responses. Left out, because it is a choice: validation,
-encoder-decoders, and other estimators, reductions and objectives than the shipped ones.
+encoder-decoders, the limit on outliers, other estimators, reductions and objectives.
 
 Shapes: n responses of a prompt, L tokens, V vocabulary. Log-probabilities, log_z and targets are in
 nats, tau in units of the reward. Source: Faye et al., arXiv:2506.13702; the prior is ours.
