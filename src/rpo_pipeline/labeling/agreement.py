@@ -42,10 +42,11 @@ def agreement(
 
 
 def _pairs(labels: pd.Series, ratings: pd.Series, prompt_ids: pd.Series) -> tuple[int, int]:
-    """Pairs within prompts that people rated differently; those in the same order less the others.
+    """Count the pairs within prompts that people rated differently, and compare their order.
 
-    Kendall's tau counts them without writing them down: a prompt with 10,000 responses has 50
-    million. Between prompts, laid end to end in both orders, all pairs are in the same order.
+    The second number is that of pairs in the same order less that of pairs in the opposite order.
+    Kendall's tau gives both without a list of pairs, of which 10,000 responses to one prompt have
+    50 million. Prompts are numbered alike in both orders, so pairs across prompts agree.
     """
     table = pd.DataFrame({"label": labels, "rating": ratings, "prompt_id": prompt_ids})
     label, rating = (table.groupby(["prompt_id", name]).ngroup() for name in ("label", "rating"))
@@ -60,7 +61,7 @@ def _pairs(labels: pd.Series, ratings: pd.Series, prompt_ids: pd.Series) -> tupl
 
 
 def _num_pairs(sizes: pd.Series) -> int:
-    """Pairs within groups of these sizes."""
+    """Count the pairs within groups of these sizes."""
     return int((sizes * (sizes - 1) // 2).sum())
 
 
