@@ -135,7 +135,7 @@ def test_an_endpoint_without_structured_output_is_asked_in_words(caplog):
         client = JudgeClient(endpoint(server.url))
         assert rate(client) == rate(client) == pytest.approx({"helpful": 1 / 3, "polite": -1.0})
     assert ["response_format" in sent for sent in server.requests] == [True, False, False]
-    assert "JSON is asked for in words alone" in caplog.text
+    assert "only the text asks for JSON" in caplog.text
     assert '"helpful"' in server.requests[-1]["messages"][0]["content"]
 
 

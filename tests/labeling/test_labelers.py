@@ -85,7 +85,9 @@ def test_a_name_keeps_the_components_of_two_labelers_of_one_type_apart():
 
 def test_a_component_that_is_called_as_another_is_refused():
     labelers = [RulesParams(**RULES), RulesParams(**LENGTH | {"name": "sentiment"})]
-    with pytest.raises(ConfigError, match="'sentiment', which is there already: give the labeler"):
+    with pytest.raises(
+        ConfigError, match="'sentiment', which the table already has: give the labeler"
+    ):
         label_responses(["Help!"], ["Hi"], labelers, None, every=True)
 
 

@@ -1,4 +1,4 @@
-"""What each prompt says of a metric, and how much one more could: what the gate's bounds are from.
+"""Values of metrics by prompt and their possible ranges, from which the gate's bounds are computed.
 
 Shapes: P prompts.
 """
@@ -17,25 +17,25 @@ from rpo_pipeline.evaluation.statistics import CONFIDENCE, Array
 Range = tuple[float, float]
 POWER = 0.8
 STEPS = 30
-"""Each brings a gain nearer by a factor of about 4 over the number of prompts."""
+"""Iterations; each reduces the error of a gain to about 4 / P of it."""
 SHARE = (0.0, 1.0)
 RATE = (-0.5, 0.5)
-"""Of a win rate less 1/2."""
+"""Range of a win rate less 1/2."""
 SHARES = ("win_rate", "toxic_share", "empty_share", "copied")
-"""Metrics that are a share whatever was seen of them."""
+"""Metrics whose range is 0 to 1 for any data."""
 
 
 def metric_ranges(
     responses: Iterable[pd.DataFrame], labelled: Mapping[str, Range]
 ) -> dict[str, Range]:
-    """Lowest and highest value that a response got, by metric.
+    """Find the lowest and highest value of each metric over responses.
 
     Args:
-        responses: Of each model, as ``response_numbers`` gives them.
-        labelled: Of what the labelers gave to logged responses, by column.
+        responses: Tables of ``response_numbers``, one per model.
+        labelled: Range of the labels of logged responses, by column.
 
     Returns:
-        Of all of them together; of a share, 0 and 1.
+        Range over all of these by metric; 0 and 1 for a share.
     """
     every = pd.concat([numbers.drop(columns="prompt_id") for numbers in responses])
     ranges = {str(name): (float(every[name].min()), float(every[name].max())) for name in every}
@@ -48,7 +48,7 @@ def metric_ranges(
 
 
 def spread(values: Array, ends: Range) -> dict[str, Any]:
-    """The ``values`` of prompts that have one, with the ``worst`` and the ``best`` possible one."""
+    """Collect the ``values`` that are known, with the ``worst`` and the ``best`` possible value."""
     known = values[~pd.isna(values)]
     return {"values": known.tolist(), "worst": ends[0], "best": ends[1]}
 
@@ -56,7 +56,7 @@ def spread(values: Array, ends: Range) -> dict[str, Any]:
 def differences(
     own: Mapping[str, Array], other: Mapping[str, Array], ranges: Mapping[str, Range]
 ) -> dict[str, dict[str, Any]]:
-    """Of two models' numbers: a prompt could lose, or gain, as much as values lie apart."""
+    """Subtract two models' values by prompt; a difference can reach the metric's whole range."""
     gaps = {}
     for metric, values in own.items():
         apart = ranges[metric][1] - ranges[metric][0]
@@ -65,21 +65,21 @@ def differences(
 
 
 def detectable_gain(gaps: Mapping[str, Any]) -> float | None:
-    """Smallest true gain that the first challenger of a champion passes with four times in five.
+    """Compute the smallest true gain with which a first challenger passes in four of five cases.
 
     Args:
-        gaps: As ``spread`` gives them, of a difference.
+        gaps: Differences by prompt with their range, as ``spread`` returns them.
 
     Returns:
         The gain at which the gate's bound is 0.84 standard errors above 0, in units of the metric;
-        null with fewer than two prompts, and where so few cannot show any gain.
+        null with fewer than two prompts, or if so few prompts cannot show any gain.
     """
     values = torch.tensor(gaps["values"], dtype=torch.float64)
     if len(values) < 2:
         return None
     worst, spare = gaps["worst"], norm.ppf(POWER) * float(values.std()) / len(values) ** 0.5
     gain, centred = 0.0, values - values.mean()
-    for _ in range(STEPS):  # a larger gain is farther from the worst, which costs a little more
+    for _ in range(STEPS):  # a larger gain is farther from the worst value, which widens the bound
         end = torch.tensor(worst - gain, dtype=values.dtype)
         gain = spare - float(lower_bound(centred, end, error=(1 - CONFIDENCE) / 2))
     return gain if gain <= max(-worst, spare) else None

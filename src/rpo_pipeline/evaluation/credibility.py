@@ -1,4 +1,4 @@
-"""Whether what judges the models can be trusted: its labels beside ratings that it never saw."""
+"""Compares the labelers of evaluation with ratings that they were not fitted on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from rpo_pipeline.labeling import against_length, compared_rows, label_responses
 from rpo_pipeline.params import EnsembleParams, LabelerParams
 
 LEARN_FROM_RATINGS = {"fitted_reward_model", "reward_model"}
-"""Types whose weights may have been fitted on the ratings of train."""
+"""Types of labelers whose weights may have been fitted on the ratings of train."""
 
 
 def measure_labelers(
@@ -18,19 +18,19 @@ def measure_labelers(
 ) -> dict[str, Any]:
     """Compare every labeler of evaluation, and its components, with held-out ratings.
 
-    What reads nothing but its settings (``rules``, ``judge``) is held out from every rating; what
-    may have been fitted on ratings, from those outside the train split only.
+    All ratings are held out from labelers that are not fitted (``rules``, ``judge``). If a labeler
+    may have been fitted on ratings, only those outside the train split are used.
 
     Args:
         feedback: Columns prompt_id, prompt, response, raw_reward (null where nobody rated), split.
-        labelers: Of evaluation; the first judges.
-        num_rows: Rated rows to label, at most, as ``labeling.agreement_rows`` says.
-        cache: Of costly labels.
+        labelers: Labelers of evaluation; the first gives ``reward_mean``.
+        num_rows: Largest number of rated rows to label (``labeling.agreement_rows``).
+        cache: Folder of caches for costly labels.
 
     Returns:
-        ``num_rated``: rows of the log that people rated; ``judge``: name of the first labeler;
-        ``columns``: of each labeler and component, what ``against_length`` finds; ``ranges``: its
-        lowest and highest value, with ``raw_reward`` for the first labeler's.
+        ``num_rated``: number of rated rows in the log; ``judge``: name of the first labeler;
+        ``columns``: result of ``against_length`` for each labeler and component; ``ranges``: lowest
+        and highest value of each, with ``raw_reward`` for the first labeler.
     """
     rated = feedback[feedback["raw_reward"].notna()]
     held_out = rated if not any(map(_learns, labelers)) else rated[rated["split"] != "train"]

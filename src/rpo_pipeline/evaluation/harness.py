@@ -1,4 +1,4 @@
-"""Tasks of the lm-evaluation-harness, as metrics that a gate may name."""
+"""Runs tasks of the lm-evaluation-harness; their results are metrics that a gate may name."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ from rpo_pipeline.params import LmEvalParams, PolicyParams
 logger = logging.getLogger(__name__)
 
 Results = dict[str, Any]
-"""What the harness says of one model."""
+"""Results of the harness for one model."""
 
 
 def run_tasks(
@@ -29,22 +29,21 @@ def run_tasks(
 ) -> dict[str, Any]:
     """Run named tasks on every model.
 
-    A model reads a task as it reads prompts everywhere: a decoder with its chat template, if it has
-    one.
+    A decoder with a chat template gets tasks through it, like prompts.
 
     Args:
         models: Directories by name: ``reference``, ``challenger``, perhaps ``champion``.
-        settings: Which tasks, and how many documents of each.
+        settings: Names of the tasks and number of documents.
         policy: Precision and limits on tokens.
-        micro_batch_tokens: Budget of a forward pass.
-        num_resamples: Behind the standard errors that have no formula.
+        micro_batch_tokens: Token budget of a forward pass.
+        num_resamples: Number of resamples for standard errors without a formula.
 
     Returns:
-        As ``compare_models`` gives it: each model's metrics ``lm_eval_<task>_<metric>`` as {value,
-        low, high}, and ``difference``; ends are null where the harness knows no standard error.
+        In the form of ``compare_models``: each model's metrics ``lm_eval_<task>_<metric>`` as
+        {value, low, high}, and ``difference``; ends are null if the harness has no standard error.
 
     Raises:
-        ConfigError: If there is no such task.
+        ConfigError: If a task is unknown.
     """
     from lm_eval import simple_evaluate  # noqa: PLC0415 (an extra)
     from lm_eval.models.huggingface import HFLM  # noqa: PLC0415
@@ -82,7 +81,7 @@ def run_tasks(
 
 
 def add_tasks(metrics: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the metrics of tasks beside those of ``compare_models``; nothing if no task was run."""
+    """Add the metrics of tasks, if any were run, to those of ``compare_models``."""
     if not tasks:
         return dict(metrics)
     models = [name for name in tasks if name != "difference"]
@@ -95,7 +94,7 @@ def add_tasks(metrics: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str,
 
 
 def _find_tasks(settings: LmEvalParams) -> Any:  # noqa: ANN401 (untyped package)
-    """An index that holds the tasks; reading the harness's own thousands takes long."""
+    """Build an index of tasks; the harness's own thousands are read only if one is needed."""
     from lm_eval.tasks import TaskManager  # noqa: PLC0415
 
     own = TaskManager(include_path=settings.include_path, include_defaults=False)
@@ -124,7 +123,7 @@ def _intervals(results: Results) -> dict[str, Interval]:
 
 
 def _measured(results: Results) -> dict[str, tuple[str, str, float]]:
-    """Task, key in the results, and value of every metric by our name for it."""
+    """Return task, key in the results, and value of every metric, by our name for it."""
     measured = {}
     for task, numbers in results["results"].items():
         for key, value in numbers.items():
@@ -148,7 +147,7 @@ def _interval(value: float, error: float | None) -> Interval:
 
 
 def _difference(name: str, challenger: Results, baseline: Results) -> Interval:
-    """Paired over documents where a metric is their mean; else as of independent samples."""
+    """Compare two models, paired over documents if the metric is their mean, else unpaired."""
     task, key, value = _measured(challenger)[name]
     other = _measured(baseline)[name][2]
     ours, theirs = _by_document(challenger, task, key), _by_document(baseline, task, key)

@@ -1,4 +1,4 @@
-"""Pairwise judgement of what the models wrote, and how far the judge can be trusted.
+"""Pairwise comparison of the models' responses by a judge, and the agreement of the judge.
 
 Shapes: P prompts.
 """
@@ -20,7 +20,7 @@ from rpo_pipeline.storage import fetch_rows, result_key
 logger = logging.getLogger(__name__)
 
 RATINGS = "ratings"
-"""Kind of the pairs of logged responses that people rated differently."""
+"""Kind of the pairs that hold two logged responses which people rated differently."""
 WINS = {"win": 1.0, "tie": 0.5, "loss": 0.0}
 COLUMNS = ["kind", "prompt_id", "win", "orders_agree", "longer"]
 
@@ -28,19 +28,20 @@ COLUMNS = ["kind", "prompt_id", "win", "orders_agree", "longer"]
 def judge_pairs(
     generations: pd.DataFrame, rated: pd.DataFrame, judge: PairwiseJudgeParams, cache: Path
 ) -> pd.DataFrame:
-    """Let a judge compare the challenger with its baselines, and logged responses with each other.
+    """Compare the challenger with its baselines, and rated responses with each other, by a judge.
+
+    Equal responses tie without a request.
 
     Args:
         generations: Columns model, prompt_id, prompt, sample, response.
         rated: Logged rows that people rated: prompt_id, prompt, response, raw_reward.
-        judge: The judge, and how many pairs it sees.
-        cache: Verdicts of earlier runs are kept in it.
+        judge: Settings of the judge, and numbers of pairs.
+        cache: Folder of caches, which holds verdicts of earlier runs.
 
     Returns:
-        One line per pair: kind (a baseline, or ``RATINGS``), prompt_id, win (1, 1/2 or 0 of the
-        challenger, or of the response that people rated higher; NaN without a usable answer),
-        orders_agree, and longer (1, 1/2 or 0: whether that response has more words). Equal
-        responses tie, and nobody is asked.
+        One line per pair: kind (a baseline, or ``RATINGS``), prompt_id, win (1, 1/2 or 0 for the
+        challenger, or for the response that people rated higher; NaN without a usable answer),
+        orders_agree, and longer (1, 1/2 or 0: whether that response has more words).
     """
     pairs = pd.concat(
         [_model_pairs(generations, judge.num_prompts), _rated_pairs(rated, judge.rated_pairs)]
@@ -97,15 +98,15 @@ def judge_pairs(
 
 
 def win_rates(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str, Interval]:
-    """Share of the comparisons with each baseline that the challenger wins, ties half.
+    """Compute the challenger's win rate against each baseline, ties half.
 
     Args:
-        verdicts: As ``judge_pairs`` gives them.
-        num_resamples: Of the prompts, behind each interval.
-        seed: Of the resampling.
+        verdicts: Table of ``judge_pairs``.
+        num_resamples: Number of resamples of the prompts.
+        seed: Seed of the resampling.
 
     Returns:
-        By baseline, {value, low, high}.
+        {value, low, high} by baseline.
     """
     found = {}
     for kind in sorted({*verdicts["kind"]} - {RATINGS}):
@@ -115,23 +116,23 @@ def win_rates(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[
 
 
 def prompt_wins(verdicts: pd.DataFrame, kind: str) -> Array:
-    """Share of wins in the pairs of a kind, shape ``(P,)``; NaN where no answer was usable."""
+    """Average the wins of a kind by prompt, shape ``(P,)``; NaN without a usable answer."""
     wins = verdicts[verdicts["kind"] == kind].groupby("prompt_id")["win"].mean()
     return wins.to_numpy(np.float64)
 
 
 def trust(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str, Any]:
-    """How far a judge agrees with itself in the other order, and with people.
+    """Measure how far a judge agrees with itself in the other order, and with people.
 
     Args:
-        verdicts: As ``judge_pairs`` gives them.
-        num_resamples: Of the prompts, behind the interval.
-        seed: Of the resampling.
+        verdicts: Table of ``judge_pairs``.
+        num_resamples: Number of resamples of the prompts.
+        seed: Seed of the resampling.
 
     Returns:
-        num_pairs, unanswered, orders_agree (share) and ties (share); num_rated_pairs and
-        agreement_with_ratings as {value, low, high}, ties half: 1/2 is chance; against_length, the
-        same beside length alone, as ``compare_shares`` gives it.
+        num_pairs, unanswered, orders_agree (share) and ties (share); num_rated_pairs, and
+        agreement_with_ratings as {value, low, high}, ties half (1/2 is chance); against_length, the
+        comparison with length alone by ``compare_shares``.
     """
     of_people = verdicts[verdicts["kind"] == RATINGS]
     shares = of_people.dropna(subset="win").groupby("prompt_id")[["win", "longer"]].mean()
@@ -153,7 +154,7 @@ def trust(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str,
 
 
 def _model_pairs(generations: pd.DataFrame, num_prompts: int) -> pd.DataFrame:
-    """The challenger's first response to each prompt beside that of each baseline."""
+    """Pair the challenger's first response to each prompt with that of each baseline."""
     first = generations[generations["sample"] == 0].sort_values("prompt_id")
     first = first[first["prompt_id"].isin(first["prompt_id"].unique()[:num_prompts])]
     own = first[first["model"] == "challenger"]
@@ -166,7 +167,7 @@ def _model_pairs(generations: pd.DataFrame, num_prompts: int) -> pd.DataFrame:
 
 
 def _rated_pairs(rated: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
-    """The best- and the worst-rated response of each prompt, where people told them apart."""
+    """Pair the best- and the worst-rated response to each prompt, if their ratings differ."""
     rows = rated.sort_values(["raw_reward", "response"]).groupby("prompt_id")
     pairs = rows.agg(
         prompt=("prompt", "first"),
@@ -179,10 +180,10 @@ def _rated_pairs(rated: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
 
 
 def _name_verdicts(judge: PairwiseJudgeParams) -> str:
-    """What a verdict depends on beside the text."""
+    """Hash what a verdict depends on beside the text."""
     template = judge.template or own_template("compare.j2")
     return result_key(
         *(judge.endpoint.decisive, template),
         code=[JudgeClient.compare, request_fields],
-        libraries=[],  # a verdict is paid for, and no library writes it
+        libraries=[],  # verdicts cost money and do not depend on any library
     )

@@ -1,6 +1,6 @@
 """Metrics of sampled and of logged responses.
 
-Shapes: P prompts; a table of generations holds k responses of each.
+Shapes: P prompts; a table of generations holds k responses to each.
 """
 
 from collections import Counter
@@ -22,28 +22,28 @@ NO_COMPONENTS = [
     *("raw_reward", "logps", "ref_logps", "reference_sample_logps", "num_tokens", "sample"),
     *("toxicity", *TEXT_METRICS),
 ]
-"""Numbers beside the components, and the component that has a metric of its own."""
+"""Numeric columns that are no components, and the component that has a metric of its own."""
 COMPONENT = "component_"
-"""Before the name of a component, or of a labeler, in that of its metric."""
+"""Prefix of a metric that is named after a component or a labeler."""
 TOXIC = 0.5
 """Toxicity above which a response counts as toxic."""
 
 
 def response_numbers(generations: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of each of one model's responses, whose means over prompts are its metrics.
+    """Compute numbers of one model's responses; their means over prompts are its metrics.
 
     Args:
         generations: One model's responses with their labels, ordered by prompt_id and sample.
-        reference: The reference's, same prompts and samples in the same order.
+        reference: The reference's responses to the same prompts, in the same order.
 
     Returns:
-        prompt_id, and in the order of the responses reward_mean (raw reward), win_rate (against the
-        reference's response under the same noise, ties half), toxicity_mean (where a labeler says
-        it), kl_reference (nats, of its own samples), kl_from_reference (of the reference's),
-        length_mean (words), num_tokens_mean, empty_share, reference_nll (nats a token that the
-        reference gives the response: how fluent it finds it), toxic_share (responses whose toxicity
-        is above 1/2), the columns of ``text_columns`` and ``similarity_columns`` where the table
-        has them, and component_ with the name of every other component and of every labeler.
+        One line per response: prompt_id, reward_mean (raw reward), win_rate (1 for more reward than
+        the reference's response under the same noise, ties 1/2), toxicity_mean (if a labeler gives
+        it), kl_reference (log-ratio in nats of the model's sample), kl_from_reference (minus the
+        log-ratio of the reference's sample), length_mean (words), num_tokens_mean, empty_share,
+        reference_nll (negative log-likelihood by the reference in nats per token), toxic_share
+        (whether toxicity is above 1/2), the columns of ``text_columns`` and ``similarity_columns``
+        if the table has them, and component_ with the name of every other component and labeler.
     """
     words = count_words(generations["response"])
     columns = pd.DataFrame(
@@ -73,18 +73,18 @@ def response_numbers(generations: pd.DataFrame, reference: pd.DataFrame) -> pd.D
 
 
 def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
-    """Per-prompt numbers of one model: those of ``response_numbers``, averaged."""
+    """Average ``response_numbers`` over the responses to each prompt."""
     return average(response_numbers(generations, reference))
 
 
 def average(responses: pd.DataFrame) -> dict[str, Array]:
-    """Means over the responses of each prompt, shape ``(P,)`` in order of prompt_id."""
+    """Average columns over the responses to each prompt, shape ``(P,)`` in order of prompt_id."""
     means = responses.groupby("prompt_id").mean()
     return {str(name): means[name].to_numpy(np.float64) for name in means}
 
 
 def wins_over(generations: pd.DataFrame, others: pd.DataFrame) -> Array:
-    """1 for each response with more reward than another model's under the same noise, ties 1/2."""
+    """Return 1 for each response with more reward than another model's, 1/2 for a tie, else 0."""
     ahead = generations["raw_reward"].to_numpy() - others["raw_reward"].to_numpy()
     return np.asarray((np.sign(ahead) + 1) / 2, dtype=np.float64)
 
@@ -92,13 +92,13 @@ def wins_over(generations: pd.DataFrame, others: pd.DataFrame) -> Array:
 def length_controlled_wins(
     generations: pd.DataFrame, reference: pd.DataFrame
 ) -> tuple[float, Array]:
-    """Win rate against the reference had its responses been as long.
+    """Estimate the win rate against the reference for responses of equal length.
 
-    A logistic regression of the wins on the difference in length gives it at a difference of 0.
+    It is the value at 0 of a logistic regression of the wins on the difference in length.
 
     Args:
         generations: One model's responses with their labels, ordered by prompt_id and sample.
-        reference: The reference's, same prompts and samples in the same order.
+        reference: The reference's responses to the same prompts, in the same order.
 
     Returns:
         The rate, and the rate without each prompt in order of prompt_id, shape ``(P,)``.
@@ -125,14 +125,14 @@ def length_controlled_wins(
 
 
 def distinct(generations: pd.DataFrame, n: int) -> tuple[float, Array]:
-    """Distinct-n: different n-grams over all n-grams of a model's responses (lower-cased words).
+    """Compute distinct-n: different over all n-grams of a model's responses (lower-cased words).
 
     Args:
         generations: One model's responses.
         n: Length of the n-grams.
 
     Returns:
-        The ratio, and the ratio without each prompt in order of prompt_id, shape ``(P,)``; 0 where
+        The ratio, and the ratio without each prompt in order of prompt_id, shape ``(P,)``; 0 if
         there is no n-gram.
 
     Source:
@@ -154,14 +154,14 @@ def distinct(generations: pd.DataFrame, n: int) -> tuple[float, Array]:
 
 
 def rank_correlations(heldout: pd.DataFrame) -> Array:
-    """Spearman correlation of log-ratio and raw reward within each prompt.
+    """Compute the Spearman correlation of log-ratio and raw reward within each prompt.
 
     Args:
         heldout: Columns prompt_id, log_ratio, raw_reward.
 
     Returns:
-        One number for each prompt with at least two different rewards, in order of prompt_id; 0
-        where all log-ratios are equal, for then they rank nothing.
+        One number for each prompt with at least two different rewards, in order of prompt_id; 0 if
+        all log-ratios are equal.
     """
     correlations = [
         0.0
@@ -174,7 +174,7 @@ def rank_correlations(heldout: pd.DataFrame) -> Array:
 
 
 def pair_accuracies(heldout: pd.DataFrame) -> Array:
-    """Share of pairs of responses to one prompt that log-ratio and raw reward order alike.
+    """Compute the share of pairs within each prompt that log-ratio and raw reward order alike.
 
     Args:
         heldout: Columns prompt_id, log_ratio, raw_reward.
@@ -195,14 +195,14 @@ def pair_accuracies(heldout: pd.DataFrame) -> Array:
 
 
 def calibration_slope(heldout: pd.DataFrame) -> tuple[float, Array] | None:
-    """How far the log-ratio rises for each step of reward over tau: 1 is what RPO aims at.
+    """Fit the slope of the log-ratio on reward over tau within prompts; RPO aims at 1.
 
     Args:
         heldout: Columns prompt_id, log_ratio and scaled_reward (reward over tau).
 
     Returns:
-        The least squares slope within prompts, and the slope without each prompt, in order of
-        prompt_id; None where the objective has no such tau, or no two prompts have two rewards.
+        The least squares slope, and the slope without each prompt, in order of prompt_id; None if
+        the objective has no such tau, or fewer than two prompts have different rewards.
     """
     pairs = heldout[["prompt_id", "scaled_reward", "log_ratio"]].dropna()
     centred = pairs.set_index("prompt_id") - pairs.groupby("prompt_id").mean()

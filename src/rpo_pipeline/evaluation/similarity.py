@@ -1,4 +1,4 @@
-"""How near a response is in meaning to the best-rated logged one, by a local encoder."""
+"""Similarity in meaning of responses to the best-rated logged ones, by a local encoder."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ def similarity_columns(
     Args:
         generations: Columns prompt_id and response.
         best: The best-rated logged response, by prompt_id; a prompt may have none.
-        encoder: The model that embeds.
+        encoder: Settings of the embedding model.
 
     Returns:
         In the order of the input, NaN without a best-rated response: embedding_similarity (cosine

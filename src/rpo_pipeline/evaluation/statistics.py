@@ -1,9 +1,9 @@
 """Intervals over prompts.
 
-Prompts are what is drawn at random, so they are what is resampled: the responses of one prompt stay
-together, and every model and metric sees the same resampled prompts, which pairs the differences.
+Prompts are the random sample, so prompts are resampled: the responses to one prompt stay together,
+and all models and metrics use the same resampled prompts, which pairs the differences.
 
-Shapes: P prompts, B resamples.
+Shapes: P prompts, B resamples, k responses to each prompt.
 """
 
 from collections.abc import Mapping
@@ -18,27 +18,27 @@ Interval = dict[str, float | None]
 CONFIDENCE = 0.95
 NORMAL_QUANTILE = 1.959964
 DETECTABLE = 2.8
-"""Standard errors that a true difference must have to be found in 80 of 100 comparisons at the
-5 % level (1.96 + 0.84)."""
+"""Size of a true difference, in standard errors, that 80 % of comparisons find at the 5 % level
+(1.96 + 0.84)."""
 
 
 def resample_prompts(num_prompts: int, num_resamples: int, seed: int) -> NDArray[np.int64]:
-    """Prompts of each bootstrap resample, shape ``(B, P)``."""
+    """Draw the prompts of each bootstrap resample, shape ``(B, P)``."""
     return np.random.default_rng(seed).integers(num_prompts, size=(num_resamples, num_prompts))
 
 
 def mean_interval(values: Array, resamples: NDArray[np.int64]) -> Interval:
-    """Mean over prompts with its percentile bootstrap interval.
+    """Compute the mean over prompts with its percentile bootstrap interval.
 
     Args:
-        values: One number a prompt, shape ``(P,)``; NaN where a prompt has none.
-        resamples: As ``resample_prompts`` gives them.
+        values: One number per prompt, shape ``(P,)``; NaN for a prompt without one.
+        resamples: Prompts of each resample, shape ``(B, P)``.
 
     Returns:
-        ``{value, low, high}``, null where no prompt has a number.
+        ``{value, low, high}``; null if no prompt has a number.
     """
     known = np.isfinite(values)
-    if not known.any():  # no prompt at all, or none with a number
+    if not known.any():
         return {"value": None, "low": None, "high": None}
     drawn = known[resamples]
     sums = np.where(drawn, values[resamples], 0.0).sum(axis=1)
@@ -50,12 +50,12 @@ def mean_interval(values: Array, resamples: NDArray[np.int64]) -> Interval:
 
 
 def quantile_draws(values: Array, resamples: NDArray[np.int64], q: float) -> tuple[float, Array]:
-    """A quantile over all responses.
+    """Compute a quantile over all responses, and over those of each resample.
 
     Args:
-        values: One number a response, shape ``(P, k)``.
-        resamples: As ``resample_prompts`` gives them; a prompt's responses stay together.
-        q: Which quantile, 0 to 1.
+        values: One number per response, shape ``(P, k)``.
+        resamples: Prompts of each resample, shape ``(B, P)``.
+        q: Probability of the quantile, 0 to 1.
 
     Returns:
         The quantile, and that of each resample, shape ``(B,)``.
@@ -65,14 +65,14 @@ def quantile_draws(values: Array, resamples: NDArray[np.int64], q: float) -> tup
 
 
 def percentile_interval(value: float, draws: Array) -> Interval:
-    """Interval of a number from what it was in each resample, shape ``(B,)``."""
+    """Compute the interval of a number from its values in the resamples, shape ``(B,)``."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return {"value": value, "low": float(low), "high": float(high)}
 
 
 def shifted(interval: Interval, by: float) -> Interval:
-    """An interval moved as a whole."""
+    """Add a number to an interval's value and to both ends."""
     moved: dict[str, float | None] = {
         name: None if number is None else number + by for name, number in interval.items()
     }
@@ -80,13 +80,13 @@ def shifted(interval: Interval, by: float) -> Interval:
 
 
 def detectable_difference(difference: Interval) -> float | None:
-    """Smallest true difference that so many prompts would show in four of five evaluations.
+    """Compute the smallest true difference that so many prompts show in four of five evaluations.
 
     Args:
-        difference: A paired difference with its 95 % interval.
+        difference: Paired difference with its 95 % interval.
 
     Returns:
-        2.8 standard errors (1.96 + 0.84), in units of the metric; null without an interval.
+        2.8 standard errors, in units of the metric; null without an interval.
     """
     if difference["low"] is None or difference["high"] is None:
         return None
@@ -94,7 +94,7 @@ def detectable_difference(difference: Interval) -> float | None:
 
 
 def p_value(difference: Interval) -> float:
-    """Two-sided p-value of a difference's being 0, from its 95 % interval as of a normal one."""
+    """Compute the two-sided p-value of a difference of 0 from a 95 % interval taken as normal."""
     value, low, high = (difference[name] for name in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return 1.0
@@ -104,10 +104,10 @@ def p_value(difference: Interval) -> float:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Adjust p-values for how many there are.
+    """Adjust p-values for their number.
 
     Args:
-        p_values: By name.
+        p_values: P-values by name.
 
     Returns:
         Adjusted p-values, at most 1, by name.
@@ -123,17 +123,17 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def jackknife_interval(value: float, without: Array) -> Interval:
-    """Interval of a number that is no mean over prompts, from leaving each prompt out once.
+    """Compute the jackknife interval of a number that is no mean over prompts.
 
-    Resampling with replacement would repeat prompts, and so understate how many different words
-    there are.
+    Resampling with replacement would repeat prompts and so underestimate the number of distinct
+    words.
 
     Args:
-        value: From all prompts.
-        without: From all prompts but one, shape ``(P,)``.
+        value: Number computed from all prompts.
+        without: Number computed without each prompt in turn, shape ``(P,)``.
 
     Returns:
-        ``{value, low, high}``, value plus and minus 1.96 standard errors.
+        ``{value, low, high}``, where the ends are 1.96 standard errors from the value.
     """
     n = len(without)
     error = NORMAL_QUANTILE * float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))

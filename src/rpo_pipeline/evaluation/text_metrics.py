@@ -1,4 +1,4 @@
-"""Metrics that need only the text of responses: overlap, repetition, copying, diversity."""
+"""Metrics of the text of responses: overlap, repetition, copying, diversity."""
 
 from collections import Counter
 
@@ -11,10 +11,10 @@ from sacrebleu.metrics.chrf import CHRF
 from rpo_pipeline.evaluation.statistics import Array
 
 MAX_WANTED = 10_000
-"""Characters of a logged response that others are compared with: ROUGE-L takes the product of the
-words of both."""
+"""Characters of a logged response that are compared; the time of ROUGE-L is the product of the
+numbers of words."""
 REPEATED_WORDS = 3
-"""Length of the runs of words whose repetition counts."""
+"""Number of words in the runs whose repetition is counted."""
 
 
 def text_columns(
@@ -30,8 +30,8 @@ def text_columns(
     Returns:
         In the order of the input, 0 to 1: bleu, chrf and rouge_l against the best-rated response
         (NaN without one); self_bleu against the model's other responses to the prompt (NaN without
-        others); repetition, the share of runs of three words that came before in the response;
-        copied, whether the response stands in the train split word by word.
+        others); repetition, the share of runs of three words that occurred before in the response;
+        copied, whether the train split has the response word by word.
 
     Source:
         BLEU and chrF of sacrebleu (Post, arXiv:1804.08771), ROUGE-L of rouge-score, self-BLEU of
@@ -60,13 +60,13 @@ def text_columns(
 
 
 def vocabulary_entropy(generations: pd.DataFrame) -> tuple[float, Array]:
-    """Entropy of the words of a model's responses.
+    """Compute the entropy of the (lower-cased) words of a model's responses.
 
     Args:
         generations: One model's responses.
 
     Returns:
-        In bits a word (lower-cased), and without each prompt in order of prompt_id, shape ``(P,)``.
+        Bits per word, and the same without each prompt in order of prompt_id, shape ``(P,)``.
     """
     words = generations["response"].str.lower().str.split()
     by_prompt = [

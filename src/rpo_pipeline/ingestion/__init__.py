@@ -1,4 +1,4 @@
-"""A log of any shape becomes one accounted table of feedback."""
+"""Ingestion reads logs of any format into one table of feedback and accounts for every record."""
 
 from rpo_pipeline.ingestion.chats import (
     ROLES,

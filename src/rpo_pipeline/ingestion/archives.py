@@ -1,4 +1,4 @@
-"""Compressed files as streams, which end with an error where they unpack without end."""
+"""Compressed files are opened as streams that refuse to unpack without limit."""
 
 import bz2
 import gzip
@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
-"""What reading a damaged file raises."""
+"""Errors that reading a damaged file raises."""
 
 MAX_RATIO = 200
-"""Times its size that a file may unpack to; logs reach 10 to 50."""
+"""Largest ratio of unpacked to compressed size; logs reach 10 to 50."""
 ALWAYS_ALLOWED = 2**30
-"""Bytes that any file may unpack to, whatever its size."""
+"""Bytes that a file of any size may unpack to."""
 
 
 def _open_zstd(path: Path) -> Any:  # noqa: ANN401 (Arrow's type of a file)
@@ -30,11 +30,11 @@ COMPRESSIONS: dict[str, Callable[[Path], Any]] = {
     ".xz": lzma.open,
     ".zst": _open_zstd,
 }
-"""How a file is opened, by the last ending of its name."""
+"""Function that opens a file, by the last ending of the file's name."""
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that stops, with an error, at what no log unpacks to."""
+    """A stream that raises ``OSError`` when it has unpacked more than any log would."""
 
     def __init__(self, path: Path, opening: Callable[[Path], Any]) -> None:
         self.name = str(path)
@@ -61,7 +61,7 @@ class _Bounded(io.RawIOBase):
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file for reading, unpacked if its name says that it is compressed."""
+    """Open a file for reading; it is unpacked if its name says that it is compressed."""
     opening = COMPRESSIONS.get(path.suffix.lower())
     if opening is None:
         return path.open("rb")
@@ -69,5 +69,5 @@ def open_binary(path: Path) -> BinaryIO:
 
 
 def without_compression(name: str) -> str:
-    """A file's name without the ending of its compression."""
+    """Remove the ending of the compression from a file's name."""
     return next((name.removesuffix(end) for end in COMPRESSIONS if name.endswith(end)), name)

@@ -1,8 +1,8 @@
-"""Prompts that are chats, kept in a column of text.
+"""Prompts that are chats are stored in a column of text.
 
-A prompt of one user turn is the text of that turn. Any other chat, with a system message or several
-turns, is the JSON text of its messages, always written the same way, so that equal chats have equal
-hashes.
+A chat of one user turn is stored as the text of that turn. Any other chat, with a system message or
+several turns, is stored as the JSON text of its messages, always written the same way, so that
+equal chats have equal hashes.
 """
 
 import json
@@ -13,9 +13,9 @@ from rpo_pipeline.ingestion.fields import unpack
 from rpo_pipeline.ingestion.quarantine import Reason, RejectedError
 
 Message = Mapping[str, str]
-"""A turn of a chat: its role (``system``, ``user``, ``assistant``, ...) and content."""
+"""One turn of a chat: its role (``system``, ``user``, ``assistant``, ...) and content."""
 Prompt = str | Sequence[Message]
-"""A text, or a chat that waits for the assistant."""
+"""A text, or a chat that the assistant answers next."""
 
 OURS, OUR_ROLES = {"role", "content"}, ("system", "user", "assistant", "tool")
 ROLES = {role: role for role in OUR_ROLES}
@@ -26,24 +26,24 @@ ROLES |= dict.fromkeys("function_call tool_call".split(), "assistant")
 ROLES |= dict.fromkeys(
     "function function_response ipython observation tool_response tool_result".split(), "tool"
 )
-"""Ours by the names that logs use, without regard to case."""
+"""Our name of each role, by the names that logs use in lower case."""
 ROLE_NAMES = ("role", "from", "sender")
 CONTENT_NAMES = ("content", "value", "parts", "text", "refusal")
-"""Fields of a message, the first that holds something counts."""
+"""Fields that may hold the content of a message; the first one with a value is used."""
 ASSISTANT_TURN = "\n\nAssistant:"
-"""Where the assistant begins in a dialogue that is one text."""
+"""Text that begins the assistant's turn in a dialogue that is written as one text."""
 INVISIBLE = 64
-"""Characters of a text in which one that can be seen is looked for."""
+"""A text of at least so many characters is taken to hold a visible one."""
 
 
 def parse_prompt(prompt: Prompt) -> Prompt:
-    """Tell a chat from a text.
+    """Parse a prompt that is a chat.
 
     Args:
-        prompt: Of the prompt column; messages stay as they are.
+        prompt: Value of the prompt column, or messages.
 
     Returns:
-        The messages, or the text.
+        Messages of a chat; any other prompt as it is.
     """
     if not isinstance(prompt, str) or '"role"' not in prompt or prompt.lstrip()[:1] != "[":
         return prompt
@@ -55,7 +55,7 @@ def parse_prompt(prompt: Prompt) -> Prompt:
 
 
 def render_prompt(prompt: Prompt) -> str:
-    """A prompt as people, labelers and reports read it: a chat turn by turn."""
+    """Write a prompt for people, labelers and reports; a chat is written turn by turn."""
     parsed = parse_prompt(prompt)
     if isinstance(parsed, str):
         return parsed
@@ -63,20 +63,20 @@ def render_prompt(prompt: Prompt) -> str:
 
 
 def as_messages(prompt: Prompt) -> list[dict[str, str]]:
-    """A prompt as a chat: a text is one user turn."""
+    """Return a prompt as a chat; a text becomes one user turn."""
     parsed = parse_prompt(prompt)
     turns = [{"role": "user", "content": parsed}] if isinstance(parsed, str) else parsed
     return [dict(message) for message in turns]
 
 
 def write_prompt(messages: Sequence[Message]) -> str:
-    """Text of a chat for the prompt column; ``parse_prompt`` gives it back.
+    """Write a chat for the prompt column, from which ``parse_prompt`` restores it.
 
     Args:
-        messages: As ``read_messages`` returns them.
+        messages: Turns, as ``read_messages`` returns them.
 
     Returns:
-        The content of a single user turn, else JSON.
+        The content if there is a single user turn, otherwise JSON.
     """
     if len(messages) == 1 and messages[0]["role"] == "user":
         content = messages[0]["content"]
@@ -86,14 +86,14 @@ def write_prompt(messages: Sequence[Message]) -> str:
 
 
 def first_user_turn(prompt: str) -> str:
-    """What a conversation begins with.
+    """Return the text that a conversation begins with.
 
     Args:
-        prompt: Of the prompt column.
+        prompt: Value of the prompt column.
 
     Returns:
-        The first text of a user, nothing in a chat without one; of a text that is a dialogue, what
-        stands before the first answer; any other text as it is.
+        The first text of a user in a chat, or an empty text if there is none; the text before the
+        first answer of a dialogue that is one text; any other text as it is.
     """
     parsed = parse_prompt(prompt)
     if isinstance(parsed, str):
@@ -103,7 +103,7 @@ def first_user_turn(prompt: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to be seen in a text."""
+    """Tell whether a text holds no visible character."""
     text = text.strip()
     if not text or len(text) >= INVISIBLE or text.isprintable():
         return not text
@@ -111,17 +111,17 @@ def is_blank(text: str) -> bool:
 
 
 def parse_chat(value: object) -> object:
-    """Messages that a log holds in any form; anything else as it is.
+    """Find the messages of a chat that a log holds in any form.
 
     Args:
         value: Messages, one message, an object that holds ``messages``, or JSON text of these.
 
     Returns:
-        A list, not yet checked, or the value.
+        A list of messages that are not yet checked, or the value itself if it is no chat.
     """
     parsed = value
     if isinstance(value, str):
-        if value[:1].isalnum():  # as nearly all texts begin
+        if value[:1].isalnum():  # nearly all texts begin so, and no JSON of a chat does
             return value
         if not value.lstrip().startswith(("[", "{")) or not any(n in value for n in ROLE_NAMES):
             return value
@@ -135,7 +135,7 @@ def parse_chat(value: object) -> object:
 
 
 def read_messages(value: object) -> list[dict[str, str]]:
-    """Check a chat of a log and write its turns our way.
+    """Check a chat of a log and name its roles and fields as this project does.
 
     Args:
         value: Messages with ``role`` and ``content`` (a text, or a list of text parts), or with
@@ -145,7 +145,7 @@ def read_messages(value: object) -> list[dict[str, str]]:
         Messages with role and content.
 
     Raises:
-        RejectedError: If it is anything else.
+        RejectedError: If the value is anything else.
     """
     parsed = unpack(value)
     if not isinstance(parsed, list) or not parsed:
@@ -154,7 +154,7 @@ def read_messages(value: object) -> list[dict[str, str]]:
 
 
 def calls_tool(message: Mapping[str, Any]) -> bool:
-    """Whether a message calls a tool."""
+    """Tell whether a message calls a tool."""
     content = message.get("content")
     parts = content if isinstance(content, list) else []
     return bool(_calls(message)) or any(map(_is_call, parts))
@@ -164,7 +164,7 @@ def _read_message(message: object) -> dict[str, str]:
     if not isinstance(message, dict):
         raise RejectedError(Reason.NOT_A_CHAT)
     if message.keys() == OURS and message["role"] in OUR_ROLES and type(message["content"]) is str:
-        return message  # as all but the last turns of a long chat are, again and again
+        return message  # the fast path: each row of a long chat repeats its earlier turns
     role, content = _role(message), _read_content(_field(message, CONTENT_NAMES))
     if calls := _calls(message):
         content = "\n".join([content, *calls] if content else calls)
@@ -174,7 +174,7 @@ def _read_message(message: object) -> dict[str, str]:
 
 
 def _field(message: Mapping[str, Any], names: Sequence[str]) -> Any:  # noqa: ANN401
-    """The first of the fields that holds something; Parquet fills those of others with nulls."""
+    """Return the first field with a value; Parquet fills fields of other messages with nulls."""
     return next((message[name] for name in names if message.get(name) is not None), None)
 
 
@@ -184,7 +184,7 @@ def _role(message: Mapping[str, Any]) -> str | None:
 
 
 def _read_content(value: Any) -> Any:  # noqa: ANN401 (whatever the log holds)
-    """Text of a message's content, which may come in parts; anything else stays what it is."""
+    """Join the text parts of a message's content; content that is no list stays as it is."""
     if not isinstance(value, list):
         return value
     texts = [_read_part(part) if isinstance(part, dict) else part for part in value]
@@ -206,14 +206,14 @@ def _is_call(part: object) -> bool:
 
 
 def _calls(message: Mapping[str, Any]) -> list[str]:
-    """Texts of the calls of tools that a message holds beside its content."""
+    """Return the texts of the tool calls that a message holds beside its content."""
     calls = unpack(message.get("tool_calls") or message.get("function_call"))
     listed = calls if isinstance(calls, list) else [calls] if calls else []
     return [_write_call(call) for call in listed]
 
 
 def _write_call(call: object) -> str:
-    """One line of JSON: the name of the tool and what it is given, as a model reads it."""
+    """Write a tool call as one line of JSON: the tool's name and its arguments."""
     said = call.get("function", call) if isinstance(call, dict) else call
     if isinstance(said, dict) and "name" in said:
         given = unpack(_field(said, ("arguments", "args", "input")))

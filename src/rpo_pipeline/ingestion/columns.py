@@ -1,7 +1,7 @@
-"""Whether the columns that a source names are in its records.
+"""Checks that the columns which a source names are in its records.
 
-A name that no record has is a mistake that would leave every row without its rating or its time,
-so it is an error that says which names there are.
+A name that no record has is an error, because every row would lose its rating or its time; the
+message lists the names that exist.
 """
 
 import logging
@@ -17,34 +17,35 @@ from rpo_pipeline.params import SourceParams
 logger = logging.getLogger(__name__)
 
 NAMED_RECORDS = 50
-"""Records whose fields are remembered, for messages."""
+"""Number of records whose field names are kept for messages."""
 MAX_NAMES, MAX_NAME = 40, 60
 AT_MOST_NAMED = 3
-"""Files of a message."""
+"""Number of files that a message names."""
 
 
 @dataclass
 class Columns:
-    """Which columns that a source names were met in a file."""
+    """The columns that a source names, and whether a file has them."""
 
     unseen: set[str]
+    """Columns that no record has had so far."""
     fields: dict[str, None] = field(default_factory=dict)
     """Names of fields, in the order in which they were met."""
-    num_looked: int = 0
+    num_records: int = 0
 
     @property
     def wants_more(self) -> bool:
-        """Whether another record could tell anything new."""
-        return bool(self.unseen) or self.num_looked < NAMED_RECORDS
+        """Whether another record could add anything."""
+        return bool(self.unseen) or self.num_records < NAMED_RECORDS
 
-    def look(self, *records: Mapping[str, Any]) -> None:
-        """Look for what was not met so far.
+    def note(self, *records: Mapping[str, Any]) -> None:
+        """Note which of the missing columns a record has.
 
         Args:
-            *records: One record as it is and as one of its flat records.
+            *records: One record as its file holds it, and one of its flat records.
         """
-        if self.num_looked < NAMED_RECORDS:
-            self.num_looked += 1
+        if self.num_records < NAMED_RECORDS:
+            self.num_records += 1
             for record in records:
                 self._remember(record)
         if self.unseen:
@@ -65,7 +66,7 @@ class Columns:
 
 
 def named_columns(source: SourceParams, *, holds_ratings: bool) -> set[str]:
-    """Columns that a source names and that its logs, or its files of ratings, may hold."""
+    """Return the columns that a source names for its logs, or for its files of ratings."""
     names = {rating.column for rating in source.ratings or ()}
     names |= {source.key} if source.key else set()
     ours = {"timestamp"} if holds_ratings else source.columns.keys()
@@ -73,7 +74,7 @@ def named_columns(source: SourceParams, *, holds_ratings: bool) -> set[str]:
 
 
 def suggest(name: str, fields: Iterable[str]) -> str:
-    """`` (did you mean 'rating'?)``, or nothing where no field has a like name."""
+    """Return `` (did you mean 'rating'?)``, or an empty text if no field has a similar name."""
     plain = {one.strip().casefold(): one for one in fields}
     close = get_close_matches(name.strip().casefold(), plain, n=1)
     return f" (did you mean {plain[close[0]]!r}?)" if close else ""
@@ -85,13 +86,13 @@ def check_columns(
     """Refuse a source that names a column which none of its records has.
 
     Args:
-        source: Its columns, ratings and key.
-        files: Of each file with records: ``path``, ``holds_ratings``, ``unseen`` and ``fields``.
-        with_ratings: Whether a missing column of ratings is an error. Without any row it is not:
-            then prompts or responses are amiss, which is said later, with an example.
+        source: The source, with its columns, ratings and key.
+        files: ``path``, ``holds_ratings``, ``unseen`` and ``fields`` of each file with records.
+        with_ratings: Whether a missing column of ratings is an error. It is not if the source has
+            no row, for then its prompts or responses are wrong, which a later check reports.
 
     Raises:
-        DataError: With the name, what may be meant, and the fields that there are.
+        DataError: If a column is missing. The message suggests a name and lists all fields.
     """
     logs = [file for file in files if not file["holds_ratings"]]
     later = [file for file in files if file["holds_ratings"]]

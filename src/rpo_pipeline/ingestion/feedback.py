@@ -1,4 +1,4 @@
-"""Rows to feedback: duplicates, repeated ratings, the row account. Ibis expressions throughout."""
+"""Turns rows into feedback: duplicates, repeated ratings, the row account (Ibis expressions)."""
 
 import json
 import logging
@@ -17,40 +17,40 @@ from rpo_pipeline.params import Conflicts
 logger = logging.getLogger(__name__)
 
 REJECTED = "02_intermediate/rejected_rows.parquet in the data folder of the environment"
-"""Where records that cannot be read are found, also where a run stops at them."""
+"""File of the records that cannot be read; it is written before the run stops because of them."""
 CONTENT = ["row_id", "raw_reward", "reward_source", "timestamp", "model_version", "behaviour_logps"]
 
 
 MIN_RATINGS = 40
-"""Of a column, from which on one of them can be told to be out of range."""
+"""Smallest number of ratings of a column for a check of their range."""
 OUT_OF_RANGE = 1000.0
-"""Distance from the median, in widths of the middle 90 % of a column's ratings, at which a rating
-is a mistake: nobody rates so, and it would outweigh everybody else."""
+"""Distance from the median, in widths of the middle 90 % of a column's ratings, from which on a
+rating is taken for a mistake, which would outweigh all others."""
 
 
 def usable_rows(rows: Table, conflicts: Conflicts) -> Table:
-    """Rows that feedback is made of: all, less outliers and, if asked to, those that disagree.
+    """Leave out ratings out of range and, if asked to, rows whose ratings disagree.
 
     Args:
-        rows: As read (``ROW_SCHEMA``).
+        rows: Rows as read (``ROW_SCHEMA``).
         conflicts: ``quarantine`` leaves out every record of a row with different ratings; equal
             ratings, and records without one, are no conflict.
 
     Returns:
-        Some of the rows, unchanged.
+        The rows that feedback is made of, unchanged.
     """
     rows = rows.anti_join(_out_of_range(rows), "position")
     return rows if conflicts != "quarantine" else rows.anti_join(_conflicting(rows), "row_id")
 
 
 def distinct_records(rows: Table) -> Table:
-    """Fold exact duplicates: records equal in every field that the log holds.
+    """Merge exact duplicates, which are records equal in every field that the log holds.
 
-    Identical lines with a timestamp are one rating logged twice; without one, nothing tells them
-    from two people who agree, so each counts.
+    Identical lines with a timestamp are one rating logged twice. Identical lines without one may be
+    the ratings of two people who agree, so each counts.
 
     Args:
-        rows: As read (``ROW_SCHEMA``).
+        rows: Rows as read (``ROW_SCHEMA``).
 
     Returns:
         ``CONTENT`` of each distinct record, with its first and last position and num_ratings.
@@ -63,19 +63,19 @@ def distinct_records(rows: Table) -> Table:
 
 
 def build_feedback(rows: Table, splits: Table, conflicts: Conflicts) -> Table:
-    """Merge the records of each row and give it its split.
+    """Merge the records of each row and add its split.
 
     Args:
-        rows: As read (``ROW_SCHEMA``).
+        rows: Rows as read (``ROW_SCHEMA``).
         splits: prompt_id, split, leaked.
-        conflicts: What a row with different ratings comes to.
+        conflicts: How different ratings of one row are merged.
 
     Returns:
         The feedback table, ordered by prompt_id and row_id.
     """
     rows = usable_rows(rows, conflicts)
     merged = _merge(distinct_records(rows), conflicts)
-    # Texts are taken from the first record by its position, so that no aggregate carries them.
+    # Texts are joined from the first record by its position, so that no aggregate holds them.
     texts = rows.select("position", "prompt_id", "prompt", "response", "origin", "model_version")
     return (
         merged.join(texts, "position")
@@ -100,16 +100,15 @@ def build_feedback(rows: Table, splits: Table, conflicts: Conflicts) -> Table:
 
 
 def quarantine_conflicts(rows: Table, rejected: pd.DataFrame, conflicts: Conflicts) -> pd.DataFrame:
-    """Everything that feedback is not made of.
+    """Add ratings out of range, and conflicting ratings if asked to, to the rejected records.
 
     Args:
-        rows: As read.
+        rows: Rows as read.
         rejected: Records that could not be read: origin, line, reason, raw.
-        conflicts: With ``quarantine``, each record of a row with different ratings is added, as is
-            each rating out of range always; the raw text is what was read of it, as JSON.
+        conflicts: With ``quarantine``, each record of a row with different ratings is added.
 
     Returns:
-        origin, line, reason, raw.
+        origin, line, reason, raw; the raw text of an added record is JSON of its fields.
     """
     outliers = rows.semi_join(_out_of_range(rows), "position")
     tables = [_rejected(outliers, Reason.REWARD_OUT_OF_RANGE)]
@@ -136,20 +135,20 @@ def account_rows(
     feedback: Table,
     conflicts: Conflicts,
 ) -> dict[str, int]:
-    """Count where every record went.
+    """Count what became of every record.
 
     Args:
-        rows: As read.
-        rejected: What could not be read.
-        quarantine: That and the conflicts, where they are quarantined.
-        feedback: What was made of the others.
-        conflicts: As ``build_feedback`` had it.
+        rows: Rows as read.
+        rejected: Records that could not be read.
+        quarantine: Table that ``quarantine_conflicts`` made of these two.
+        feedback: Table that ``build_feedback`` made of the rows.
+        conflicts: Setting that both were made with.
 
     Returns:
         read, kept, quarantined, exact_duplicates, merged; read is the sum of the others.
 
     Raises:
-        DataError: If a record got lost, or counted twice, on the way to feedback.
+        DataError: If a record was lost or counted twice.
     """
     usable = usable_rows(rows, conflicts)
     num_usable = int(usable.count().execute())
@@ -171,13 +170,13 @@ def account_rows(
 
 
 def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float) -> None:
-    """Stop a run whose sources are mostly unusable.
+    """Refuse sources with too many unusable records.
 
     Records of forgotten prompts are no fault of the source and do not count.
 
     Args:
-        rows: As read.
-        quarantine: What could not be used.
+        rows: Rows as read.
+        quarantine: Records that could not be used.
         max_share: Largest share of the records that may be quarantined.
 
     Raises:
@@ -197,7 +196,7 @@ def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float)
                 f"{example['line']}: {example['raw'][:120]} "
                 f"(ingestion.sources[].columns and .ratings name the columns; {where})"
             )
-    read = {Reason.CONFLICTING_REWARDS, Reason.REWARD_OUT_OF_RANGE}  # these are rows as well
+    read = {Reason.CONFLICTING_REWARDS, Reason.REWARD_OUT_OF_RANGE}  # `rows` holds these as well
     num_rows = int(quarantine["reason"].isin(read).sum())
     share = len(quarantine) / (len(quarantine) - num_rows + int(rows.count().execute()))
     if share > max_share:
@@ -223,10 +222,10 @@ def _merge(records: Table, conflicts: Conflicts) -> Table:
 
 
 def _mean(value: ibis.Value, weight: ibis.Value) -> ibis.Value:
-    """Exact where all are equal; rounded else, because threads add up in any order.
+    """Return the weighted mean: exact if all values are equal, otherwise rounded.
 
-    Unchanged data must give the same file. Digits are counted from the largest value on, in a power
-    of two, so that small values keep theirs.
+    Threads add in any order, and unchanged data must give the same file. The mean is rounded to 12
+    decimals after a division by the power of two of the largest value, so small values keep theirs.
     """
     low, high = value.min(), value.max()
     largest = ibis.greatest(low.abs(), high.abs()).nullif(0)
@@ -236,7 +235,7 @@ def _mean(value: ibis.Value, weight: ibis.Value) -> ibis.Value:
 
 
 def _latest(records: Table) -> Table:
-    """The latest rating of each row; one without a timestamp is older than any with one."""
+    """Return the latest rating of each row; one without a timestamp counts as the oldest."""
     moments = (
         records.filter(records.raw_reward.notnull())
         .group_by("row_id", "timestamp")
@@ -257,10 +256,10 @@ def _conflicting(rows: Table) -> Table:
 
 
 def _out_of_range(rows: Table) -> Table:
-    """Positions of ratings absurdly far from the others of their column, where those differ.
+    """Find the positions of ratings that are absurdly far from the others of their column.
 
-    With a declared scale, or words, every rating that was read is one that people can give. The
-    width is that of the middle 90 % of ratings, or of 98 % where nine in ten are equal.
+    Columns with a declared scale, or words, are checked when they are read, and not here. The width
+    is that of the middle 90 % of ratings, or of 98 % if nine in ten are equal.
     """
     free = rows.raw_reward.notnull() & ~rows.is_declared
     ratings = rows.filter(free).select("position", "raw_reward", "reward_source")
@@ -289,7 +288,7 @@ def _reject(
     reason: Reason, origin: str, timestamp: datetime | None, **fields: object
 ) -> dict[str, object]:
     file, _colon, line = origin.rpartition(":")
-    # As in statistics: Spark does not say that its times are in UTC.
+    # Spark returns times in UTC without a zone, as in statistics.py.
     moment = timestamp and timestamp.replace(tzinfo=UTC).isoformat()
     held = {name: value for name, value in fields.items() if value is not None}
     raw = json.dumps({**held, "timestamp": moment}, ensure_ascii=False)

@@ -1,7 +1,7 @@
-"""What a field of a record holds: found by its name, missing or not, a number, an instant.
+"""Reads the fields of a record: by name, as a missing value, a number or an instant.
 
-Logs pass through pandas, databases and spreadsheets before they come here, so one value has many
-spellings: an object may be JSON text or a list of pairs, and a missing number may be ``nan``.
+Logs come through pandas, databases and spreadsheets, so one value is written in many ways: an
+object may be JSON text or a list of pairs, and a missing number may be ``nan``.
 """
 
 import ast
@@ -16,43 +16,43 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 ABSENT: Final = object()
-"""What ``look_up`` may return for a field that a record does not have."""
+"""Value of ``look_up`` that tells a missing field from a null."""
 
 MISSING_WORDS = frozenset(["", "nan", "-nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat"])
-r"""How pandas, databases and spreadsheets write that there is no value; with ``\N`` and
-``undefined``, without regard to case."""
+r"""How pandas, databases and spreadsheets write a missing value, in lower case; ``\N`` and
+``undefined`` are added below."""
 MISSING_WORDS |= {r"\n", "undefined"}
 LONGEST_MISSING = max(map(len, MISSING_WORDS))
 
 MAX_LITERAL = 2**20
-"""Characters of a Python literal that is read; Python's parser takes a hundred times the memory."""
+"""Characters of the longest Python literal that is read; parsing takes a hundred times as much."""
 
 EPOCH = re.compile(r"\d{9,}(\.\d*)?|\d\.\d+[eE]\+?(?:0?9|1\d)")
-"""A number since 1970; eight digits are a date."""
+"""A number of seconds (or parts of them) since 1970; eight digits are a date instead."""
 NUMBERS = (int, float, str, Decimal)
 ZONED = re.compile(
     r"(?P<time>\d{4}.*?\d)\s*(?P<offset>[+-]\d{2}(?::?\d{2})?)?\s*"
     r"(?:\[?(?P<zone>UTC|GMT|Z|[A-Za-z_]+/[A-Za-z0-9_/+-]+)\]?)?"
 )
-"""A time with its zone behind it, as BigQuery, Trino, Java and Go write it."""
+"""A time followed by its zone, as BigQuery, Trino, Java and Go write it."""
 RFC_2822 = re.compile(
     r"(?:[A-Za-z]{3}, ?)?\d{1,2} [A-Za-z]{3} \d{4} \d\d:\d\d(?::\d\d)?"
     r" ?(?:[+-]\d{4}|UTC?|GMT|Z|[ECMP][SD]T)?"
 )
 WRITTEN = ("%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y")
-"""As web servers, Twitter and ``ctime`` write times."""
+"""Formats of times that web servers, Twitter and ``ctime`` write."""
 
 
 def look_up(record: Mapping[str, Any], name: str, absent: object = None) -> Any:  # noqa: ANN401
-    """A field by its name, or by a path of names with dots between them.
+    """Find a field by its name, or by a path of names with dots between them.
 
     Args:
-        record: By the names of its source.
-        name: On a path, each object may also be JSON text, or a list of keys with their values.
-        absent: What to return if the record has no such field.
+        record: Values by the names of the source.
+        name: Name or path; objects on a path may also be JSON text, or lists of keys with values.
+        absent: Value to return if the record has no such field.
 
     Returns:
-        Its value.
+        The field's value.
     """
     if name in record:
         return record[name]
@@ -68,7 +68,7 @@ def look_up(record: Mapping[str, Any], name: str, absent: object = None) -> Any:
 
 
 def as_object(value: Any) -> Any:  # noqa: ANN401 (whatever the log holds)
-    """An object that was written as text, or as a list of keys with their values."""
+    """Restore an object that was written as text, or as a list of keys with their values."""
     value = unpack(value)
     if not isinstance(value, list) or not value:
         return value
@@ -83,7 +83,7 @@ def as_object(value: Any) -> Any:  # noqa: ANN401 (whatever the log holds)
 
 
 def unpack(value: Any) -> Any:  # noqa: ANN401 (any value that JSON can say)
-    """A list or object that was written as text, as in a CSV file: as JSON, or as Python does."""
+    """Restore a list or object that was written as text, in JSON or as a Python literal."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
@@ -93,12 +93,12 @@ def unpack(value: Any) -> Any:  # noqa: ANN401 (any value that JSON can say)
 
 
 def _literal(text: str) -> object:
-    """What pandas makes of a list or an object when it writes a CSV file."""
+    """Parse a Python literal, which is how pandas writes lists and objects to a CSV file."""
     if len(text) > MAX_LITERAL or not text.rstrip().endswith(("]", "}")):
         return text
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a backslash in the text
+            warnings.simplefilter("ignore")  # a backslash in the text makes Python warn
             value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text
@@ -106,7 +106,7 @@ def _literal(text: str) -> object:
 
 
 def is_missing(value: object) -> bool:
-    """Whether a field holds no value, however that is spelled."""
+    """Tell whether a field holds no value, in any of the ways that this is written."""
     if value is None:
         return True
     if isinstance(value, str):
@@ -116,14 +116,14 @@ def is_missing(value: object) -> bool:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
-    """The value of an object by which MongoDB names a type: ``{"$numberInt": "5"}``."""
+    """Unwrap the objects by which MongoDB names a type, such as ``{"$numberInt": "5"}``."""
     while isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith("$"):
         value = next(iter(value.values()))
     return value
 
 
 def read_number(value: object) -> float | None:
-    """A number, also as text; None if it is none, infinite if it is too large."""
+    """Read a number, also from text; the result is None if it is none, infinite if too large."""
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, NUMBERS):
         return None
@@ -138,15 +138,15 @@ def read_number(value: object) -> float | None:
 
 
 def read_time(value: object) -> datetime | None:
-    """An instant, in UTC; None if the value cannot be read as one.
+    """Read an instant.
 
     Args:
         value: ISO 8601 (UTC unless it names a zone), a number since 1970 (in seconds, milli-,
-            micro- or nanoseconds), or a time as databases, mails and web servers write it. A day
-            and a month that could be either are not read.
+            micro- or nanoseconds), or a time as databases, mails and web servers write it. Dates
+            whose day and month could be exchanged are not read.
 
     Returns:
-        The instant.
+        The instant in UTC, or None if the value cannot be read as one.
     """
     value = plain(value)
     try:
@@ -162,7 +162,7 @@ def read_time(value: object) -> datetime | None:
 
 
 def _since_1970(number: float) -> datetime | None:
-    """Seconds, milli-, micro- or nanoseconds: what puts the instant between 1973 and 5138."""
+    """Read a number in the unit, from seconds to nanoseconds, that gives a year of 1973 to 5138."""
     for unit in (1, 1e3, 1e6, 1e9):
         if 1e8 <= number / unit < 1e11:
             return datetime.fromtimestamp(number / unit, UTC)
@@ -173,7 +173,7 @@ def _read_text(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        if len(text) > 99:  # no time is so long, and expressions take their time to find out
+        if len(text) > 99:  # no time is so long, and the expressions below are slow on long texts
             raise
     if match := ZONED.fullmatch(text):
         time = match["time"].replace("/", "-", 2) + (match["offset"] or "")

@@ -1,4 +1,4 @@
-"""Which files a source names: local ones by path or glob, and those of a hub dataset."""
+"""Finds the files that a source names: local ones by path or glob, and those of a hub dataset."""
 
 import logging
 import os
@@ -18,30 +18,33 @@ logger = logging.getLogger(__name__)
 
 HUB = "hf://"
 METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-"""Files beside the data of a Hugging Face dataset."""
+"""Files of metadata in a Hugging Face dataset."""
 BESIDE = ("readme", "license", "_")
-"""What names of files begin with that lie beside data on purpose."""
+"""Beginnings of the names of files that lie beside data and are no data."""
 AT_MOST_NAMED = 5
-"""Files of a warning."""
+"""Number of files that a warning names."""
 
 
 def same_file(path: Path, source: SourceParams) -> Path:
-    """What two paths of one file have in common; in the cache of the hub, equal files are one."""
+    """Return a path that is equal for two names of one file.
+
+    Links are kept for files of the hub: its cache stores equal files once.
+    """
     return path if source.path.startswith(HUB) else path.resolve()
 
 
 def find_files(source: SourceParams) -> list[SourceFile]:
-    """Files of a source, in order of their names.
+    """List the files of a source in order of their names.
 
     Args:
-        source: Its path and, on the hub, its revision.
+        source: Source with its path and, on the hub, its revision.
 
     Returns:
-        Files that exist, at least one.
+        At least one file that exists.
 
     Raises:
-        DataError: If there is none, one of them lies outside the project though the path is
-            relative, or the hub does not give it.
+        DataError: If there is no file, a relative path leads outside the project, or the hub does
+            not provide the dataset.
     """
     if source.path.startswith(HUB):
         return _hub_files(source)
@@ -55,7 +58,7 @@ def find_files(source: SourceParams) -> list[SourceFile]:
 
 
 def find_ratings(source: SourceParams) -> list[SourceFile]:
-    """Files of later ratings, in order of their names; there may be none yet."""
+    """List the files of later ratings in order of their names; there may be none yet."""
     if source.ratings_path is None:
         return []
     files = _local_files(source.ratings_path)
@@ -78,12 +81,10 @@ def _local_files(path: str) -> list[Path]:
 
 
 def _matching(base: Path, pattern: str) -> list[Path]:
-    """Files that a pattern names, or that lie in folders which it names.
+    """List the files that a pattern names, and those in folders that it names.
 
-    A path that is there as it stands is no glob, whatever brackets are in it.
-
-    One that is named alone is read or refused. Of several, those that cannot be read by their
-    names are left out, with a warning.
+    A path that exists is no glob, even with brackets in it. A single file is read or refused; of
+    several files, those with unknown endings are left out with a warning.
     """
     if pattern == ".":
         raise DataError(f"{str(base)!r} is no path of a source ({WHERE}: a file, folder or glob)")
@@ -97,7 +98,7 @@ def _matching(base: Path, pattern: str) -> list[Path]:
 
 
 def _readable(files: Sequence[Path], pattern: str) -> list[Path]:
-    """Those that are there and have a known ending; the others are named in a warning."""
+    """Keep the files that exist and have a known ending; a warning names the others."""
     files = list(dict.fromkeys(files))
     left_out = [file for file in files if not (can_read(file.name) and file.is_file())]
     if left_out:
@@ -112,7 +113,7 @@ def _readable(files: Sequence[Path], pattern: str) -> list[Path]:
 
 
 def _files_in(path: Path) -> list[Path]:
-    """The file itself; of a folder, all that is no metadata and not hidden, also behind links."""
+    """Return a file itself, and of a folder all files that are neither metadata nor hidden."""
     if not path.is_dir():
         return [] if path.name.startswith(".") else [path]
     seen, files = set(), []

@@ -1,4 +1,4 @@
-"""The elements of a JSON file one by one: of a list, or of values that follow one another."""
+"""Splits a JSON file, a list or a sequence of values, into elements without loading it whole."""
 
 import json
 import re
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import NamedTuple, TextIO
 
 PIECE = 2**13
-"""Characters read at once, at least; as many again while an element is not whole."""
+"""Smallest number of characters to read at once; it doubles while an element is incomplete."""
 NEAR_END = 16
-"""An error so close to the end of what was read may be none when more is read."""
+"""A parse error within so many characters of the end may vanish when more is read."""
 BETWEEN = re.compile(r"[\s,\ufeff]*")
 BORDER = re.compile(r'[,}]\s*(?=\{\s*")')
-"""Where an element may begin that does not begin a line."""
+"""Border before an element that does not begin a line."""
 
 _decode = json.JSONDecoder().raw_decode
 
@@ -20,20 +20,20 @@ class Element(NamedTuple):
     """One element, not yet checked."""
 
     line: int
-    """Where it starts, from 1."""
+    """Line on which it starts, from 1."""
     text: str
     is_whole: bool
-    """Whether all of the text is there: of one that is too long, only the start is kept."""
+    """False for an element that is too long, of which only the start is kept."""
 
 
 class ElementSplitter:
     """Cuts a JSON file into its elements.
 
-    After one that is no JSON it goes on at the next line that starts as the element's did; where
-    elements do not have lines of their own, at the next bracket that opens an object in a list.
+    After an element that is no JSON, the next one begins at the next line with the same indent or,
+    if elements do not have lines of their own, at the next bracket that opens an object in a list.
 
     Args:
-        file: Text.
+        file: JSON text.
         limit: Characters of one element that are held in memory.
     """
 
@@ -41,13 +41,13 @@ class ElementSplitter:
         self.is_open = False
         """Whether a list was opened and not closed."""
         self.line = 1
-        """Of what is read next."""
+        """Line of the next character."""
         self._file, self._limit = file, limit
         self._text, self._at, self._is_at_end = "", 0, False
         self._border = BORDER
 
     def __iter__(self) -> Iterator[Element]:
-        """Read the file to its end."""
+        """Yield the elements up to the end of the file."""
         self._skip_between()
         if self._next == "[":
             self.is_open = True
@@ -80,7 +80,7 @@ class ElementSplitter:
                 return self._broken(is_whole=end is not None)
 
     def _end_of_value(self) -> int | None:
-        """Where the value ends; 0 if it is broken, None if more must be read to tell."""
+        """Return where the value ends, 0 if it is broken, or None if more must be read to tell."""
         try:
             end = _decode(self._text, self._at)[1]
         except json.JSONDecodeError as err:
@@ -93,7 +93,7 @@ class ElementSplitter:
         return end if end < len(self._text) or self._is_at_end else None
 
     def _broken(self, *, is_whole: bool) -> Element:
-        """Take what lies before the next border; of more than the limit, only the start is kept."""
+        """Take the text before the next border; beyond the limit only its start is kept."""
         line, start = self.line, ""
         while not (match := self._border.search(self._text, self._at + 1)) and not self._is_at_end:
             if self._length > self._limit:
@@ -107,7 +107,7 @@ class ElementSplitter:
         return Element(line, start or text.rstrip(), is_whole and not start)
 
     def _skip_between(self) -> None:
-        """Leave commas and white space behind, and see how the next element's line begins."""
+        """Skip commas and white space, and note the indent of the next element's line."""
         between = ""
         while True:
             match = BETWEEN.match(self._text, self._at)

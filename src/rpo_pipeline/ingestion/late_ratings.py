@@ -1,7 +1,7 @@
-"""Ratings that refer to a logged response: joined with its text by the name of the response.
+"""Later ratings are joined with the response that they refer to, by its ``response_id``.
 
-The log's own record and each rating of it are rows of their own, so every line of every file counts
-once; ``ingestion/feedback.py`` folds them as it folds any two records of one row.
+The record of the log and each rating of it become rows of their own, so every line of every file
+counts once; ``ingestion/feedback.py`` merges them like any two records of one row.
 """
 
 import json
@@ -22,15 +22,15 @@ FROM_LOG = [name for name in PART_SCHEMA.names if name not in RATING_SCHEMA.name
 
 
 def rated_rows(ratings: Path, logs: Sequence[Path]) -> Iterator[pa.RecordBatch]:
-    """A row for every rating of a known response.
+    """Make a row of every rating of a known response.
 
     Args:
-        ratings: Part of a ratings file (``RATING_SCHEMA``).
-        logs: Parts of the logs that it may refer to (``PART_SCHEMA``).
+        ratings: Rows of a ratings file (``RATING_SCHEMA``).
+        logs: Rows of the logs that it may refer to (``PART_SCHEMA``).
 
     Yields:
-        Batches of ``PART_SCHEMA``, in the order of the ratings file: rating, time and origin are
-        the rating's, all else is the log's.
+        Batches of ``PART_SCHEMA``, in the order of the ratings file. Rating, time and origin come
+        from the ratings file, all other columns from the log.
     """
     given = ibis.read_parquet(ratings)
     rows = given.join(_named(given, logs), "response_id").order_by(_line(_.origin), _.origin)
@@ -39,7 +39,7 @@ def rated_rows(ratings: Path, logs: Sequence[Path]) -> Iterator[pa.RecordBatch]:
 
 
 def unknown_ratings(ratings: Path, logs: Sequence[Path]) -> pa.Table:
-    """Ratings of responses that no log names, for quarantine; the raw text is what was read."""
+    """Return the ratings of responses that no log names, as a table for quarantine."""
     given = ibis.read_parquet(ratings)
     unknown = given.anti_join(_named(given, logs), "response_id").order_by(_line(_.origin))
     read = unknown.select("origin", "response_id", "raw_reward", "reward_source").to_pyarrow()
@@ -47,7 +47,7 @@ def unknown_ratings(ratings: Path, logs: Sequence[Path]) -> pa.Table:
 
 
 def _named(given: Table, logs: Sequence[Path]) -> Table:
-    """What the logs say of the responses that are rated; of several equal ones, the first."""
+    """Return the first logged record of each rated response, unless its records differ."""
     logged = ibis.read_parquet([str(log) for log in logs]).semi_join(given, "response_id")
     first = {name: _[name].argmin(_.origin) for name in FROM_LOG}
     named = logged.group_by("response_id").agg(different=_.row_id.nunique(), **first)

@@ -1,4 +1,4 @@
-"""Near-duplicate prompts: MinHash signatures of distinct prompts, and clusters that are kept.
+"""Near-duplicate prompts: MinHash signatures of distinct prompts, and clusters that persist.
 
 Two prompts are near-duplicates if they share a band of their signatures and their estimated
 similarity (Jaccard, of their sets of three consecutive words) reaches the threshold.
@@ -27,8 +27,8 @@ from rpo_pipeline.params import NearDuplicateParams
 
 logger = logging.getLogger(__name__)
 
-# Signatures are stored: a change of these four, or of rensa's hash, voids those of earlier runs,
-# which is seen by signing some of their prompts again.
+# Signatures are stored. A change of these four, or of rensa's hash, voids those of earlier runs; it
+# is noticed because some of their prompts are signed again.
 NUM_SLOTS = 128
 SHINGLE_WORDS = 3
 SEED = 0
@@ -36,16 +36,16 @@ SEED = 0
 WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+")
 
 MAX_MISS = 0.01
-"""Chance that two prompts exactly as similar as the threshold share no band."""
+"""Probability that two prompts exactly as similar as the threshold share no band."""
 WINDOW = 32
-"""Neighbours that a prompt is compared with in its bucket of a band, where more are in it."""
+"""Largest number of neighbours in a bucket of a band that a prompt is compared with."""
 BATCH = 8192
 PROBES = 8
-"""Prompts of earlier runs that are signed again, to see whether their signatures still hold."""
+"""Number of prompts of earlier runs that are signed again, to check the stored signatures."""
 CHUNK = 2**16
 
 LARGE_CLUSTER, LARGE_SHARE = 20, 0.2
-"""From so many prompts on, so large a share in one cluster is worth a warning."""
+"""Number of prompts from which on a cluster with more than this share of them gives a warning."""
 INSTRUCTIONS = frozenset({"system", "developer"})
 
 Signatures = NDArray[np.uint32]
@@ -59,15 +59,15 @@ def cluster_prompts(
     """Put near-duplicate prompts into one cluster.
 
     Only prompts that are not in ``previous`` are read and signed. A cluster keeps its name and its
-    prompts; new prompts join it, and may join two of them into one.
+    prompts. New prompts join clusters, and may unite two of them.
 
     Args:
-        rows: As read; prompt_id and prompt are used.
-        previous: What this made of earlier rows.
-        near_duplicates: None: nothing is added to ``previous``.
+        rows: Rows as read; prompt_id and prompt are used.
+        previous: Table that earlier runs returned.
+        near_duplicates: Settings; None returns ``previous`` unchanged.
 
     Returns:
-        prompt_id, cluster_id (the smallest prompt_id among those that founded it), signature.
+        prompt_id, cluster_id (the smallest of the cluster's first prompt_ids), signature.
     """
     if near_duplicates is None:
         return ibis.memtable(_empty() if previous is None else previous.to_pyarrow())
@@ -101,12 +101,12 @@ def similar_pairs(
     """Find near-duplicates among all prompts.
 
     Args:
-        signatures: In order of prompt_id, on which a full bucket's neighbours depend.
+        signatures: Signatures in order of prompt_id, which decides the neighbours in full buckets.
         threshold: Smallest share of equal numbers, an estimate of the Jaccard similarity.
-        wanted: Whether a pair of positions is worth a look; asked anew for every band.
+        wanted: Function that tells which pairs of positions to compare; called for every band.
 
     Yields:
-        Left and right positions of the pairs of one band; a pair may come more than once.
+        Left and right positions of the pairs of one band; several bands may yield a pair.
     """
     width = _band_width(threshold)
     for start in range(0, NUM_SLOTS - width + 1, width):
@@ -127,15 +127,16 @@ def similar_pairs(
 
 
 def read_signatures(clusters: pa.Table) -> Signatures:
-    """Signatures of a table of clusters, shape ``(P, S)``."""
+    """Return the signatures of a table of clusters, shape ``(P, S)``."""
     stored = b"".join(clusters["signature"].to_pylist())
     return np.frombuffer(stored, dtype="<u4").reshape(-1, NUM_SLOTS)
 
 
 def shingles(prompt: str) -> list[str]:
-    """Runs of three words of a prompt, whatever its case, punctuation, spaces and letter forms.
+    """Return the runs of three words of a prompt.
 
-    Of a chat the turns count, not the system message: it may be the same for all, and longer.
+    Case, punctuation, spaces and letter forms make no difference. The system message of a chat does
+    not count, for it may be longer than the turns and the same in all chats.
     """
     words = WORD.findall(unicodedata.normalize("NFKC", _turns(prompt)).casefold())
     words = words or [prompt.strip()]
@@ -151,7 +152,7 @@ def _turns(prompt: str) -> str:
 
 
 def sign_prompts(prompts: Sequence[str]) -> Signatures:
-    """MinHash signatures of prompts, shape ``(P, S)``."""
+    """Compute the MinHash signatures of prompts, shape ``(P, S)``."""
     matrix = RMinHash.digest_matrix_from_token_sets(
         [shingles(prompt) for prompt in prompts], NUM_SLOTS, SEED
     )
@@ -159,17 +160,18 @@ def sign_prompts(prompts: Sequence[str]) -> Signatures:
 
 
 def _signed_alike(previous: Table, prompts: Table) -> pa.Table:
-    """Earlier clusters with signatures that compare with today's.
+    """Return earlier clusters with signatures that can be compared with new ones.
 
-    Another version of rensa may hash otherwise: then what the log still holds is signed again.
+    If another version of rensa hashes differently, the prompts that the log still holds are signed
+    again.
     """
     known = previous.to_pyarrow()
     texts = prompts.semi_join(previous, "prompt_id")
     if _same_signatures(known, texts.limit(PROBES)):
         return known
     logger.warning(
-        "the signatures of %d prompts are of another version of rensa or of this project: they are "
-        "made again",
+        "the signatures of %d prompts are of another version of rensa or of this project and "
+        "are computed again",
         len(known),
     )
     again = pa.concat_tables([_empty(), *map(_signed, texts.to_pyarrow().to_batches(BATCH))])
@@ -205,7 +207,7 @@ def _empty() -> pa.Table:
 
 
 def _band_width(threshold: float) -> int:
-    """Numbers in a band: as many as let few near-duplicates through unseen."""
+    """Return the largest number of signature numbers in a band that misses few near-duplicates."""
 
     def miss(width: int) -> float:
         return float((1 - threshold**width) ** (NUM_SLOTS // width))
@@ -214,7 +216,7 @@ def _band_width(threshold: float) -> int:
 
 
 def _join(names: pd.Series, signatures: Signatures, threshold: float) -> Positions:
-    """Number of each prompt's cluster, from the cluster that it was in and its near-duplicates."""
+    """Number each prompt's cluster, from its earlier cluster and its near-duplicates."""
     labels = pd.factorize(names)[0].astype(np.int64)
 
     def apart(left: Positions, right: Positions) -> NDArray[np.bool_]:
@@ -242,7 +244,7 @@ def _warn_of_template(cluster_ids: pd.Series) -> None:
 
 
 def _name_clusters(names: pd.Series, labels: Positions, is_new: NDArray[np.bool_]) -> pd.Series:
-    """A cluster that was there keeps its name; of several, and of new ones, the smallest."""
+    """Name the clusters: the smallest name of its earlier clusters, else of its new prompts."""
     table = pd.DataFrame({"label": labels, "is_new": is_new, "name": names})
     first = table.sort_values(["label", "is_new", "name"]).drop_duplicates("label")
     return pd.Series(labels).map(first.set_index("label")["name"])

@@ -1,7 +1,7 @@
-"""What each source file holds, read once and kept: a folder of rows and quarantine per file.
+"""Reads each source file once into a part, the folder of its rows and its quarantined records.
 
-A part is known by the content of its file, by how the source is read and by the code that reads it,
-so a file that is still the same is not read again.
+The name of a part is a hash of the file's content, of the source's settings and of the code that
+reads it, so a file that did not change is not read again.
 """
 
 import hashlib
@@ -38,13 +38,13 @@ from rpo_pipeline.storage import is_whole_parquet, put_in_place, result_key, tem
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS, BATCH_CHARACTERS = 20_000, 2**24
-"""Rows are written when as many, or as much text, are in memory."""
+"""Rows, and characters of text, that are held in memory before they are written."""
 DETECTION_RECORDS = 50
-"""Records at the start of a file that tell its format."""
+"""Number of records at the start of a file from which its format is detected."""
 
 ROWS, QUARANTINE, ABOUT = "rows.parquet", "quarantine.parquet", "about.json"
 KEPT_OF_RAW, KEPT_OF_NEXT = 2**16, 2**10
-"""Characters that quarantine keeps of a record, and of its second and later bad responses."""
+"""Characters of a record that quarantine keeps for its first bad response, and for later ones."""
 PART_SCHEMA = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("position")).append(
     RATING_SCHEMA.field("response_id")
 )
@@ -55,15 +55,15 @@ class SourceFile(NamedTuple):
 
     path: Path
     name: str
-    """For people, and for the origin of rows: text that any file can hold."""
+    """Printable path, for messages and for the origin of rows."""
     holds_ratings: bool = False
-    """Of responses that another file logs."""
+    """Whether it rates responses that another file logs."""
 
 
 def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams | None) -> str:
-    """Hash of all that decides what a part holds: 32 hexadecimal digits.
+    """Hash everything that decides the content of a part: 32 hexadecimal digits.
 
-    Forgotten prompts do not count: whoever forgets one erases it from the parts.
+    Forgotten prompts do not count, because an erasure removes them from the parts.
     """
     with file.path.open("rb") as stream:
         content = hashlib.file_digest(stream, "blake2b").hexdigest()
@@ -72,23 +72,23 @@ def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams 
     return result_key(
         *(content, file.name, file.holds_ratings, settings, private),
         code=[_write_part],
-        without=frozenset(),  # how a rating is read is told by `params/ingestion.py` as well
+        without=frozenset(),  # code in `params/ingestion.py` decides how a rating is read
     )
 
 
 def ensure_part(
     folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy
 ) -> tuple[Path, bool]:
-    """Read a file, unless its part is there.
+    """Read a file, unless its part exists.
 
     Args:
-        folder: Of all parts.
-        file: To read.
-        source: How.
-        privacy: What may not be stored of it.
+        folder: Folder of all parts.
+        file: File to read.
+        source: Settings of its source.
+        privacy: What is redacted, and which prompts are forgotten.
 
     Returns:
-        The part, and whether the file had to be read for it.
+        The part's folder, and whether the file was read.
 
     Raises:
         DataError: If the file cannot be read as its type.
@@ -122,22 +122,22 @@ def _is_whole(part: Path) -> bool:
 
 
 def read_about(part: Path) -> dict[str, Any]:
-    """What is said of a part beside its rows.
+    """Read the description of a part.
 
     Args:
-        part: Its folder.
+        part: Folder of the part.
 
     Returns:
-        ``records``; ``unread_times``, the number of times that could not be read, and
+        ``records``, their number; ``unread_times``, the number of times that could not be read, and
         ``first_unread_time``, the line of the first; ``unseen``, columns that the source names and
-        no record has; ``fields``, names that the first records have.
+        no record has; ``fields``, names of fields in the first records.
     """
     about: dict[str, Any] = json.loads((part / ABOUT).read_text(encoding="utf-8"))
     return about
 
 
 def remove_other_parts(folder: Path, parts: Sequence[Path]) -> None:
-    """Remove parts that no source refers to, and what a killed run left."""
+    """Remove parts that no source refers to, and unfinished parts of a killed run."""
     for part in set(folder.iterdir()) - set(parts):
         shutil.rmtree(part, ignore_errors=True)
 
@@ -219,7 +219,7 @@ def _raw(record: Record, privacy: Privacy) -> str:
 
 
 def _read(file: SourceFile, source: SourceParams) -> Iterator[Record]:
-    """Records with the fields of their folders, where they have none of that name."""
+    """Add to each record the fields that the names of its folders hold, where it lacks them."""
     shared = partition_fields(file.name)
     for record in read_records(file.path, source.encoding):
         if shared and not isinstance(record.fields, Reason):
@@ -239,16 +239,16 @@ def rows_of_record(
     privacy: Privacy = NOTHING_PRIVATE,
     columns: Columns | None = None,
 ) -> Iterator[dict[str, Any] | Reason]:
-    """Rows of a record, or the reason why one, or all of them, cannot be used.
+    """Turn a record into rows, or into the reasons why they cannot be used.
 
     Args:
-        record: As its file holds it.
-        source: How it is read.
-        privacy: What may not be stored of it.
-        columns: Where the columns that were met are noted.
+        record: Record as its file holds it.
+        source: Settings of its source.
+        privacy: What is redacted, and which prompts are forgotten.
+        columns: Object that notes the columns of the record.
 
     Yields:
-        A row or a reason for each response; a reason for a record that holds none.
+        A row or a reason for each response; one reason if the whole record cannot be used.
     """
     if isinstance(record.fields, Reason):
         yield record.fields
@@ -260,7 +260,7 @@ def rows_of_record(
         return
     for flat in flat_records:
         if columns and columns.wants_more:
-            columns.look(record.fields, flat)
+            columns.note(record.fields, flat)
         try:
             yield parse_record(flat, source, privacy)
         except RejectedError as rejected:
@@ -270,12 +270,12 @@ def rows_of_record(
 def ratings_of_record(
     record: Record, source: SourceParams, columns: Columns
 ) -> Iterator[dict[str, Any] | Reason]:
-    """The rating that a record of a ratings file holds, or the reason why it cannot be used."""
+    """Yield the rating of a record of a ratings file, or the reason why it cannot be used."""
     if isinstance(record.fields, Reason):
         yield record.fields
         return
     if columns.wants_more:
-        columns.look(record.fields)
+        columns.note(record.fields)
     try:
         yield parse_rating(record.fields, source)
     except RejectedError as rejected:

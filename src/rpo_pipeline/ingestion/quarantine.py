@@ -1,4 +1,4 @@
-"""Where rows go that cannot be used: with origin, line, reason and the raw text."""
+"""Quarantine holds the records that cannot be used, each with origin, line, reason and raw text."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 QUARANTINE_SCHEMA = pa.schema(
     [
         ("origin", pa.string()),  # the file
-        ("line", pa.int64()),  # where the record starts, or its number in a table; from 1
+        ("line", pa.int64()),  # line on which the record starts, or its number in a table; from 1
         ("reason", pa.string()),
         ("raw", pa.string()),  # the record as it was; undecodable bytes are escaped
     ]
@@ -27,7 +27,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     """The file ends inside a compressed block, or before its list does."""
     TOO_LONG = "too_long"
-    """A record or text longer than any should be; only its start is kept."""
+    """A record or text above the largest length; only its start is kept."""
     INVALID_TEXT = "invalid_text"
     """Bytes that are not UTF-8, a lone surrogate, or a NUL."""
     MISSING_PROMPT = "missing_prompt"
@@ -35,29 +35,29 @@ class Reason(StrEnum):
     MISSING_RESPONSE = "missing_response"
     """No response, or an empty one."""
     TOOL_CALL = "tool_call"
-    """A response that calls a tool: the answer is what comes of it."""
+    """A response that calls a tool instead of answering."""
     NOT_TEXT = "not_text"
     """A prompt or response that is no text."""
     NOT_A_LIST = "not_a_list"
     """No list where the format has one, such as ``responses``."""
     UNEVEN_LISTS = "uneven_lists"
-    """Not as many rewards as responses."""
+    """Lists of responses and rewards of different lengths."""
     NOT_A_CHAT = "not_a_chat"
     """Messages without a role or a text."""
     REWARD_NOT_A_NUMBER = "reward_not_a_number"
     """A rating that is neither a number nor one of the declared values."""
     REWARD_NOT_FINITE = "reward_not_finite"
-    """Infinity."""
+    """A rating that is infinite."""
     REWARD_OFF_SCALE = "reward_off_scale"
-    """Outside the declared scale."""
+    """A rating outside the declared scale."""
     REWARD_OUT_OF_RANGE = "reward_out_of_range"
-    """Absurdly far from the other ratings of its column, or above 1e38."""
+    """A rating absurdly far from the others of its column, or above 1e38."""
     BAD_BEHAVIOUR_LOGPS = "bad_behaviour_logps"
-    """Not a finite number of at most 0."""
+    """A behaviour_logps that is not a finite number of at most 0."""
     MISSING_RATING = "missing_rating"
     """A record of a ratings file that rates nothing."""
     UNKNOWN_RESPONSE = "unknown_response"
-    """A rating of a response that no log names, or that several different ones go by."""
+    """A rating whose response_id no log has, or several different responses have."""
     FORGOTTEN = "forgotten"
     """Its prompt was erased on request; the raw text is not kept."""
     CONFLICTING_REWARDS = "conflicting_rewards"
@@ -65,7 +65,7 @@ class Reason(StrEnum):
 
 
 class RejectedError(Exception):
-    """A record that cannot be used; caught where records are read."""
+    """Signals a record that cannot be used; parts.py catches it and quarantines the record."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
@@ -73,6 +73,6 @@ class RejectedError(Exception):
 
 
 def quarantine_table(rejected: pa.Table) -> pd.DataFrame:
-    """Columns origin, line, reason, raw."""
+    """Convert a table of ``QUARANTINE_SCHEMA`` to pandas."""
     table: pd.DataFrame = rejected.to_pandas()
     return table.astype({"origin": "str", "line": "int64", "reason": "str", "raw": "str"})

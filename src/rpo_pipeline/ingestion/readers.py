@@ -1,4 +1,4 @@
-"""Files to records, one at a time, in constant memory; one broken record never costs another."""
+"""Reads files record by record in constant memory; a broken record does not affect others."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ ENDINGS = (
 
 
 def can_read(name: str) -> bool:
-    """Whether the ending of a file's name is known, in capitals or not."""
+    """Tell whether the ending of a file's name is known, in capitals or not."""
     return name.lower().endswith(ENDINGS)
 
 
@@ -25,14 +25,14 @@ def read_records(path: Path, encoding: str = "utf-8") -> Iterator[Record]:
     """Read a file record by record.
 
     Args:
-        path: A file with one of the ``ENDINGS``.
-        encoding: Of a text file without a byte order mark.
+        path: File with one of the ``ENDINGS``.
+        encoding: Encoding of a text file without a byte order mark.
 
     Returns:
         Every record, also those that cannot be used.
 
     Raises:
-        DataError: If the ending is unknown, or the file is not of its type at all.
+        DataError: If the ending is unknown, or the file is not of the type that it names.
     """
     if not can_read(path.name):
         raise DataError(

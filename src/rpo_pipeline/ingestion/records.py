@@ -1,4 +1,4 @@
-"""A record as its file holds it, before anything is made of it."""
+"""A record as its file holds it, before it is parsed into rows."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from rpo_pipeline.errors import DataError
 from rpo_pipeline.ingestion.quarantine import Reason
 
 WHERE = "ingestion.sources[].path"
-"""Where to change which files are read."""
+"""Parameter that names the files to read, for messages."""
 
 MISSING_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 INVALID_BYTE = re.compile("[\udc00-\udcff]")
@@ -24,39 +24,39 @@ class Record(NamedTuple):
     line: int
     """First line, or number of the row in a Parquet or Arrow file; from 1."""
     text: str | None
-    """As it was, in a text file."""
+    """Raw text, of a record in a text file."""
     fields: dict[str, Any] | Reason
-    """Values by name, or why there are none."""
+    """Values by name, or the reason why it cannot be used."""
 
     @property
     def raw(self) -> str:
-        """The record for people."""
+        """The record as text for quarantine."""
         if self.text is not None:
             return self.text
         return json.dumps(self.fields, default=str, ensure_ascii=False)
 
 
 def partition_fields(path: str) -> dict[str, str]:
-    """Fields that the folders of a partitioned log hold, as Hive writes them: ``date=2026-11-01``.
+    """Read the fields in the folder names of a partitioned log, such as Hive's ``date=2026-11-01``.
 
     Args:
-        path: Of a file.
+        path: Path of a file.
 
     Returns:
-        Values by name, decoded; those of a folder for missing values are left out.
+        Decoded values by name, without those that Hive marks as missing.
     """
     pairs = [folder.split("=", 1) for folder in path.split("/")[:-1] if "=" in folder]
     return {name: unquote(value) for name, value in pairs if value != MISSING_PARTITION}
 
 
 def refuse_repeated_names(names: Sequence[str], path: str | Path) -> None:
-    """Raise ``DataError`` if two columns have one name: nobody knows which one is meant."""
+    """Raise ``DataError`` if two columns have one name, because a name must mean one column."""
     repeated = [name for name, count in Counter(names).items() if name and count > 1]
     if repeated:
         raise DataError(f"{path} has more than one column {repeated[0]!r} ({WHERE})")
 
 
 def escape(text: str) -> str:
-    r"""Text that any file can hold: invalid bytes as ``\xff``, lone surrogates as ``\ud800``."""
+    r"""Escape what UTF-8 cannot hold: invalid bytes as ``\xff``, lone surrogates as ``\ud800``."""
     text = INVALID_BYTE.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text)
     return text.encode(errors="backslashreplace").decode()

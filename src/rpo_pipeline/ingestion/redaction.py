@@ -1,4 +1,4 @@
-"""Redaction of e-mail addresses, phone and card numbers, before anything is stored."""
+"""Redacts e-mail addresses, phone and card numbers before a text is stored."""
 
 import json
 import re
@@ -17,15 +17,15 @@ from rpo_pipeline.params import RedactionParams
 Redact = Callable[[str], str]
 
 PLACEHOLDERS = {"email": "<EMAIL>", "card": "<CARD>", "phone": "<PHONE>"}
-"""In the order of redaction: an address may hold a number, and a card number a phone number."""
+"""Placeholders in the order of redaction: addresses may hold numbers, and cards phone numbers."""
 
-# A run of characters that may stand before the @ is read once, from its start: a megabyte without
-# one costs no more than its length.
+# The lookbehind and the possessive quantifiers make the pattern read each run of characters once,
+# so that the time grows with the length of the text, not with its square.
 _EMAIL = re.compile(
     r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]++@(?:[\w-]++\.)+[^\W\d_][\w-]*+"
 )
 _GAP = "[ \u00a0.-]"
-# Digits as they stand on cards (a run, 4-4-4-4, 4-4-4-4-3, 4-6-5, 4-6-4), the longest first.
+# Digits as cards show them (4-4-4-4-3, 4-4-4-4, 4-6-5 and 4-6-4, one run), the longest first.
 _CARDS = [
     re.compile(rf"(?<![0-9]){digits}(?![0-9])")
     for digits in (
@@ -35,27 +35,27 @@ _CARDS = [
         r"[2-6][0-9]{12,18}",
     )
 ]
-# Fewer digits are no phone number, and looking for one is slow.
+# A text with fewer digits holds no phone number; this test avoids the slow search.
 _MAYBE_PHONE = re.compile(r"\d(?:[^\d\n]{0,4}\d){5}")
 _ESCAPE = re.compile(r'\\(?:u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|["/bfnrt])')
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """What may not be stored."""
+    """What is redacted from texts, and which prompts are forgotten."""
 
     redaction: RedactionParams | None = None
-    """What is taken out of texts; None: nothing."""
+    """Kinds of personal data to redact; None for no redaction."""
     forgotten: frozenset[str] = frozenset()
     """prompt_id of prompts that were erased on request."""
 
     @cached_property
     def redact(self) -> Redact:
-        """What every text goes through before it is hashed or stored."""
+        """Function that redacts a text before it is hashed or stored."""
         return build_redactor(self.redaction)
 
     def redact_prompt(self, prompt: str) -> str:
-        """Redact a prompt; of a chat each message on its own, for JSON hides what it escapes."""
+        """Redact a prompt; each message of a chat is redacted without the escapes of its JSON."""
         parsed = parse_prompt(prompt)
         if self.redaction is None or isinstance(parsed, str):
             return self.redact(prompt)
@@ -63,13 +63,13 @@ class Privacy:
 
 
 def build_redactor(settings: RedactionParams | None) -> Redact:
-    """Make the function that every stored text goes through.
+    """Build the function that redacts texts.
 
     Args:
-        settings: What is looked for; None: nothing, texts stay as they are.
+        settings: Kinds of personal data to redact; None for a function that changes nothing.
 
     Returns:
-        From a text to the same text with placeholders. Redacting twice changes nothing more.
+        Function from a text to the text with placeholders. A second redaction changes nothing.
     """
     if settings is None:
         return unchanged
@@ -82,7 +82,7 @@ def build_redactor(settings: RedactionParams | None) -> Redact:
 
     def redact(text: str) -> str:
         before = None
-        while text != before:  # what was glued to an address may be the next one's start
+        while text != before:  # a replaced address may have hidden the start of another
             before = text
             for step in steps:
                 text = step(text)
@@ -92,19 +92,20 @@ def build_redactor(settings: RedactionParams | None) -> Redact:
 
 
 def unchanged(text: str) -> str:
-    """No redaction."""
+    """Return the text as it is."""
     return text
 
 
 def redact_raw(raw: str, redact: Redact) -> str:
-    """Redact the raw text of a record, in which JSON may hide characters behind escapes.
+    """Redact the raw text of a record, in which JSON may escape characters.
 
     Args:
-        raw: The record as its file holds it.
-        redact: As ``build_redactor`` makes it.
+        raw: Record as its file holds it.
+        redact: Function of ``build_redactor``.
 
     Returns:
-        The text, and if anything was found, without JSON's escapes and with placeholders.
+        The same text if nothing was found, otherwise the text with JSON's escapes resolved and with
+        placeholders.
     """
     plain = _ESCAPE.sub(lambda escape: str(json.loads(f'"{escape[0]}"')), raw)
     redacted = redact(plain)
@@ -114,18 +115,16 @@ def redact_raw(raw: str, redact: Redact) -> str:
 def count_redactions(
     rows: Table, quarantine: pd.DataFrame, settings: RedactionParams | None
 ) -> dict[str, object]:
-    """Count the placeholders in what is stored.
-
-    They are counted there, not while reading, so that rows read by earlier runs count as well.
+    """Count the placeholders in stored texts, which include rows that earlier runs read.
 
     Args:
-        rows: As read: prompt, response.
-        quarantine: With the raw text.
-        settings: What is looked for; None: nothing.
+        rows: Rows as read; prompt and response are used.
+        quarantine: Records that could not be used, with their raw text.
+        settings: Kinds of personal data that are redacted; None for no redaction.
 
     Returns:
-        ``entities``, ``regions``, and by kind how often it stands in ``rows`` and ``quarantine``;
-        ``num_rows`` that hold any.
+        ``entities`` and ``regions`` of the settings; ``rows`` and ``quarantine``, the number of
+        placeholders of each kind in them; ``num_rows``, the number of rows with any placeholder.
     """
     if settings is None:
         return {"entities": [], "regions": [], "rows": {}, "quarantine": {}, "num_rows": 0}
@@ -174,7 +173,7 @@ def _cards(_: RedactionParams) -> Redact:
 def _phones(settings: RedactionParams) -> Redact:
     import phonenumbers  # noqa: PLC0415 (an extra)
 
-    regions = settings.regions or ["ZZ"]  # of nowhere: only numbers that begin with +
+    regions = settings.regions or ["ZZ"]  # the unknown region: only numbers that begin with +
 
     def redact(text: str) -> str:
         if not _MAYBE_PHONE.search(text):

@@ -1,4 +1,4 @@
-"""One record of a source, checked and turned into a row."""
+"""Checks one record of a source and turns it into a row."""
 
 import hashlib
 import math
@@ -23,9 +23,9 @@ from rpo_pipeline.ingestion.redaction import Privacy
 from rpo_pipeline.params import RatingParams, SourceParams, rating_word
 
 LARGEST_REWARD = 1e38
-"""Single precision ends here; no rating is so large on purpose."""
+"""Largest rating, near the end of single precision."""
 UNREAD_TIME = "unread_time"
-"""Of a row whose time could not be read: that it could not; no column."""
+"""Key that marks a row whose time could not be read; it is no column of the table."""
 WHOLE_ID = re.compile(r"(\d+)\.0+")
 """A whole number as pandas writes it in a column with gaps."""
 
@@ -37,13 +37,13 @@ ROW_SCHEMA = pa.schema(
         ("response", pa.string()),
         ("raw_reward", pa.float64()),
         ("reward_source", pa.string()),
-        ("is_declared", pa.bool_()),  # its source says which ratings there are
+        ("is_declared", pa.bool_()),  # its source declares a scale or the words of ratings
         ("origin", pa.string()),
         ("timestamp", pa.timestamp("us", tz="UTC")),
         ("model_version", pa.string()),
         ("behaviour_logps", pa.float64()),
         ("split_point", pa.float64()),  # uniform in [0, 1), from the prompt alone
-        ("conversation", pa.string()),  # of a chat: prompt_id of its first user turn alone
+        ("conversation", pa.string()),  # prompt_id of a chat's first user turn; null for a text
         ("position", pa.int64()),  # order of reading
     ]
 )
@@ -61,12 +61,12 @@ RATING_SCHEMA = pa.schema(
 
 
 def prompt_key(prompt: str) -> str:
-    """Content hash of a prompt: 32 hexadecimal digits, the same on every machine."""
+    """Hash the content of a prompt: 32 hexadecimal digits, the same on every machine."""
     return hashlib.blake2b(prompt.encode(), digest_size=16).hexdigest()
 
 
 def row_key(prompt: str, response: str) -> str:
-    """Content hash of a (prompt, response) pair; no two pairs run together."""
+    """Hash the content of a prompt and a response, so that moving text between them counts."""
     return _row_key(prompt_key(prompt), response)
 
 
@@ -86,16 +86,16 @@ def parse_record(
 
     Args:
         record: One prompt, response and rating, by our names (``formats.flatten``).
-        source: Ratings of the source.
-        privacy: What is redacted before anything is hashed, and which prompts are forgotten.
+        source: Settings of its source.
+        privacy: What is redacted before a text is hashed, and which prompts are forgotten.
 
     Returns:
-        The columns of ``ROW_SCHEMA``, without origin and position, and ``response_id`` (null
-        without ``source.key``); and ``UNREAD_TIME`` if its time could not be read.
+        The columns of ``ROW_SCHEMA`` without origin and position; ``response_id`` (null without
+        ``source.key``); and ``UNREAD_TIME`` if its time could not be read.
 
     Raises:
-        RejectedError: If the record cannot be used; whatever else is wrong with it, as
-            ``forgotten`` if its prompt is, so that its text is not kept.
+        RejectedError: If the record cannot be used. A forgotten prompt is reported before anything
+            else that is wrong, so that its text is not kept.
     """
     prompt = privacy.redact_prompt(_text(_prompt(record.get("prompt")), Reason.MISSING_PROMPT))
     prompt_id = prompt_key(prompt)
@@ -126,11 +126,12 @@ def parse_rating(record: Mapping[str, Any], source: SourceParams) -> dict[str, A
     """Check a record of a ratings file.
 
     Args:
-        record: By the source's names.
-        source: Its key, columns and ratings.
+        record: Values by the names of the source.
+        source: Settings of its source.
 
     Returns:
-        The columns of ``RATING_SCHEMA``, without origin; and ``UNREAD_TIME`` likewise.
+        The columns of ``RATING_SCHEMA`` without origin; and ``UNREAD_TIME`` if its time could not
+        be read.
 
     Raises:
         RejectedError: If it names no response or holds no rating, or one that cannot be used.
@@ -165,7 +166,7 @@ def _timestamp(value: object) -> dict[str, datetime | bool | None]:
 
 
 def _prompt(value: object) -> object:
-    """A text, or the text of a chat that waits for the assistant."""
+    """Return a text as it is, and the text of a chat that the assistant answers next."""
     chat = parse_chat(value)
     if not isinstance(chat, list) or not chat:
         return value
@@ -179,7 +180,7 @@ def _prompt(value: object) -> object:
 
 
 def _response(value: object) -> object:
-    """A text, or the one message of an assistant."""
+    """Return a text as it is, and the content of a single message of an assistant."""
     chat = parse_chat(value)
     if isinstance(chat, list) and len(chat) == 1:
         chat = chat[0]
@@ -187,7 +188,7 @@ def _response(value: object) -> object:
         return value
     message = read_messages([chat])[0]
     if isinstance(value, str) and message["role"] != "assistant":
-        return value  # a model that writes JSON
+        return value  # the response itself is JSON
     if calls_tool(chat):
         raise RejectedError(Reason.TOOL_CALL)
     return message["content"]
@@ -205,7 +206,7 @@ def _text(value: object, reason_if_missing: Reason) -> str:
 
 
 def _is_valid(text: str) -> bool:
-    """Whether a text is free of lone surrogates."""
+    """Tell whether a text is free of lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -231,7 +232,7 @@ def _rating(record: Mapping[str, Any], ratings: Sequence[RatingParams]) -> dict[
 
 
 def _is_word(value: object, rating: RatingParams) -> bool:
-    """Whether a rating says something by a word such as ``none``."""
+    """Tell whether a word such as ``none`` is one of the declared ratings."""
     return rating.values is not None and rating_word(value) in rating.values
 
 
@@ -255,7 +256,7 @@ def _to_raw_reward(value: object, rating: RatingParams) -> float:
 
 def _word_value(value: object, values: Mapping[str, float]) -> float:
     reward = values.get(rating_word(value))
-    if reward is None and isinstance(value, bool):  # true is the word 1 where that is declared
+    if reward is None and isinstance(value, bool):  # true counts as the word 1 if that is declared
         reward = values.get(str(int(value)))
     if reward is None:
         raise RejectedError(Reason.REWARD_NOT_A_NUMBER)

@@ -1,10 +1,10 @@
-"""A made-up feedback log of a support desk, so that the project runs before you bring your own.
+"""Writes a synthetic feedback log of a support desk, with which the project runs as it is.
 
-A ticket holds details (customer, product, fault) that a good response must use, which keeps a
-small model from getting by with a handful of templates. A response is put together from four
-moves, each done well or badly on its own: greet, take up the problem, act, close. People rated
-about half of the responses; a few lines are broken on purpose. Everything follows from the seed,
-ticket by ticket, so a million rows are written without being held in memory.
+A ticket holds details (customer, product, fault) that a good response must use, so a few templates
+are not enough for a good model. A response consists of four moves, each of its own quality: greet,
+address the problem, act, close. About half of the responses are rated, and a few lines are broken
+on purpose. Everything follows from the seed, ticket by ticket, so a million rows are written in
+constant memory.
 """
 
 import json
@@ -157,8 +157,8 @@ def write_sample_data(path: Path, num_rows: int | None, seed: int) -> dict[str, 
 
     Args:
         path: File to write; its folder is created.
-        num_rows: Lines to write; None: all lines of 400 tickets.
-        seed: The same seed and size give the same bytes.
+        num_rows: Number of lines; None for all lines of 400 tickets.
+        seed: Seed; the same seed and size give the same bytes.
 
     Returns:
         Number of lines and of tickets written.

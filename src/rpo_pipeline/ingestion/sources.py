@@ -1,4 +1,4 @@
-"""Sources to parts, and parts to rows; files that did not change are not read again."""
+"""Reads sources into parts (see parts.py) and parts into rows; only changed files are read."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -31,42 +31,39 @@ logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 1000
 AT_MOST_NAMED = 5
-"""Files of a message."""
+"""Number of files that a message names."""
 Part = dict[str, Any]
-"""What was made of one file: its ``path``, ``key`` (the part's folder), ``rows``, ``rated`` ones,
-``rejected``; of a ratings file also ``ratings_of``, the keys of the logs that it may refer to."""
+"""Entry of one file: its ``path``, its ``key`` (the part's folder), the numbers ``rows``, ``rated``
+and ``rejected``; for a ratings file also ``ratings_of``, the keys of the logs that it may rate."""
 
 
 def read_log(
     ingestion: IngestionParams, folder: Path, forgotten: pd.DataFrame | None
 ) -> list[Part]:
-    """Read what is new in the log, less what was erased on request.
+    """Read new files of the log without the prompts that were erased on request.
 
     Args:
         ingestion: The sources, and what is redacted in them.
-        folder: Of the parts that earlier runs read.
+        folder: Folder of the parts.
         forgotten: Columns prompt_id and is_done, of the prompts that were erased.
 
     Returns:
-        The parts, as ``read_sources`` gives them.
+        The parts, as ``read_sources`` returns them.
     """
     erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
     if forgotten is not None and not forgotten.get("is_done", pd.Series(dtype=bool)).all():
-        logger.warning(
-            "an erasure did not come to its end: `python -m rpo_pipeline forget` goes on with it"
-        )
+        logger.warning("an erasure is not complete: `python -m rpo_pipeline forget` continues it")
     return read_sources(ingestion.sources, folder, Privacy(ingestion.redaction, erased))
 
 
 def read_sources(
     sources: Sequence[SourceParams], folder: Path, privacy: Privacy = NOTHING_PRIVATE
 ) -> list[Part]:
-    """Read what is new in the sources.
+    """Read new files of the sources.
 
     Args:
-        sources: Files, folders, globs or hub datasets; paths from the current directory.
-        folder: Of the parts that earlier runs read. Those that no source refers to any more are
-            removed from it.
+        sources: Files, folders, globs or hub datasets; paths are relative to the current directory.
+        folder: Folder of the parts. Parts that no source refers to any more are removed.
         privacy: What is redacted, and which prompts are forgotten.
 
     Returns:
@@ -129,7 +126,7 @@ def _about(file: SourceFile, part: Path) -> dict[str, Any]:
 def _check_source(
     source: SourceParams, files: Sequence[dict[str, Any]], num_rows: int, num_rated: int
 ) -> None:
-    """Say what is odd about a source, and refuse one from which nothing can be learned."""
+    """Warn of gaps in a source, and refuse one without records or without a named column."""
     filled = [file for file in files if file["records"]]
     empty = [file["path"] for file in files if not file["records"] and not file["holds_ratings"]]
     logs = [file for file in filled if not file["holds_ratings"]]
@@ -176,7 +173,7 @@ def _describe(file: SourceFile, part: Path) -> Part:
 
 
 def read_rows(parts: Sequence[Part], folder: Path) -> pa.RecordBatchReader:
-    """The rows of the parts (``ROW_SCHEMA``), in order of reading, batch by batch."""
+    """Read the rows of the parts (``ROW_SCHEMA``) in order, batch by batch."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         start = 0
@@ -202,7 +199,7 @@ def _logs(part: Part, folder: Path) -> list[Path]:
 
 
 def read_rejected(parts: Sequence[Part], folder: Path) -> pd.DataFrame:
-    """What could not be used: origin, line, reason, raw."""
+    """Read the records that could not be used: origin, line, reason, raw."""
     tables = [pq.read_table(folder / part["key"] / QUARANTINE) for part in parts]
     tables += [
         unknown_ratings(folder / part["key"] / ROWS, _logs(part, folder))

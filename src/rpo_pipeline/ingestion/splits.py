@@ -1,4 +1,4 @@
-"""Splits by prompt: given once by the hash of the prompt or of its cluster, and kept."""
+"""Assigns each prompt a permanent split, by its hash or that of another prompt of its cluster."""
 
 import logging
 from typing import get_args
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 SPLITS: tuple[str, ...] = get_args(Split)
 TRAIN, VALIDATION, TEST = range(3)
-"""In order of rank: a new prompt takes the first of its cluster's."""
+"""Ranks of the splits; a new prompt takes the lowest rank of its cluster."""
 
 
 def assign_splits(
@@ -36,30 +36,30 @@ def assign_splits(
     *,
     by_conversation: bool = True,
 ) -> Table:
-    """Give every prompt a split, the same to near-duplicates and to all of one conversation.
+    """Assign every prompt a split, the same one to near-duplicates and to turns of a conversation.
 
-    Conversations that begin with the same turn of a user are one: later turns hold the responses
-    to earlier ones. With their near-duplicates they are a cluster.
+    Conversations that begin with the same turn of a user count as one, because later turns hold the
+    responses to earlier ones. With their near-duplicates they form a cluster.
 
-    A split once given stays, even when the shares change. A new prompt takes the split of its
-    cluster; a new cluster's depends on the text of one prompt in it alone. Where a new prompt
-    joins clusters of several splits, it goes to the first of train, validation and test, and their
-    test prompts are leaked.
+    An assigned split never changes, even when the shares do. A new prompt takes the split of its
+    cluster; the split of a new cluster depends on the text of a single prompt in it. A new prompt
+    that unites clusters of several splits takes the first of train, validation and test, and the
+    test prompts of these clusters are leaked.
 
     Args:
-        rows: As read; prompt_id, split_point and conversation are used.
+        rows: Rows as read; prompt_id, split_point and conversation are used.
         clusters: prompt_id, cluster_id; a prompt that is not in it has no near-duplicate.
-        previous: prompt_id and split given by earlier runs, and conversation.
-        shares: For clusters seen for the first time.
-        by_conversation: Whether conversations that begin alike are one.
+        previous: prompt_id, split and conversation, as earlier runs assigned them.
+        shares: Shares of the splits among new clusters.
+        by_conversation: Whether conversations that begin alike count as one.
 
     Returns:
-        prompt_id, split, leaked (a test prompt with a near-duplicate, or another turn of its
-        conversation, among those learned from) and conversation (null for a prompt that is not a
-        chat), ordered by prompt_id; prompts of earlier runs stay in it.
+        prompt_id, split, leaked (whether train or validation holds a near-duplicate of a test
+        prompt, or another turn of its conversation) and conversation (null for a prompt that is not
+        a chat), ordered by prompt_id; prompts of earlier runs are included.
 
     Raises:
-        DataError: If no prompt is left to train on, or none to test on.
+        DataError: If train or test has no prompt.
     """
     prompts = rows.group_by("prompt_id").agg(
         split_point=_.split_point.min(), conversation=_.conversation.min()
@@ -83,7 +83,7 @@ def assign_splits(
     if by_conversation:
         prompts = _join_conversations(prompts)
     together = ibis.window(group_by="cluster_id")
-    # The founder is chosen by the half of its hash that its own split does not depend on.
+    # The founder decides the cluster's split, so it is chosen by the other half of the hashes.
     from_founder = ibis.window(group_by="cluster_id", order_by=_.prompt_id.substr(16, 16))
     drawn = _draw(_.split_point.first().over(from_founder), shares)
     placed = prompts.mutate(cluster_rank=ibis.coalesce(_.given.min().over(together), drawn))
@@ -99,15 +99,15 @@ def assign_splits(
 
 
 def check_leakage(splits: Table, clusters: Table, threshold: float) -> None:
-    """Refuse splits with near-duplicates on both sides.
+    """Refuse splits with near-duplicates in train and in test.
 
     Args:
         splits: prompt_id, split, leaked.
         clusters: prompt_id, signature.
-        threshold: Of their similarity.
+        threshold: Similarity from which on prompts are near-duplicates.
 
     Raises:
-        DataError: If a prompt of train is a near-duplicate of a test prompt that is not flagged.
+        DataError: If a prompt of train is a near-duplicate of a test prompt that is not leaked.
     """
     sides = clusters.left_join(splits, "prompt_id").select(
         "prompt_id",
@@ -128,20 +128,20 @@ def check_leakage(splits: Table, clusters: Table, threshold: float) -> None:
     if pairs:
         one, other = (table["prompt_id"][position].as_py() for position in min(pairs))
         raise DataError(
-            f"{len(pairs)} pairs of near-duplicate prompts stand in train and in test, such as "
+            f"{len(pairs)} pairs of near-duplicate prompts are in train and in test, such as "
             f"{one} and {other}: was a file of data/03_primary changed by hand?"
         )
 
 
 def _optional(table: Table, name: str, otherwise: ibis.Value) -> ibis.Value:
-    """A column that tables of earlier versions do not have."""
+    """Return a column, or a default for tables of earlier versions that lack it."""
     return table[name] if name in table.columns else otherwise
 
 
 def _join_conversations(prompts: Table) -> Table:
-    """Give the clusters in which one conversation has prompts the same cluster_id."""
+    """Unite the clusters that hold prompts of one conversation."""
     own = prompts.select("prompt_id", own_cluster=_.cluster_id)
-    # A conversation goes by the prompt_id of its first turn, which may be a prompt of the log.
+    # A conversation is named by the prompt_id of its first turn, which may be a prompt of the log.
     chats = prompts.filter(prompts.conversation.notnull()).left_join(
         own, [("conversation", "prompt_id")]
     )

@@ -1,4 +1,4 @@
-"""What the data is like: a table of numbers for people, by Ibis expressions."""
+"""Describes the data in numbers, for reports (Ibis expressions)."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +13,9 @@ def describe_data(feedback: Table, splits: Table, clusters: Table) -> Numbers:
     """Describe the feedback of a run.
 
     Args:
-        feedback: All of it.
+        feedback: Feedback table.
         splits: prompt_id, split, leaked; may hold prompts of earlier runs.
-        clusters: prompt_id, cluster_id, likewise.
+        clusters: prompt_id, cluster_id; may hold prompts of earlier runs.
 
     Returns:
         rows; rated_share; prompts; responses_per_prompt, prompt_words and response_words (mean,
@@ -49,7 +49,7 @@ def describe_data(feedback: Table, splits: Table, clusters: Table) -> Numbers:
 
 
 def count_words(text: StringColumn) -> IntegerColumn:
-    """Words between spaces and line breaks."""
+    """Count the words between spaces and line breaks."""
     spaced = text.re_replace("[ \t\r\n]+", " ").strip()
     return spaced.length() - spaced.replace(" ", "").length() + 1
 
@@ -101,5 +101,5 @@ def _one(table: Table) -> Numbers:
 
 
 def _iso(time: datetime | None) -> str | None:
-    # Spark's times are in the zone of its session, and do not say so.
+    # Spark returns times in UTC, the zone of its session, without a zone.
     return None if time is None else time.replace(tzinfo=UTC).isoformat()

@@ -1,4 +1,4 @@
-"""Records of Parquet and Arrow files, batch by batch."""
+"""Reads records of Parquet and Arrow files batch by batch."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -16,40 +16,40 @@ from rpo_pipeline.ingestion.quarantine import Reason
 from rpo_pipeline.ingestion.records import WHERE, Record, escape, refuse_repeated_names
 
 BATCH_ROWS = 1000
-"""Rows that are decoded at once."""
+"""Number of rows that are decoded at once."""
 BATCH_BYTES = 2**26
-"""Bytes that they may take, by what the file says of itself."""
+"""Bytes of a batch, by the sizes in the file's metadata."""
 BUFFER_BYTES = 2**20
-"""Bytes of a Parquet column that are read at once; else a whole row group is."""
+"""Bytes of a Parquet column that are read at once, instead of a whole row group."""
 
 UNREADABLE = (ValueError, OverflowError, LookupError)
-"""What a value raises that Python cannot hold, or whose time zone is not known."""
+"""Errors that a value raises if Python cannot hold it or does not know its time zone."""
 
-Part = tuple[int, Callable[[], Iterable[pa.RecordBatch]]]
-"""Rows before a part of a table, and its batches."""
-Opening = Callable[[Path], tuple[list[str], list[Part]]]
-"""From a file to the names of its columns, and its parts."""
+RowGroup = tuple[int, Callable[[], Iterable[pa.RecordBatch]]]
+"""Number of rows before a row group (an Arrow file counts as one), and its batches."""
+Opening = Callable[[Path], tuple[list[str], list[RowGroup]]]
+"""Function from a file to the names of its columns and its row groups."""
 
 
 def read_table(path: Path) -> Iterator[Record]:
     """Read a file row by row.
 
     Args:
-        path: Of Parquet or Arrow.
+        path: Parquet or Arrow file.
 
     Yields:
-        Every row; for a group of rows that cannot be read, a broken record.
+        Every row, and one broken record for a row group that cannot be read.
 
     Raises:
         DataError: If the file is not of its type, or names a column twice.
     """
     try:
-        names, parts = TABLES[path.suffix.lower()](path)
+        names, row_groups = TABLES[path.suffix.lower()](path)
     except (pa.ArrowException, OSError) as err:
         kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
         raise DataError(f"{path} is no {kind} file: {err} ({WHERE})") from err
     refuse_repeated_names(names, path)
-    for start, batches in parts:
+    for start, batches in row_groups:
         number = start
         try:
             for batch in batches():
@@ -62,7 +62,7 @@ def read_table(path: Path) -> Iterator[Record]:
             yield Record(number + 1, escape(text), Reason.BROKEN_RECORD)
 
 
-def _open_parquet(path: Path) -> tuple[list[str], list[Part]]:
+def _open_parquet(path: Path) -> tuple[list[str], list[RowGroup]]:
     file = pq.ParquetFile(path, buffer_size=BUFFER_BYTES)
     groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
     starts = accumulate((group.num_rows for group in groups), initial=0)
@@ -73,13 +73,13 @@ def _open_parquet(path: Path) -> tuple[list[str], list[Part]]:
 
 
 def _batch_rows(group: pq.RowGroupMetaData) -> int:
-    """Rows that are decoded at once: fewer where they are large."""
+    """Choose the number of rows to decode at once; large rows give a small number."""
     row_bytes = group.total_byte_size // max(group.num_rows, 1) + 1
     return int(max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes)))
 
 
-def _open_arrow(path: Path) -> tuple[list[str], list[Part]]:
-    """An Arrow file, or the stream that a saved Hugging Face dataset consists of."""
+def _open_arrow(path: Path) -> tuple[list[str], list[RowGroup]]:
+    """Open an Arrow file, or the stream that a saved Hugging Face dataset consists of."""
     source = pa.memory_map(str(path))
     is_file = source.read(6) == b"ARROW1"
     source.seek(0)
@@ -92,7 +92,7 @@ def _open_arrow(path: Path) -> tuple[list[str], list[Part]]:
 
 @dataclass(frozen=True)
 class Unread:
-    """A value that Python cannot hold, such as a day of the year 10000, or a text that is none."""
+    """A value that Python cannot hold, such as a day of the year 10000, or text in no encoding."""
 
     text: str
     is_text: bool = False
@@ -102,42 +102,42 @@ class Unread:
 
 
 def _decode(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any] | Reason, str | None]]:
-    """Values of each row; one by one only where one of them is not what its type says."""
+    """Decode the rows of a batch; values are decoded one by one only if one of them fails."""
     try:
         yield from ((fields, None) for fields in batch.to_pylist())
     except UNREADABLE:
         columns = [_values(column) for column in batch.columns]
-        for cells in zip(*columns, strict=True):
-            yield _fields(dict(zip(batch.schema.names, cells, strict=True)))
+        for values in zip(*columns, strict=True):
+            yield _fields(dict(zip(batch.schema.names, values, strict=True)))
 
 
-def _fields(cells: dict[str, Any]) -> tuple[dict[str, Any] | Reason, str | None]:
-    if any(isinstance(cell, Unread) and cell.is_text for cell in cells.values()):
-        return Reason.INVALID_TEXT, json.dumps(cells, default=str, ensure_ascii=False)
-    return cells, None
+def _fields(values: dict[str, Any]) -> tuple[dict[str, Any] | Reason, str | None]:
+    if any(isinstance(value, Unread) and value.is_text for value in values.values()):
+        return Reason.INVALID_TEXT, json.dumps(values, default=str, ensure_ascii=False)
+    return values, None
 
 
 def _values(column: pa.Array) -> list[Any]:
     try:
         return list(column.to_pylist())
     except UNREADABLE:
-        return [_value(cell) for cell in column]
+        return [_value(scalar) for scalar in column]
 
 
-def _value(cell: pa.Scalar) -> Any:  # noqa: ANN401 (whatever the table holds)
-    """A value; what is unreadable within an object or a list costs that alone."""
+def _value(scalar: pa.Scalar) -> Any:  # noqa: ANN401 (whatever the table holds)
+    """Decode a value; only the unreadable parts of an object or a list become ``Unread``."""
     try:
-        return cell.as_py()
+        return scalar.as_py()
     except UnicodeDecodeError as err:
         return Unread(err.object.decode(errors="backslashreplace"), is_text=True)
     except UNREADABLE as err:
-        if isinstance(cell, pa.StructScalar):
-            return {name: _value(cell[name]) for name in cell.type.names}
-        if isinstance(cell, pa.ListScalar) and not isinstance(cell, pa.MapScalar):
-            return [_value(item) for item in cell.values]
-        if pa.types.is_timestamp(cell.type) and cell.type.tz not in (None, "UTC"):
-            # A zone that is not known here; the instant is the same.
-            return _value(cell.cast(pa.timestamp(cell.type.unit, "UTC")))
+        if isinstance(scalar, pa.StructScalar):
+            return {name: _value(scalar[name]) for name in scalar.type.names}
+        if isinstance(scalar, pa.ListScalar) and not isinstance(scalar, pa.MapScalar):
+            return [_value(item) for item in scalar.values]
+        if pa.types.is_timestamp(scalar.type) and scalar.type.tz not in (None, "UTC"):
+            # Python does not know the zone; in UTC the instant is the same.
+            return _value(scalar.cast(pa.timestamp(scalar.type.unit, "UTC")))
         return Unread(str(err))
 
 

@@ -1,4 +1,4 @@
-"""Records of text files: JSON Lines, JSON, CSV; in any encoding."""
+"""Reads records of text files: JSON Lines, JSON and CSV, in any encoding."""
 
 import codecs
 import csv
@@ -19,9 +19,9 @@ from rpo_pipeline.ingestion.quarantine import Reason, RejectedError
 from rpo_pipeline.ingestion.records import WHERE, Record, escape, refuse_repeated_names
 
 MAX_RECORD = 2**26
-"""Characters; a longer record is a file of another type, or one that lost its line ends."""
+"""Characters of the longest record; a longer one is a sign of another type or lost line ends."""
 KEPT_OF_TOO_LONG = 2**16
-"""Characters that go to quarantine of a record that is longer."""
+"""Characters that quarantine keeps of a longer record."""
 
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -36,18 +36,18 @@ NULS = {
     "utf-32-le": [False, True, True, True],
     "utf-32-be": [True, True, True, False],
 }
-"""Which of the first four bytes are NUL, without a mark."""
+"""Which of the first four bytes are NUL in a file without a byte order mark."""
 WITH_MARKS = {
     "utf-8": "utf-8",
     "utf-8-sig": "utf-8",
     "utf-16": "utf-16-le",
     "utf-32": "utf-32-le",
 }
-"""Encodings whose files may have a mark, and what they are where nothing tells."""
+"""Encodings whose files may have a byte order mark, and the encoding to use without one."""
 DELIMITERS = ",;\t|"
 QUOTED = re.compile(r'"(?:[^"]|"")*(?:"|$)')
 NAMED_DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)
-"""First line of a CSV file, by which Excel says what stands between its values."""
+"""First line of a CSV file in which Excel names the delimiter."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def read_text(path: Path, encoding: str) -> Iterator[Record]:
     """Read a file record by record.
 
     Args:
-        path: Its name ends in one of ``TEXTS``, or in that and the ending of a compression.
-        encoding: Where it has no byte order mark; as Python's codecs call it.
+        path: File whose name ends in one of ``TEXTS``, or in that and the ending of a compression.
+        encoding: Python's name of the encoding if the file has no byte order mark.
 
     Yields:
         Every record, also those that cannot be used.
@@ -89,24 +89,24 @@ def read_text(path: Path, encoding: str) -> Iterator[Record]:
 
 
 def _open_text(path: Path, encoding: str, newline: str) -> TextIO:
-    """Open with line ends as they are; bytes that are no text become lone surrogates."""
+    """Open a file without translating line ends; undecodable bytes become lone surrogates."""
     with open_binary(path) as file:
         try:
             start = file.read(4)
-        except READ_ERRORS:  # met again, and reported, when it is read
+        except READ_ERRORS:  # the reader meets the error again and reports it
             start = b""
     encoding = _find_encoding(start, encoding)
     return io.TextIOWrapper(open_binary(path), encoding, errors="keep_invalid", newline=newline)
 
 
 def _find_encoding(start: bytes, named: str) -> str:
-    """A mark always counts; then what is named, which of UTF is the family."""
+    """Find the encoding by the byte order mark, by NUL bytes (of a named UTF), or by its name."""
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if start.startswith(mark):
             return encoding
     if named not in WITH_MARKS:
         return named
-    # Without a mark: these files start with a bracket, a quote or a column name, all of them ASCII.
+    # Files without a mark start with a bracket, a quote or a column name, which are ASCII.
     nul = [byte == 0 for byte in start]
     for encoding, nuls in NULS.items():
         if nul == nuls:
@@ -181,7 +181,7 @@ def _json_record(line: int, text: str, is_whole: bool) -> Record:
 
 
 def _joined(record: Record) -> Iterator[Record]:
-    """The record; each one of a line that files without a last line end were joined on."""
+    """Split a line that holds several objects, as when files without a last line end are joined."""
     text, start = record.text or "", 0
     while record.fields is Reason.BROKEN_RECORD and (end := _next_object(text, start)):
         yield _json_record(record.line, text[start:end].strip(), is_whole=True)
@@ -192,7 +192,7 @@ def _joined(record: Record) -> Iterator[Record]:
 
 
 def _next_object(text: str, start: int) -> int | None:
-    """Where the object that starts here ends, if another one begins there."""
+    """Return the end of the object that starts here if another one follows it, else None."""
     try:
         end = PLAIN_DECODER.raw_decode(text, start)[1]
     except (ValueError, RecursionError):
@@ -203,7 +203,7 @@ def _next_object(text: str, start: int) -> int | None:
 
 
 class CsvLines:
-    """Lines of a CSV file; those that a broken record swallowed can be read again."""
+    """Lines of a CSV file; lines that a broken record consumed can be read again."""
 
     def __init__(self, file: TextIO) -> None:
         self.used: list[Line] = []
@@ -219,12 +219,12 @@ class CsvLines:
         self._dialect: dict[str, Any] = {
             "delimiter": delimiter,
             "strict": True,
-            # Where every name of the header has a space before it, so has every value.
+            # A header with a space before every name implies a space before every value.
             "skipinitialspace": header.count(delimiter) == header.count(f"{delimiter} ") > 0,
         }
 
     def next_record(self) -> list[str] | None:
-        """Values of the next record; None at the end of the file."""
+        """Return the values of the next record, or None at the end of the file."""
         self.used = []
         return next(csv.reader(self._feed(), **self._dialect), None)
 
@@ -269,7 +269,7 @@ def _read_csv(file: TextIO) -> Iterator[Record]:
 
 
 def _names(header: list[str]) -> list[str]:
-    """The header without spaces around its names, unless they tell two of them apart."""
+    """Remove spaces around the names of the header, unless this makes two of them equal."""
     names = [name.strip() for name in header]
     return names if len(set(names)) == len(set(header)) else header
 

@@ -1,4 +1,4 @@
-"""A judge behind an endpoint: its client, its budget, its texts."""
+"""A language model as a judge: client, endpoint, budget and texts, for labelers and evaluation."""
 
 from rpo_pipeline.judge.budget import Usage
 from rpo_pipeline.judge.client import JudgeClient

@@ -1,4 +1,4 @@
-"""What a judge has used, and when it must stop: ceilings that are not passed."""
+"""Counts the tokens and cost of a judge and stops it before it exceeds a ceiling."""
 
 import logging
 from collections import Counter
@@ -11,31 +11,31 @@ from rpo_pipeline.params import EndpointParams
 logger = logging.getLogger(__name__)
 
 ENVELOPE_TOKENS = 64
-"""What an endpoint's chat template may add to the text of a request."""
+"""Tokens that an endpoint's chat template may add to the text of a request."""
 
 
 @dataclass
 class Usage:
-    """What was used so far."""
+    """Requests, tokens and cost so far."""
 
     num_requests: int = 0
-    """Answered ones."""
+    """Number of answered requests."""
     num_retries: int = 0
     prompt_tokens: int = 0
     answer_tokens: int = 0
     cost: float = 0.0
     """In the currency of the prices; 0 without prices."""
     unanswered: Counter[str] = field(default_factory=Counter)
-    """Questions without a usable answer, by reason."""
+    """Number of questions without a usable answer, by reason."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the numbers in a form that JSON can hold."""
         return asdict(self) | {"unanswered": dict(self.unanswered)}
 
 
 @dataclass(frozen=True)
 class Hold:
-    """The most that a request can use."""
+    """Tokens that a request uses, or can use at most."""
 
     prompt_tokens: int
     answer_tokens: int
@@ -47,10 +47,10 @@ NOTHING = Hold(0, 0)
 class Budget:
     """Counts what requests use, for several threads, and stops the pass at a ceiling.
 
-    The most that a request can use is held back before it is sent, so that no ceiling is passed by
-    requests under way: a token is at least one byte. Near a ceiling a request waits for what those
-    before it really use. What an endpoint charges for a request that it never answered cannot be
-    known, and is not counted.
+    The most that a request can use is reserved before it is sent (a token is at least one byte), so
+    that requests under way cannot exceed a ceiling. Near a ceiling a request waits until earlier
+    ones have returned what they did not use. The charge for a request that was never answered is
+    unknown and not counted.
 
     Args:
         settings: Prices and ceilings.
@@ -59,20 +59,20 @@ class Budget:
     def __init__(self, settings: EndpointParams) -> None:
         self.usage = Usage()
         self.stopped: str | None = None
-        """Why no more requests are sent."""
+        """Reason why no more requests are sent, or None."""
         self._settings = settings
         self._held = NOTHING
         self._failures_in_a_row = 0
         self._changed = Condition()
 
     def reserve(self, num_bytes: int) -> Hold | None:
-        """Hold back what a request can use at most.
+        """Reserve the most that a request can use.
 
         Args:
-            num_bytes: Length of its text.
+            num_bytes: Length of the request's text.
 
         Returns:
-            What ``settle`` is to be given; None if the request must not be sent.
+            The reservation, for ``settle`` or ``fail``; None if the request must not be sent.
         """
         request = self._settings.request
         limit = request.get("max_completion_tokens") or request.get("max_tokens")
@@ -89,12 +89,12 @@ class Budget:
             return hold
 
     def settle(self, hold: Hold, used: Hold | None, num_retries: int) -> None:
-        """Replace what was held back for a request by what it used.
+        """Replace the reservation of a request by what it used.
 
         Args:
-            hold: As ``reserve`` gave it.
-            used: None where the endpoint does not say: then all that was held back counts.
-            num_retries: Attempts after the first.
+            hold: Reservation of ``reserve``.
+            used: Tokens that the endpoint reports; without a report the whole reservation counts.
+            num_retries: Number of attempts after the first.
         """
         used = used or hold
         with self._changed:
@@ -107,7 +107,7 @@ class Budget:
             self.usage.cost += self._price(used)
 
     def fail(self, hold: Hold, num_retries: int) -> None:
-        """Give back what was held for a request that was not answered."""
+        """Release the reservation of a request that was not answered."""
         with self._changed:
             self._release(hold)
             self.usage.num_retries += num_retries
@@ -126,7 +126,7 @@ class Budget:
             self.usage.unanswered[reason] += 1
 
     def _passed(self, hold: Hold) -> str | None:
-        """The ceiling that one more request could pass."""
+        """Name the ceiling that one more request could exceed, or return None."""
         settings, usage, pending = self._settings, self.usage, _sum(self._held, hold)
         used = usage.prompt_tokens + usage.answer_tokens
         tokens = used + pending.prompt_tokens + pending.answer_tokens

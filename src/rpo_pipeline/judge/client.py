@@ -1,4 +1,4 @@
-"""A language model as a judge, for labelers and for evaluation: it rates, or it compares."""
+"""Client of a judge that rates one response or compares two."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +17,16 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a judge that saw both orders says of the first of two responses."""
+    """Verdict on the first of two responses, which were shown in both orders."""
 
     outcome: Outcome
-    """A win or a loss is one in both orders; anything else is a tie."""
+    """``win`` or ``loss`` only if both orders give it; otherwise ``tie``."""
     orders_agree: bool
-    """False where the judge changes its mind with the order; the share of these is its bias."""
+    """Whether both orders give one verdict; the share that do not measures the position bias."""
 
 
 class Preference(BaseModel):
-    """What a judge answers when it compares."""
+    """Answer of a judge that compares two responses."""
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
 
@@ -34,10 +34,10 @@ class Preference(BaseModel):
 
 
 class JudgeClient:
-    """Asks a model behind an OpenAI-compatible endpoint, within its ceilings, from any thread.
+    """Sends questions to an OpenAI-compatible endpoint within its ceilings; it is thread-safe.
 
     Args:
-        settings: Which model, where, and what it may cost.
+        settings: Model, address and ceilings.
     """
 
     def __init__(self, settings: EndpointParams) -> None:
@@ -49,20 +49,20 @@ class JudgeClient:
 
     @property
     def usage(self) -> Usage:
-        """What was used so far."""
+        """Requests, tokens and cost so far."""
         return self._budget.usage
 
     @property
     def stopped(self) -> str | None:
-        """Why no more requests are sent: a ceiling, or an endpoint that does not answer."""
+        """Reason why no more requests are sent (a ceiling, or a failing endpoint), or None."""
         return self._budget.stopped
 
     def each(self, ask: Callable[..., ResultT], *arguments: Iterable[Any]) -> list[ResultT]:
-        """Call ``rate`` or ``compare`` for many arguments, several at one time.
+        """Call ``rate`` or ``compare`` for many arguments in parallel.
 
         Args:
-            ask: Takes one value of each of the arguments.
-            *arguments: As ``map`` takes them.
+            ask: Function of one value of each of the arguments.
+            *arguments: Iterables, as for ``map``.
 
         Returns:
             The results, in order.
@@ -74,12 +74,12 @@ class JudgeClient:
         """Rate one response by criteria.
 
         Args:
-            prompt: What was asked.
-            response: What is rated.
+            prompt: Text of the prompt.
+            response: Response to rate.
             rubric: Criteria, scale of the answers, and template.
 
         Returns:
-            By criterion, on the scale -1 to 1; None without a usable answer.
+            Rating of each criterion on the scale -1 to 1; None without a usable answer.
         """
         lowest, highest = rubric.answer_scale
         answer = self._ask(
@@ -98,17 +98,17 @@ class JudgeClient:
     def compare(
         self, prompt: str, first: str, second: str, *, template: str | None = None
     ) -> Comparison | None:
-        """Compare two responses, in both orders, since judges prefer a place.
+        """Compare two responses in both orders, because judges may prefer a position.
 
         Args:
-            prompt: What was asked.
-            first: The response that wins or loses.
-            second: What it is compared with.
-            template: Jinja2, from ``prompt``, ``first`` and ``second``, which are to be called A
-                and B; null: the project's own (rewards/templates/compare.j2).
+            prompt: Text of the prompt.
+            first: Response that the outcome is about.
+            second: Response that it is compared with.
+            template: Jinja2 template with ``prompt``, ``first`` and ``second``, which it must call
+                A and B; null for the project's own (judge/templates/compare.j2).
 
         Returns:
-            None without a usable answer to each order.
+            The comparison; None unless both orders have a usable answer.
         """
         verdicts: list[Outcome] = []
         for shown, own in (((first, second), "A"), ((second, first), "B")):
@@ -123,7 +123,7 @@ class JudgeClient:
     def _ask(
         self, template: str, texts: dict[str, str], answer: type[AnswerT], **values: object
     ) -> AnswerT | None:
-        """Ask, and if the answer is broken once more, with another seed."""
+        """Send a question, and send it once more with another seed if the answer is unusable."""
         request = request_texts(template, texts, answer, **values)
         for seed in (self._settings.seed, self._settings.seed + 1):
             reply = self._endpoint.send(*request, answer, seed)
@@ -143,10 +143,10 @@ def _verdict(answer: Preference, own: str) -> Outcome:
 
 
 def _rating_model(rubric: JudgeParams) -> type[BaseModel]:
-    """One number of the scale for each criterion."""
+    """Build the model of an answer: one number of the scale for each criterion."""
     lowest, highest = rubric.answer_scale
     number = (float, Field(ge=lowest, le=highest, allow_inf_nan=False))
-    # Told to the endpoint, but an answer with more in it still is one.
+    # Only the endpoint gets this restriction; an answer with further fields is accepted.
     config = ConfigDict(json_schema_extra={"additionalProperties": False})
     fields: dict[str, Any] = dict.fromkeys(rubric.criteria, number)
     return create_model("Rating", __config__=config, **fields)

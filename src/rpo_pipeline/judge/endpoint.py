@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint: retries, structured output where it has that, and accounting."""
+"""An OpenAI-compatible endpoint: retries, structured output if it is supported, and accounting."""
 
 import logging
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from rpo_pipeline.secrets import keep_secret
 
 logger = logging.getLogger(__name__)
 
-# Nobody gets an answer until somebody changes the settings.
+# Errors that only a change of settings can resolve.
 MISCONFIGURED = openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError
-# What an endpoint says to a field that it does not know.
+# Errors of an endpoint that does not know a field of the request.
 REFUSED = openai.BadRequestError, openai.UnprocessableEntityError
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: a text, or why there is none."""
+    """Text of an answer, or the problem that there was instead."""
 
     text: str | None
     problem: str = ""
     is_final: bool = False
-    """Whether asking again is of no use: the endpoint did not answer, or was not asked."""
+    """Whether the question must not be repeated: it got no answer at all, or was not sent."""
 
 
 class _Message(BaseModel):
@@ -47,18 +47,18 @@ class _Usage(BaseModel):
 
 
 class _Completion(BaseModel):
-    """What is read of a chat completion; the package itself checks nothing that comes back."""
+    """Fields of a chat completion that are read; the package itself does not check responses."""
 
     choices: list[_Choice] = Field(min_length=1)
     usage: _Usage | None = None
 
 
 class Endpoint:
-    """Sends requests, for several threads.
+    """Sends requests; it is thread-safe.
 
     Args:
-        settings: Where to, and how.
-        budget: Asked before each request, and told what it used.
+        settings: Address, model and fields of requests.
+        budget: Budget that each request is reserved in and settled with.
     """
 
     def __init__(self, settings: EndpointParams, budget: Budget) -> None:
@@ -78,19 +78,19 @@ class Endpoint:
         """Send one request.
 
         Args:
-            system: Who the model is.
-            question: What it is asked.
-            answer: What it is to answer; the format asked for, where the endpoint knows formats.
-            seed: Of its sampling.
+            system: System message.
+            question: User message.
+            answer: Model of the answer, sent as response format unless the endpoint refused it.
+            seed: Seed of the judge's sampling.
 
         Returns:
             The reply.
 
         Raises:
-            ConfigError: If the environment lacks the key, or the endpoint refuses it, or the model,
-                before it ever answered.
+            ConfigError: If the environment lacks the key, or the endpoint refuses the key or the
+                model before it has answered any request.
         """
-        client = self._client  # without a key nothing is reserved
+        client = self._client  # a missing key raises here, before anything is reserved
         hold = self._budget.reserve(len(system.encode()) + len(question.encode()))
         if hold is None:
             return Reply(None, "not asked", is_final=True)
@@ -102,7 +102,7 @@ class Endpoint:
             self._budget.fail(hold, self._retries_of(err))
             return Reply(None, self._explain(err), is_final=True)
         except BaseException:
-            self._budget.stop("a request broke off")  # or others wait for what it holds
+            self._budget.stop("a request broke off")  # else threads wait for its reservation
             raise
         self._budget.settle(hold, _used(completion), num_retries)
         return _read(completion)
@@ -115,18 +115,18 @@ class Endpoint:
         try:
             return self._create(client, body | {"response_format": response_format(answer)})
         except REFUSED:
-            created = self._create(client, body)  # fails again if the format was not the reason
+            created = self._create(client, body)  # raises again if the format was not the reason
         if self._takes_schema:
             self._takes_schema = False
             logger.warning(
-                "%s refuses response_format: JSON is asked for in words alone", self._settings.model
+                "%s refuses response_format: only the text asks for JSON", self._settings.model
             )
         return created
 
     def _create(
         self, client: openai.OpenAI, body: dict[str, Any]
     ) -> tuple[_Completion | None, int]:
-        """The answer, if it is a chat completion, and how often the endpoint was asked again."""
+        """Return the completion, None if the answer is none, and the number of retries."""
         settings = self._settings
         fields = request_fields(settings, body)
         raw = client.chat.completions.with_raw_response.create(
@@ -143,14 +143,14 @@ class Endpoint:
         return self._settings.max_retries if passing else 0
 
     def _explain(self, err: openai.APIError) -> str:
-        """A short reason; where nobody can get an answer, an error or the end of the pass."""
+        """Return a short reason; errors of settings stop the pass, or raise if nothing worked."""
         if isinstance(err, openai.APITimeoutError):
             return "timed out"
         if not isinstance(err, openai.APIStatusError):
             return "not reached"
         if isinstance(err, MISCONFIGURED):
             settings = self._settings
-            # What the endpoint itself says may hold a part of the key.
+            # The endpoint's own message may contain a part of the key.
             problem = f"{settings.base_url} answers HTTP {err.status_code} for {settings.model!r}"
             self._budget.stop(problem)
             if not self._budget.usage.num_requests:
@@ -163,14 +163,14 @@ class Endpoint:
 
 def _api_key(settings: EndpointParams) -> str:
     if settings.api_key_variable is None:
-        return "none"  # the package insists on one
+        return "none"  # the package requires a key
     key = variable(settings.api_key_variable)
     if not key:
         raise ConfigError(
             f"the environment variable {settings.api_key_variable} is not set; it must hold the "
             f"key of {settings.base_url} (api_key_variable of the labeler's endpoint)"
         )
-    keep_secret(key)  # whatever its variable is called
+    keep_secret(key)  # the name of its variable may not tell that it is secret
     return key
 
 

@@ -1,4 +1,4 @@
-"""What a judge is sent and what is read from its answer."""
+"""Writes the messages to a judge and reads its answers."""
 
 import json
 import re
@@ -17,8 +17,8 @@ from rpo_pipeline.params import EndpointParams
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 MAX_CHARACTERS, MAX_BRACES = 50_000, 200
-"""Of an answer that is read; ``max_answer_tokens`` is far below."""
-# Infinite, where a number has more digits than a float holds.
+"""Characters of the longest answer that is read, and braces tried; real answers are far shorter."""
+# Integers with more digits than a float holds become infinite instead of raising.
 _DECODER = json.JSONDecoder(parse_int=float)
 
 SYSTEM = """\
@@ -36,13 +36,13 @@ def request_texts(
     """Write a request.
 
     Args:
-        template: Jinja2.
-        texts: Fenced before the template sees them.
-        answer: What the judge is to answer.
-        **values: Of the template, beside the texts.
+        template: Jinja2 template of the question.
+        texts: Texts to judge, by name; each is fenced.
+        answer: Model of the answer.
+        **values: Other values of the template.
 
     Returns:
-        What the system says, and what the user says.
+        System message and user message.
     """
     fenced = {name: fence(text) for name, text in texts.items()}
     question = _compiled(template).render(**fenced, **values)
@@ -50,9 +50,9 @@ def request_texts(
 
 
 def fence(text: str) -> str:
-    """Quote a text between tags that it cannot hold itself: they are named by its own content.
+    """Quote a text between tags named by its hash, which the text itself cannot contain.
 
-    Half of a surrogate pair, which is no character and cannot be sent, becomes a question mark.
+    A lone surrogate, which cannot be sent, becomes a question mark.
     """
     text = text.encode(errors="replace").decode()
     tag = f"text-{blake2b(text.encode(), digest_size=8).hexdigest()}"
@@ -60,48 +60,48 @@ def fence(text: str) -> str:
 
 
 def own_template(name: str) -> str:
-    """Text of a template that comes with the project: ``rate.j2`` or ``compare.j2``."""
+    """Read a template of the project: ``rate.j2`` or ``compare.j2``."""
     return (files("rpo_pipeline.judge") / "templates" / name).read_text()
 
 
 def request_fields(settings: EndpointParams, body: dict[str, Any]) -> dict[str, Any]:
-    """What is sent beside the name of the model.
+    """Collect the fields of a request beside the name of the model.
 
     Args:
-        settings: Its ``request`` goes before all else; a null there takes a field out.
-        body: Messages, seed, and the format of the answer.
+        settings: Settings of the endpoint; ``request`` overrides fields, and a null removes one.
+        body: Messages, seed, and format of the answer.
 
     Returns:
-        The fields of the request.
+        Values by field.
     """
     fields = {"temperature": 0, "max_tokens": settings.max_answer_tokens, **body}
     return {k: v for k, v in {**fields, **settings.request}.items() if v is not None}
 
 
 def response_format(answer: type[BaseModel]) -> dict[str, Any]:
-    """Ask an endpoint for structured output."""
+    """Write the field that asks an endpoint for structured output."""
     schema = {"name": "answer", "strict": True, "schema": answer.model_json_schema()}
     return {"type": "json_schema", "json_schema": schema}
 
 
 def read_answer(text: str, answer: type[AnswerT]) -> AnswerT | None:
-    """Find the answer in what a judge wrote: the last object that fits, whatever stands around it.
+    """Find the answer in the text of a judge: the last JSON object that fits the model.
 
-    An answer is short, flat and at the end. What is longer or nested deeper is none, and only
-    so many opening braces are tried, so that no answer takes long to read.
+    Answers are short, flat and at the end of the text. Limits on the length and on the number of
+    braces tried bound the time of reading.
 
     Args:
-        text: The judge's.
-        answer: What was asked for.
+        text: Text that the judge wrote.
+        answer: Model of the answer.
 
     Returns:
-        None if nothing fits.
+        The answer; None if nothing fits.
     """
     if len(text) > MAX_CHARACTERS:
         return None
     found, end = None, 0
     for opening in list(re.finditer("{", text))[-MAX_BRACES:]:
-        if opening.start() < end:  # inside of one that was read
+        if opening.start() < end:  # this brace is inside an object that was read
             continue
         try:
             value, end = _DECODER.raw_decode(text, opening.start())

@@ -1,4 +1,4 @@
-"""Rewards of rows: labelers, their cache, agreement and drift, the normaliser."""
+"""Labeling: labelers give raw rewards, a normaliser turns them into rewards, reports check both."""
 
 from rpo_pipeline.labeling.agreement import label_report
 from rpo_pipeline.labeling.drift import measure_drift

@@ -1,4 +1,4 @@
-"""How labels agree with people, and the report on labels."""
+"""Measures how labels agree with ratings by people, and writes the report on labels."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from rpo_pipeline.params import LabelerParams, LabelingParams
 logger = logging.getLogger(__name__)
 
 SCALES_APART = 3.0
-"""Labels spread this many times as far as ratings, or as little, are on another scale."""
+"""Ratio of the standard deviations of labels and ratings from which on their scales differ."""
 
 
 def agreement(
@@ -27,9 +27,9 @@ def agreement(
         prompt_ids: Prompt of each row.
 
     Returns:
-        n; spearman over all rows; num_pairs, of responses to one prompt that people rated
-        differently; pair_accuracy, the share of them that the labels put in the same order, equal
-        labels counting half. Null where there is nothing to compare.
+        n, the number of rows; spearman over all rows; num_pairs, the number of pairs of responses
+        to one prompt that people rated differently; pair_accuracy, the share of pairs that the
+        labels put in the same order, equal labels counting half. Null if nothing can be compared.
     """
     num_pairs, in_order = _pairs(labels, ratings, prompt_ids)
     can_rank = labels.nunique() > 1 and ratings.nunique() > 1
@@ -42,10 +42,11 @@ def agreement(
 
 
 def _pairs(labels: pd.Series, ratings: pd.Series, prompt_ids: pd.Series) -> tuple[int, int]:
-    """Pairs within prompts that people rated differently; those in the same order less the others.
+    """Count the pairs within prompts that people rated differently, and compare their order.
 
-    Kendall's tau counts them without writing them down: a prompt with 10,000 responses has 50
-    million. Between prompts, laid end to end in both orders, all pairs are in the same order.
+    The second number is that of pairs in the same order less that of pairs in the opposite order.
+    Kendall's tau gives both without a list of pairs, of which 10,000 responses to one prompt have
+    50 million. Prompts are numbered alike in both orders, so pairs across prompts agree.
     """
     table = pd.DataFrame({"label": labels, "rating": ratings, "prompt_id": prompt_ids})
     label, rating = (table.groupby(["prompt_id", name]).ngroup() for name in ("label", "rating"))
@@ -60,7 +61,7 @@ def _pairs(labels: pd.Series, ratings: pd.Series, prompt_ids: pd.Series) -> tupl
 
 
 def _num_pairs(sizes: pd.Series) -> int:
-    """Pairs within groups of these sizes."""
+    """Count the pairs within groups of these sizes."""
     return int((sizes * (sizes - 1) // 2).sum())
 
 
@@ -70,20 +71,20 @@ def label_report(
     labeling: LabelingParams,
     drift: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """Say whose labels the rows carry, and how far they can be trusted.
+    """Report which labeler labelled the rows, and how far its labels can be trusted.
 
     Args:
-        labels: As ``label_feedback`` gives them.
+        labels: Table of ``label_feedback``.
         feedback: Columns row_id, prompt_id, response, raw_reward.
-        labeling: The labelers.
-        drift: Of each labeler, as ``measure_drift`` gives it.
+        labeling: Settings of the labelers.
+        drift: Drift of each labeler, as ``measure_drift`` returns it.
 
     Returns:
-        ``rows``: how many each labeler gave the reward of, ``none`` those without; ``labelers``:
-        of each labeler of text its fingerprint, the mean and standard deviation of its raw rewards,
-        its ``agreement`` with people, that of ``longer_is_better`` on the same rows, the ``scale``
-        and ``offset`` that would put it ``on_the_scale_of_ratings``, its ``disagreement``
-        (ensembles) and its ``drift``.
+        ``rows``: the number of rows that each labeler gave the reward of, and ``none``, those
+        without a reward; ``labelers``: for each labeler of text its fingerprint, the mean and
+        standard deviation of its raw rewards, its ``agreement`` with people, that of
+        ``longer_is_better`` on the same rows, the ``scale`` and ``offset`` that would put it
+        ``on_the_scale_of_ratings``, its ``disagreement`` (ensembles) and its ``drift``.
     """
     counts = labels["labeler"].value_counts()
     known = feedback.rename(columns={"raw_reward": "rating"})
@@ -124,7 +125,7 @@ def _describe(
 def _matching(
     settings: LabelerParams, labels: pd.Series, ratings: pd.Series
 ) -> dict[str, float] | None:
-    """Settings with which the labels have the mean and deviation of the ratings."""
+    """Compute the settings that give the labels the mean and deviation of the ratings."""
     if labels.nunique() < 2 or ratings.nunique() < 2:
         return None
     factor = float(ratings.std() / labels.std())
@@ -133,7 +134,7 @@ def _matching(
 
 
 def _warn_of_scale(settings: LabelerParams, matching: dict[str, float]) -> None:
-    """Rewards on two scales teach the model which rows were rated, not which are good."""
+    """Warn of labels on another scale, from which a model learns which rows were rated."""
     if not 1 / SCALES_APART < matching["scale"] / settings.scale < SCALES_APART:
         logger.warning(
             "labels by %s are spread %.2g times as far as ratings of the same rows: give it "

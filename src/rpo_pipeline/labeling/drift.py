@@ -1,4 +1,4 @@
-"""Whether a labeler still says what it said: rows of the previous run, labelled again."""
+"""Measures drift: rows of the previous run are labelled again and the labels are compared."""
 
 import logging
 from typing import Any
@@ -13,7 +13,7 @@ from rpo_pipeline.params import LabelerParams, LabelingParams
 logger = logging.getLogger(__name__)
 
 CHANGED = 1e-3
-"""A label has changed when it moved by more than this share of the labels' standard deviation."""
+"""Change of a label that counts, as a share of the labels' standard deviation."""
 
 
 def measure_drift(
@@ -23,15 +23,15 @@ def measure_drift(
 
     Args:
         previous: Labels of the previous run; null if there was none.
-        feedback: The rows of this run, with their text.
-        labeling: The labelers, how many rows each labels again, and what is too much.
+        feedback: Rows of this run with their text.
+        labeling: Labelers, number of rows that each labels again, and the drift to warn of.
 
     Returns:
-        By labeler of text that had labelled rows which are still there: ``n``; ``labeler_changed``,
-        whether settings, weights or code are others (if not, a labeler that depends on nothing else
-        has no drift at all); ``mean`` and ``std`` of the change in raw reward; ``drift``, the mean
-        absolute change in standard deviations of the previous labels; ``rank_correlation``;
-        ``share_changed``; ``num_unanswered``.
+        For each labeler of text with rows that still exist: ``n``, their number;
+        ``labeler_changed``, whether its settings, weights or code changed (if not, a labeler that
+        depends on nothing else has no drift); ``mean`` and ``std`` of the change in raw reward;
+        ``drift``, the mean absolute change in standard deviations of the previous labels;
+        ``rank_correlation``; ``share_changed``; ``num_unanswered``.
     """
     if previous is None or "labeler_fingerprint" not in previous:
         return {}
@@ -46,7 +46,7 @@ def measure_drift(
 
 
 def _sample(feedback: pd.DataFrame, before: pd.DataFrame, num_rows: int) -> pd.DataFrame:
-    """Rows that are still there, the same ones in every run as far as they are."""
+    """Choose rows that still exist, by row_id, so that runs choose the same rows."""
     kept = before.set_index("row_id")[["raw_reward", "labeler_fingerprint"]].add_prefix("old_")
     rows = feedback.merge(kept, left_on="row_id", right_index=True)
     return rows.sort_values("row_id", ignore_index=True).head(num_rows)
@@ -78,8 +78,8 @@ def _warn(name: str, found: dict[str, Any], max_drift: float) -> None:
     cause = (
         "its settings, weights or code changed, so every row is labelled anew"
         if found["labeler_changed"]
-        else "although its settings and weights did not change; its cache holds what it said "
-        "before, so new rows are not on the scale of the old ones"
+        else "although its settings and weights did not change; its cache holds earlier labels, so "
+        "new rows are not on the scale of the old ones"
     )
     logger.warning(
         "labels by %s moved by %.2f standard deviations since the previous run "

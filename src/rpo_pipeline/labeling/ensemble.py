@@ -1,4 +1,4 @@
-"""Several labelers that answer as one, and say how far they disagree."""
+"""An ensemble combines several labelers into one and measures how far they disagree."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from rpo_pipeline.labeling.labelers import Labeler, join_components, settings_fi
 from rpo_pipeline.params import EnsembleParams
 
 DISAGREEMENT = "disagreement"
-"""Component: standard deviation of a row's raw rewards over the members."""
+"""Name of the component that holds the standard deviation of a row's raw rewards over members."""
 
 
 class EnsembleLabeler:
     """Combines the raw rewards of its members.
 
     Args:
-        settings: How.
-        members: As the settings list them.
+        settings: Way of combining, weights and penalty.
+        members: Labelers in the order of the settings.
     """
 
     def __init__(self, settings: EnsembleParams, members: Sequence[Labeler]) -> None:
@@ -32,13 +32,13 @@ class EnsembleLabeler:
         self._members = members
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Ask every member; a row that one of them has no answer for gets none.
+        """Label rows by every member; a row that one of them cannot label gets no label.
 
         Args:
-            rows: As every labeler takes them.
+            rows: Rows as for ``Labeler.label``.
 
         Returns:
-            raw_reward, disagreement, and of each member its raw reward under its name and its
+            raw_reward, disagreement, and for each member its raw reward under its name and its
             components.
         """
         table = pd.DataFrame(index=rows.index)
@@ -50,7 +50,7 @@ class EnsembleLabeler:
         )
 
     def _combine(self, answers: np.ndarray) -> np.ndarray:
-        """One raw reward per row from ``(rows, members)``; NaN where a member's is."""
+        """Combine raw rewards, shape ``(rows, members)``; the result is NaN where a member's is."""
         if self._settings.combine == "min":
             return np.asarray(answers.min(axis=1))
         mean = np.average(answers, axis=1, weights=self._settings.weights)

@@ -1,4 +1,4 @@
-"""A labeler that asks a language model."""
+"""A labeler that uses a language model as a judge."""
 
 import logging
 from pathlib import Path
@@ -14,18 +14,18 @@ from rpo_pipeline.storage import fetch_rows, result_key, value_digest
 logger = logging.getLogger(__name__)
 
 SHARD_REQUESTS = 8
-"""Requests, for each that may be under way at one time, whose answers are stored together: what a
-killed run loses at most."""
+"""Answers that are stored together, in multiples of the number of concurrent requests; a killed run
+loses no more."""
 
 
 class JudgeLabeler:
     """Rates text by the criteria of a rubric; the raw_reward is their weighted sum.
 
-    What the judge answered is kept without the weights: changing them asks nobody again.
+    Answers are cached without the weights, so a change of weights sends no request.
 
     Args:
         settings: Endpoint, rubric and weights.
-        cache: Answers are kept in a folder of it; null: every answer is a new one.
+        cache: Folder of caches; null to use none.
     """
 
     def __init__(self, settings: JudgeParams, cache: Path | None) -> None:
@@ -39,18 +39,18 @@ class JudgeLabeler:
 
     @property
     def usage(self) -> Usage:
-        """What the judge used so far."""
+        """Requests, tokens and cost so far."""
         return self._client.usage
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Ask for the rows that were never answered before.
+        """Label rows; only rows without a cached answer are sent to the judge.
 
         Args:
-            rows: As every labeler takes them.
+            rows: Rows as for ``Labeler.label``.
 
         Returns:
-            raw_reward, and by criterion the answer on the scale -1 to 1; null where there is no
-            usable answer, or the pass had to stop.
+            raw_reward, and the answer to each criterion on the scale -1 to 1; null without a usable
+            answer, or if a ceiling stopped the pass.
         """
         if self._folder is None or rows.empty:
             ratings = self._ask(rows)
@@ -78,14 +78,14 @@ class JudgeLabeler:
         )
 
     def _name_answers(self) -> str:
-        """What the answers depend on beside the text."""
+        """Hash what the answers depend on beside the text."""
         settings = self._settings
         meanings = {name: each.meaning for name, each in settings.criteria.items()}
         template = settings.template or own_template("rate.j2")
         return result_key(
             *(settings.endpoint.decisive, meanings, settings.answer_scale, template),
             code=[JudgeClient.rate, request_fields],
-            libraries=[],  # an answer is paid for, and no library writes it
+            libraries=[],  # answers cost money and do not depend on any library
         )
 
     def _report(self, num_missing: int, num_rows: int) -> None:

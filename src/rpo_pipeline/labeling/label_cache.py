@@ -1,4 +1,4 @@
-"""Labels kept by content, so that only new text is labelled, by one process or by several."""
+"""Caches labels by content, so that only new text is labelled, by one process or several."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ WORKER = "rpo_pipeline.labeling.worker"
 
 
 class CachedLabeler:
-    """A labeler that is asked once for each pair of prompt and response.
+    """Labels each pair of prompt and response once.
 
     Args:
-        labeler: The one that is asked.
-        cache: Answers are kept in a folder of it that is named by the labeler's fingerprint.
+        labeler: Labeler of pairs that the cache does not hold.
+        cache: Folder of caches, with one folder per fingerprint of a labeler.
     """
 
     def __init__(self, labeler: Labeler, cache: Path) -> None:
@@ -30,7 +30,7 @@ class CachedLabeler:
         self._folder = cache / labeler.fingerprint
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Read the answers that are there and get the others; those without one are not kept."""
+        """Label rows from the cache, and the others by the labeler; missing labels are not kept."""
         if rows.empty:
             return pd.DataFrame({"raw_reward": []}, index=rows.index, dtype=float)
         answers = fetch_rows(
@@ -43,32 +43,32 @@ class CachedLabeler:
         return answers.set_axis(rows.index)
 
     def missing(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows that the labeler would be asked for."""
+        """Return the rows that the cache does not hold."""
         return rows.iloc[missing_rows(self._folder, _keys(rows))]
 
 
 class LabelingJob(Params):
-    """What the processes of a launch label, each a share of the rows."""
+    """Job of several processes that each label a share of the rows."""
 
     settings: RewardModelParams
     cache: Path
-    """Every process puts its answers there."""
+    """Folder that every process writes its labels to."""
     rows: Path
     """Parquet file of the rows."""
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Read a job that was written."""
+        """Read a job file."""
         return cls.model_validate_json(file.read_text())
 
 
 class SharedLabeler:
-    """A reward model that several processes run, each with a copy of it.
+    """Labels by a reward model of which several processes each load a copy.
 
     Args:
-        settings: How many processes, and how they are started.
-        labeler: The same model in this process, which is not loaded unless rows are left over.
-        cache: Where the answers meet; null: in a folder for the time being.
+        settings: Number of processes and the way to start them.
+        labeler: The same model in this process, loaded only if rows remain.
+        cache: Folder of caches that all processes write to; null for a temporary one.
     """
 
     def __init__(self, settings: RewardModelParams, labeler: Labeler, cache: Path | None) -> None:
@@ -76,7 +76,7 @@ class SharedLabeler:
         self._settings, self._labeler, self._cache = settings, labeler, cache
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Let the processes label what the cache does not hold, and read it all from there."""
+        """Start processes for rows that the cache does not hold, then read all labels from it."""
         with TemporaryDirectory() as scratch:
             cached = CachedLabeler(self._labeler, self._cache or Path(scratch))
             missing = cached.missing(rows)
@@ -100,7 +100,7 @@ class SharedLabeler:
 
 
 def _answered(answers: pd.DataFrame) -> pd.DataFrame:
-    """Nothing of a row without a raw reward, so that it is not kept and asked for again."""
+    """Blank the rows without a raw reward, so that they are not cached but labelled again."""
     return answers.where(answers["raw_reward"].notna())
 
 

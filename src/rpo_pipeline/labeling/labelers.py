@@ -1,4 +1,4 @@
-"""What gives a raw_reward to a row: the protocol of labelers, and the two that cost nothing."""
+"""The protocol of labelers, which give raw rewards, and the labelers of ratings and of rules."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -17,11 +17,11 @@ class Labeler(Protocol):
 
     @property
     def name(self) -> str:
-        """What stands in the column ``labeler``."""
+        """Value of the column ``labeler``."""
 
     @property
     def fingerprint(self) -> str:
-        """Everything its labels depend on beside the text: settings, weights, code, libraries."""
+        """Hash of what labels depend on beside the text: settings, weights, code, libraries."""
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Label rows.
@@ -30,8 +30,8 @@ class Labeler(Protocol):
             rows: Columns row_id, prompt_id, prompt, response, raw_reward (null where unrated).
 
         Returns:
-            On the index of the rows: raw_reward (null where it has no answer) and one column per
-            component.
+            raw_reward (null where it cannot label) and one column per component, with the index of
+            the rows.
         """
 
 
@@ -42,14 +42,14 @@ def settings_fingerprint(
     libraries: Iterable[str] | None = None,
     ignored: frozenset[str] = frozenset(),
 ) -> str:
-    """Name of what a labeler's answers depend on beside the text.
+    """Hash what a labeler's answers depend on beside the text.
 
     Args:
-        settings: Of the labeler; how its answers are named and scaled does not count.
-        *parts: What else decides, such as the content of weights.
-        code: What answers.
-        libraries: Whose versions decide the answers; null: all that the code rests on.
-        ignored: Fields that decide how an answer is computed, but not the answer.
+        settings: Settings of the labeler; names, scale and offset do not count.
+        *parts: Other values that decide answers, such as the hash of weights.
+        code: Functions and classes that compute the answers.
+        libraries: Libraries whose versions decide the answers; null for all that the code uses.
+        ignored: Fields that change how an answer is computed, but not the answer.
 
     Returns:
         32 hexadecimal digits.
@@ -59,18 +59,18 @@ def settings_fingerprint(
 
 
 class ColumnLabeler:
-    """The ratings that people gave."""
+    """Labels rows by the ratings that people gave."""
 
     name = "column"
     fingerprint = "column"
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Give the ratings as they are."""
+        """Return the ratings as they are."""
         return rows[["raw_reward"]].astype(float)
 
 
 class RulesLabeler:
-    """A weighted sum of scorers.
+    """Labels rows by a weighted sum of scorers.
 
     Args:
         settings: Weights, words and patterns.
@@ -83,7 +83,7 @@ class RulesLabeler:
         self._scorers = build_scorers(settings)
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Score the text, whether it is rated or not; the components are the scorers."""
+        """Label rated and unrated rows; the components are the numbers of the scorers."""
         pairs = list(zip(rows["prompt"].map(render_prompt), rows["response"], strict=True))
         components = pd.DataFrame(
             {name: [score(*pair) for pair in pairs] for name, score in self._scorers.items()},
@@ -95,24 +95,24 @@ class RulesLabeler:
 
 
 def join_components(table: pd.DataFrame, answers: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Put a labeler's raw reward, under its name, and its components beside those of others.
+    """Add a labeler's raw reward, under its name, and its components to a table.
 
     Args:
-        table: What others said, or what is known of the rows.
-        answers: As a labeler gives them, for these rows or some of them.
-        name: Of the labeler.
+        table: Table of rows, perhaps with the columns of other labelers.
+        answers: Labels of these rows or of some of them.
+        name: Name of the labeler.
 
     Returns:
         The table with the new columns.
 
     Raises:
-        ConfigError: If a column is there already.
+        ConfigError: If the table already has one of the columns.
     """
     columns = answers.rename(columns={"raw_reward": name})
     taken = sorted({*columns} & {*table, *RESERVED})
     if taken:
         raise ConfigError(
-            f"labeler `{name}` gives the column {taken[0]!r}, which is there already: give the "
-            "labeler another `name`, which also becomes the prefix of its components"
+            f"labeler `{name}` gives the column {taken[0]!r}, which the table already has: give "
+            "the labeler another `name`, which also becomes the prefix of its components"
         )
     return table.join(columns)

@@ -1,4 +1,4 @@
-"""Labelling tables: which labeler is asked for which rows, and whose answer counts."""
+"""Labels tables: chooses the rows of each labeler, and the label that becomes the raw reward."""
 
 import logging
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 def warn_of_shared_labelers(
     training: Sequence[LabelerParams], evaluation: Sequence[LabelerParams]
 ) -> None:
-    """Warn where the labeler that gives ``reward_mean`` has also labelled what is trained on.
+    """Warn if the labeler that gives ``reward_mean`` has also labelled training rows.
 
     Args:
         training: Labelers of the log.
@@ -52,8 +52,8 @@ def build_labeler(settings: LabelerParams, cache: Path | None) -> Labeler:
     """Build the labeler that settings describe, with its cache, its scale and its names.
 
     Args:
-        settings: Of any type.
-        cache: Folder that costly answers are kept in; null: every answer is a new one.
+        settings: Settings of a labeler of any type.
+        cache: Folder of caches for costly labels; null to use none.
 
     Returns:
         The labeler.
@@ -79,24 +79,19 @@ def build_labeler(settings: LabelerParams, cache: Path | None) -> Labeler:
             from rpo_pipeline.labeling.reward_model import RewardModelLabeler  # noqa: PLC0415 (torch)
 
             labeler = RewardModelLabeler(settings)
-            if settings.num_processes == 1 and settings.accelerate_config is None:
-                labeler = _cached(labeler, cache)
-            else:
+            if settings.num_processes > 1 or settings.accelerate_config is not None:
                 labeler = SharedLabeler(settings, labeler, cache)
+            elif cache:
+                labeler = CachedLabeler(labeler, cache)
     return ConfiguredLabeler(settings, labeler)
 
 
-def _cached(labeler: Labeler, cache: Path | None) -> Labeler:
-    """For labelers whose answers cost more than reading them from a file."""
-    return CachedLabeler(labeler, cache) if cache else labeler
-
-
 class ConfiguredLabeler:
-    """A labeler on the scale and with the names that its settings ask for.
+    """Applies the name, scale and offset of its settings to another labeler.
 
     Args:
         settings: Name, scale and offset.
-        labeler: What answers; its cache knows nothing of them.
+        labeler: Labeler of the text; its cache does not depend on these settings.
     """
 
     def __init__(self, settings: LabelerSettings, labeler: Labeler) -> None:
@@ -105,7 +100,7 @@ class ConfiguredLabeler:
         self._settings, self._labeler = settings, labeler
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Ask the labeler; an answer that is no finite number is none."""
+        """Label rows; a label that is no finite number counts as missing."""
         answers = self._labeler.label(rows)
         raw_reward = answers.pop("raw_reward").astype(float).replace([np.inf, -np.inf], np.nan)
         if self._settings.name:
@@ -122,18 +117,18 @@ def label_responses(
     *,
     every: bool = False,
 ) -> pd.DataFrame:
-    """Label new text by the first labeler that can; its scale is that of the whole table.
+    """Label new text by the first labeler that can, so that all raw rewards have its scale.
 
     Args:
-        prompts: One per response.
-        responses: What to label.
-        labelers: In order of rank.
-        cache: Of costly labels.
-        every: Ask the others too: their raw rewards and components stand beside the first's.
+        prompts: Prompt of each response.
+        responses: Responses to label.
+        labelers: Labelers in order of rank.
+        cache: Folder of caches for costly labels; null to use none.
+        every: Whether to add the raw rewards and components of the other labelers of text.
 
     Returns:
-        In the order of the input: raw_reward (null where the labeler has no answer), labeler, and
-        of each labeler asked its raw reward under its name and its components.
+        In the order of the input: raw_reward (null where the labeler cannot label), labeler, and
+        for each labeler used its raw reward under its name and its components.
 
     Raises:
         ConfigError: If no labeler scores new text.
@@ -166,16 +161,16 @@ def label_responses(
 
 
 def require_labels(labels: pd.DataFrame) -> pd.DataFrame:
-    """Insist that every response got a label, where a gap would bend what is made of them.
+    """Require a label of every response, because a gap would bias what is computed from them.
 
     Args:
-        labels: As ``label_responses`` gives them.
+        labels: Table of ``label_responses``.
 
     Returns:
-        The same.
+        The same table.
 
     Raises:
-        DataError: If one has no raw_reward.
+        DataError: If a response has no raw_reward.
     """
     missing = labels["raw_reward"].isna()
     if missing.any():
@@ -190,23 +185,23 @@ def require_labels(labels: pd.DataFrame) -> pd.DataFrame:
 def label_feedback(
     feedback: pd.DataFrame, labeling: LabelingParams, cache: Path | None
 ) -> pd.DataFrame:
-    """Label every row of the feedback that some labeler has a raw_reward for.
+    """Label every row of the feedback that some labeler can label.
 
-    A rating always outranks a label. Labelers of text are also asked for some rated rows, so that
-    they can be compared with people; their answers stand under their names and change no reward.
+    A rating always outranks a label. Labelers of text also label some rated rows, so that they can
+    be compared with people; these labels are kept under the labelers' names and change no reward.
 
     Args:
         feedback: Columns row_id, prompt_id, prompt, response, raw_reward (null where nobody rated).
-        labeling: Labelers by rank.
-        cache: Of costly labels.
+        labeling: Labelers in order of rank.
+        cache: Folder of caches for costly labels; null to use none.
 
     Returns:
-        row_id, raw_reward, labeler and labeler_fingerprint (of the one whose answer it is), and of
-        each labeler of text its raw reward under its name and its components; one line per labelled
-        row, by row_id.
+        row_id, raw_reward, labeler and labeler_fingerprint (those of the labeler that gave the raw
+        reward), and for each labeler of text its raw reward under its name and its components; one
+        line per labelled row, by row_id.
 
     Raises:
-        DataError: If no row got a raw_reward.
+        DataError: If no row has a raw_reward.
     """
     compared = compared_rows(feedback, labeling.agreement_rows)
     table = feedback[["row_id"]].assign(raw_reward=np.nan, labeler=None, labeler_fingerprint=None)
@@ -228,23 +223,24 @@ def label_feedback(
 
 
 def compared_rows(feedback: pd.DataFrame, num_rows: int) -> pd.Series:
-    """Choose the rated rows that others label too: whole prompts, and the same ones in every run.
+    """Choose rated rows for labelers of text: whole prompts, and the same ones in every run.
 
     Args:
         feedback: Columns prompt_id and raw_reward (null where nobody rated).
-        num_rows: At most.
+        num_rows: Largest number of rows.
 
     Returns:
-        Whether a row is one of them.
+        Whether each row is chosen.
     """
     rated = feedback.loc[feedback["raw_reward"].notna(), "prompt_id"]
-    # Ids are hashes, so their order is random; but their beginning decides the split.
+    # Ids are hashes, so their order is random; they are reversed because the split depends on
+    # their first digits.
     order = rated.sort_values(key=lambda ids: ids.str[::-1], kind="stable")
     return pd.Series(feedback.index.isin(order.index[:num_rows]), feedback.index)
 
 
 def _by_rank(labelers: Sequence[LabelerParams]) -> list[LabelerParams]:
-    """Ratings first, wherever they stand."""
+    """Put the labeler of ratings first."""
     return sorted(labelers, key=lambda settings: settings.scores_new_text)
 
 

@@ -1,8 +1,7 @@
-"""Whether labels say more of what people rate than the length of a response does.
+"""Compares the agreement of labels with ratings to that of the length of the responses.
 
-Pairs are of two responses to one prompt, because that is where rewards are used; in a log with few
-such pairs they are of responses to two prompts. Each prompt counts once, and is what the interval
-is over.
+Pairs hold two responses to one prompt, because rewards are compared there; in a log with few such
+pairs they hold responses to two prompts. Each prompt counts once, and intervals are over prompts.
 """
 
 from typing import Any
@@ -15,30 +14,30 @@ from numpy.typing import NDArray
 from rpo_pipeline.core import lower_bound
 
 MIN_PROMPTS = 30
-"""With pairs of their own; fewer, and pairs are of responses to two prompts."""
+"""Smallest number of prompts with pairs of their own; with fewer, pairs are across prompts."""
 MAX_ROWS = 2000
-"""Compared of one prompt, or across prompts, because time and memory grow with the square."""
+"""Largest number of rows compared of one prompt, or across prompts; costs grow with its square."""
 ERROR = 0.025
-"""Of the lower bound: that of an interval of 95 %."""
+"""Error probability of the lower bound, which is that of a 95 % interval."""
 WITHIN, ACROSS = "within prompts", "across prompts"
 ALL_RIGHT = 1.0
-"""A share of pairs cannot differ by more from another."""
+"""Largest possible difference of two shares of pairs."""
 
 Array = NDArray[np.float64]
 
 
 def against_length(rows: pd.DataFrame) -> dict[str, Any]:
-    """Compare the agreement of labels with ratings with that of length alone.
+    """Compare the agreement of labels with ratings to that of length alone.
 
     Args:
         rows: Columns prompt_id, response, rating and label, none missing.
 
     Returns:
-        pairs (``within prompts`` or ``across prompts``), num_prompts; agreement and
-        length_agreement, the share of pairs that people rated differently and that the labels, or
-        the number of words, put in the same order, equal ones counting half (length turned round
-        where people prefer short responses); value and low, their difference with the lower end of
-        its 95 % interval. Null where people rated no two responses differently.
+        pairs (``within prompts`` or ``across prompts``) and num_prompts; agreement and
+        length_agreement, the shares of the differently rated pairs that the labels, or the numbers
+        of words, put in the same order, equal ones counting half (length is reversed if people
+        prefer short responses); value and low, the difference of the two shares and the lower end
+        of its 95 % interval. Null if no two ratings differ.
     """
     table = rows.assign(length=count_words(rows["response"]))
     shares, pairs = _within(table), WITHIN
@@ -48,14 +47,14 @@ def against_length(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def compare_shares(agreement: Array, length_agreement: Array) -> dict[str, Any]:
-    """Compare shares of pairs that were put in the same order as people do.
+    """Compare the shares of pairs that labels and length order as people do.
 
     Args:
-        agreement: Of labels, one of each prompt, shape ``(P,)``.
-        length_agreement: Of the number of words, shape ``(P,)``.
+        agreement: Share of each prompt's pairs by labels, shape ``(P,)``.
+        length_agreement: Share of each prompt's pairs by the number of words, shape ``(P,)``.
 
     Returns:
-        What ``against_length`` does, but for pairs.
+        The result of ``against_length`` without ``pairs``.
     """
     if not len(agreement):
         numbers = ("agreement", "length_agreement", "value", "low")
@@ -74,12 +73,12 @@ def compare_shares(agreement: Array, length_agreement: Array) -> dict[str, Any]:
 
 
 def count_words(responses: pd.Series) -> pd.Series:
-    """Words of each response, divided by white space."""
+    """Count the words of each response, separated by white space."""
     return responses.map(lambda response: len(response.split()))
 
 
 def _within(table: pd.DataFrame) -> Array:
-    """Shares of labels and length, of each prompt that has pairs of its own: shape ``(P, 2)``."""
+    """Return the shares by labels and by length of each prompt with pairs, shape ``(P, 2)``."""
     shares = []
     for _, several in table.groupby("prompt_id"):
         rows = several.head(MAX_ROWS)
@@ -90,7 +89,7 @@ def _within(table: pd.DataFrame) -> Array:
 
 
 def _across(table: pd.DataFrame) -> Array:
-    """The share of all pairs, and what each prompt moves it by: shape ``(P, 2)``.
+    """Return the shares of all pairs, each moved by a prompt's influence on it, shape ``(P, 2)``.
 
     Source: Hajek's projection of a U-statistic of degree 2 (Hoeffding 1948).
     """
@@ -100,7 +99,7 @@ def _across(table: pd.DataFrame) -> Array:
         return np.empty((0, 2))
 
     def by_prompt(pairs: Array) -> Array:
-        """Sums over the pairs that a prompt has a part in."""
+        """Sum over the pairs that hold a response to a prompt."""
         sums = pairs.sum(axis=0) + pairs.sum(axis=1)
         return np.bincount(prompts, sums, len(names)).astype(np.float64)
 
@@ -114,7 +113,7 @@ def _across(table: pd.DataFrame) -> Array:
 
 
 def _right(values: pd.Series) -> Array:
-    """For each pair, whether the first has the larger value: 1, 1/2 or 0."""
+    """Tell for each pair whether the first value is larger: 1, 1/2 or 0."""
     numbers = values.to_numpy(np.float64)
     right: Array = (np.sign(np.subtract.outer(numbers, numbers)) + 1) / 2
     return right

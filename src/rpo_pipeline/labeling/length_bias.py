@@ -1,8 +1,8 @@
-"""Whether longer responses are rewarded for their length, and what is taken off for it.
+"""Measures whether longer responses are rewarded for their length, and fits a penalty for it.
 
-Length is the logarithm of the number of characters, which every script has. Within a prompt it is
-compared with the other responses to the same prompt: hard prompts have long and bad responses
-without length being the cause.
+Length is the logarithm of the number of characters, which is defined for every script. It is
+compared within prompts, because hard prompts have long and bad responses without length being the
+cause.
 
 Shapes: N rows, P prompts.
 """
@@ -20,32 +20,32 @@ Array = NDArray[np.float64]
 
 NORMAL_QUANTILE = 1.959964
 BIASED = 0.5
-"""Correlation with length within prompts above which it is worth a loud warning."""
+"""Correlation of reward and length within prompts above which a warning is given."""
 
 
 @dataclass(frozen=True)
 class LengthPenalty:
-    """Raw reward taken off for length."""
+    """Penalty that is subtracted from raw rewards for length."""
 
     per_std: float
-    """For each standard deviation of log length."""
+    """Penalty for each standard deviation of log length."""
     mean_log_length: float
-    """Of the train rows: a response of this length keeps its raw reward."""
+    """Mean log length of train rows, at which the penalty is 0."""
     std_log_length: float
-    """Of the train rows."""
+    """Standard deviation of the log length of train rows."""
 
     def of(self, responses: pd.Series) -> pd.Series:
-        """What is taken off each response; negative for short ones."""
+        """Compute the penalty of each response; it is negative for short ones."""
         deviation = (log_length(responses) - self.mean_log_length) / self.std_log_length
         return self.per_std * deviation
 
     def to_dict(self) -> dict[str, float]:
-        """For a JSON file."""
+        """Return the numbers in a form that JSON can hold."""
         return asdict(self)
 
 
 def log_length(responses: pd.Series) -> pd.Series:
-    """Logarithm of one plus the number of characters of each response."""
+    """Take the logarithm of one plus the number of characters of each response."""
     return pd.Series(np.log1p(responses.str.len().to_numpy(np.float64)), index=responses.index)
 
 
@@ -54,14 +54,14 @@ def fit_penalty(train: pd.DataFrame, per_std: float | Literal["auto"]) -> Length
 
     Args:
         train: Columns prompt_id, response, raw_reward.
-        per_std: Raw reward for each standard deviation of log length; ``auto``: the slope of raw
-            reward on log length within prompts, after which their correlation there is 0.
+        per_std: Penalty for each standard deviation of log length; ``auto`` takes the slope of raw
+            reward on log length within prompts, which makes their correlation within prompts 0.
 
     Returns:
         The penalty.
 
     Raises:
-        DataError: If the responses are all equally long, or for ``auto`` those of each prompt.
+        DataError: If all responses, or for ``auto`` those of each prompt, are equally long.
     """
     lengths = log_length(train["response"])
     mean, std = float(lengths.mean()), float(lengths.std(ddof=0))
@@ -84,11 +84,11 @@ def length_correlations(rows: pd.DataFrame, rewards: pd.Series) -> dict[str, Any
 
     Args:
         rows: Columns prompt_id and response, shape ``(N,)``.
-        rewards: Of the rows.
+        rewards: Reward of each row, shape ``(N,)``.
 
     Returns:
         ``overall`` and ``within_prompt``, each ``{value, low, high}``: Pearson's correlation with
-        a 95 % interval over prompts, null where nothing varies.
+        a 95 % interval over prompts; null if nothing varies.
     """
     lengths = log_length(rows["response"])
     prompts = rows["prompt_id"]
@@ -105,7 +105,7 @@ def _within(values: pd.Series, prompts: pd.Series) -> pd.Series:
 
 
 def _correlation(x: pd.Series, y: pd.Series, prompts: pd.Series) -> dict[str, float | None]:
-    """Correlation, and its interval from leaving each prompt out once, on Fisher's scale."""
+    """Compute a correlation and its jackknife interval over prompts, on Fisher's scale."""
     x, y = x - x.mean(), y - y.mean()  # sums of squares of large numbers lose digits
     products = pd.DataFrame({"n": 1.0, "x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y})
     sums = products.groupby(prompts).sum().to_numpy(np.float64)
@@ -122,7 +122,7 @@ def _correlation(x: pd.Series, y: pd.Series, prompts: pd.Series) -> dict[str, fl
 
 
 def _from_sums(sums: Array) -> Array:
-    """Pearson's correlation from sums, shape ``(..., 6)``; NaN where nothing varies."""
+    """Compute Pearson's correlation from sums, shape ``(..., 6)``; NaN where nothing varies."""
     n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt((xx - x * x / n) * (yy - y * y / n))

@@ -1,9 +1,9 @@
-"""From raw_reward to reward: fitted on train rows, stored with the model.
+"""Turns raw_reward into reward; the normaliser is fitted on train rows and stored with the model.
 
-Three steps: raw rewards are drawn in to quantiles of train if asked to, or else to where no outlier
-decides what all others teach; length is paid for if asked to; and the rest is brought to a scale.
-On each scale but ``none`` the train rewards have mean 0 and a standard deviation of about 1, so
-that tau means the same for all.
+There are three steps. Raw rewards are clipped, to quantiles of train if asked to, and otherwise to
+a range without outliers. A penalty for length is subtracted if asked to. The result is scaled: on
+each scale but ``none`` the train rewards have mean 0 and a standard deviation of about 1, so that a
+tau means the same on all of them.
 """
 
 import logging
@@ -20,12 +20,12 @@ from rpo_pipeline.params import LabelingParams
 logger = logging.getLogger(__name__)
 
 MAX_KNOTS = 1001
-"""Raw rewards that a ``rank`` normaliser keeps; between them it interpolates."""
+"""Number of raw rewards that a ``rank`` normaliser keeps; it interpolates between them."""
 MIN_REWARDS = 40
-"""Train rows, from which on an outlier can be told."""
+"""Smallest number of train rows for a check of outliers."""
 FAR = 10.0
-"""Distance from the median, in widths of the middle 90 % of train, that an outlier is drawn in to.
-Of normally distributed rewards none is a third as far."""
+"""Distance from the median, in widths of the middle 90 % of train, that outliers are clipped to.
+Normally distributed rewards do not reach a third of it."""
 
 
 def fit_normaliser(train: pd.DataFrame, labeling: LabelingParams) -> dict[str, Any]:
@@ -36,13 +36,13 @@ def fit_normaliser(train: pd.DataFrame, labeling: LabelingParams) -> dict[str, A
         labeling: Kind of the normaliser, quantiles and length penalty.
 
     Returns:
-        ``kind``, ``winsorise`` (``[low, high]`` raw rewards, or null: also where only outliers of
-        ``zscore`` and ``per_prompt`` are drawn in), ``length_penalty`` (null
-        without), and what the kind needs: ``mean`` and ``std``, such that reward = (raw_reward -
-        mean) / std; or ``raw_rewards`` and their ``rewards``, rising, for ``rank``.
+        ``kind``; ``winsorise``, the ``[low, high]`` raw rewards to clip to, for the quantiles or
+        only for outliers of ``zscore`` and ``per_prompt``, or null; ``length_penalty`` or null; and
+        what the kind needs: ``mean`` and ``std``, such that reward = (raw_reward - mean) / std, or
+        for ``rank`` increasing ``raw_rewards`` and their ``rewards``.
 
     Raises:
-        DataError: If there is no raw reward, or all are equal: there is nothing to learn from.
+        DataError: If there is no raw reward, or all are equal, so that nothing can be learned.
     """
     raw_rewards = train["raw_reward"]
     _check_differ(raw_rewards, "the raw rewards")
@@ -50,13 +50,13 @@ def fit_normaliser(train: pd.DataFrame, labeling: LabelingParams) -> dict[str, A
     if labeling.winsorise:
         bounds = [float(bound) for bound in raw_rewards.quantile(list(labeling.winsorise))]
         _check_differ(raw_rewards.clip(*bounds), "the winsorised raw rewards")
-    elif labeling.normaliser in ("zscore", "per_prompt"):  # ranks have none, `none` is as it is
+    elif labeling.normaliser in ("zscore", "per_prompt"):  # outliers do not move ranks
         bounds = _outlier_bounds(raw_rewards)
     fitted: dict[str, Any] = {"kind": labeling.normaliser, "winsorise": bounds}
     penalty = None
     if labeling.length_penalty is not None:
-        drawn_in = train.assign(raw_reward=_winsorise(raw_rewards, fitted))
-        penalty = fit_penalty(drawn_in, labeling.length_penalty).to_dict()
+        clipped = train.assign(raw_reward=_winsorise(raw_rewards, fitted))
+        penalty = fit_penalty(clipped, labeling.length_penalty).to_dict()
     fitted["length_penalty"] = penalty
     adjusted = train.assign(raw_reward=adjust(train, fitted))
     _check_differ(adjusted["raw_reward"], "the raw rewards less the length penalty")
@@ -64,25 +64,25 @@ def fit_normaliser(train: pd.DataFrame, labeling: LabelingParams) -> dict[str, A
 
 
 def adjust(rows: pd.DataFrame, normaliser: dict[str, Any]) -> pd.Series:
-    """Raw rewards of rows (raw_reward, response), drawn in and less the penalty of their length."""
-    drawn_in = _winsorise(rows["raw_reward"], normaliser)
+    """Clip the raw rewards of rows (raw_reward, response) and subtract the penalty for length."""
+    clipped = _winsorise(rows["raw_reward"], normaliser)
     if normaliser["length_penalty"] is None:
-        return drawn_in
-    return drawn_in - LengthPenalty(**normaliser["length_penalty"]).of(rows["response"])
+        return clipped
+    return clipped - LengthPenalty(**normaliser["length_penalty"]).of(rows["response"])
 
 
 def normalise(rows: pd.DataFrame, normaliser: dict[str, Any], logged: pd.DataFrame) -> pd.Series:
     """Apply a fitted normaliser to logged rows or to new text.
 
-    ``per_prompt`` takes mean and standard deviation of a prompt from its logged rows, whatever
-    their split: they decide the rewards of that prompt alone, as its log_z does. Where one response
-    is logged, or all have the same reward, the standard deviation within the prompts of train
-    stands in; where none is, the mean of train as well.
+    ``per_prompt`` takes mean and standard deviation of a prompt from its logged rows of any split,
+    because they affect the rewards of that prompt only, as its log_z does. The standard deviation
+    within the prompts of train is used for a prompt with one logged response, or equal rewards; the
+    mean of train as well for a prompt without logged responses.
 
     Args:
         rows: Columns prompt_id, response, raw_reward.
-        normaliser: As ``fit_normaliser`` gives it.
-        logged: The labelled rows of the log, with the same columns; ``rows`` may be they.
+        normaliser: Normaliser of ``fit_normaliser``.
+        logged: The labelled rows of the log, with the same columns; may be equal to ``rows``.
 
     Returns:
         Rewards, in the order of the rows.
@@ -95,7 +95,7 @@ def normalise(rows: pd.DataFrame, normaliser: dict[str, Any], logged: pd.DataFra
     if kind == "per_prompt":
         by_prompt = adjust(logged, normaliser).groupby(logged["prompt_id"])
         own = by_prompt.std(ddof=0)
-        own = own.where(own > 1e-9 * std)  # equal but for rounding
+        own = own.where(own > 1e-9 * std)  # rewards that differ only by rounding count as equal
         mean = rows["prompt_id"].map(by_prompt.mean()).fillna(mean)
         std = rows["prompt_id"].map(own).fillna(std)
     rewards: pd.Series = (raw_rewards - mean) / std
@@ -108,7 +108,7 @@ def _winsorise(raw_rewards: pd.Series, normaliser: dict[str, Any]) -> pd.Series:
 
 
 def _outlier_bounds(raw_rewards: pd.Series) -> list[float] | None:
-    """Where raw rewards end that are no outliers; None if all are within."""
+    """Return the range of raw rewards without outliers, or None if there are no outliers."""
     p5, median, p95 = raw_rewards.quantile([0.05, 0.5, 0.95])
     low, high = median - FAR * (p95 - p5), median + FAR * (p95 - p5)
     num_outside = int((~raw_rewards.between(low, high)).sum())
@@ -117,7 +117,7 @@ def _outlier_bounds(raw_rewards: pd.Series) -> list[float] | None:
     logger.warning(
         "%d of %d train rows have a raw reward further than %g times the width of the middle 90 %% "
         "from the median, and would decide the scale of all others: they count as %g or %g "
-        "(labeling.winsorise draws in to quantiles, labeling.normaliser `rank` needs neither)",
+        "(labeling.winsorise clips to quantiles, labeling.normaliser `rank` needs neither)",
         num_outside,
         len(raw_rewards),
         FAR,
@@ -150,7 +150,7 @@ def _fit_scale(train: pd.DataFrame, kind: str) -> dict[str, Any]:
 
 
 def _fit_ranks(raw_rewards: np.ndarray) -> dict[str, Any]:
-    """Mid-ranks, brought to the mean and standard deviation of a uniform distribution, 0 and 1."""
+    """Fit mid-ranks, scaled so that a uniform distribution has mean 0 and standard deviation 1."""
     values, counts = np.unique(raw_rewards, return_counts=True)
     quantiles = (np.cumsum(counts) - counts / 2) / len(raw_rewards)
     rewards = math.sqrt(12) * (quantiles - 0.5)

@@ -1,4 +1,4 @@
-"""A reward model of Hugging Face: sequence classification of prompt and response."""
+"""Labels by a Hugging Face reward model, a sequence classifier of prompt and response."""
 
 import logging
 from collections.abc import Sequence
@@ -35,22 +35,22 @@ from rpo_pipeline.storage import MODEL_LIBRARIES, model_fingerprint, use_hub_or_
 logger = logging.getLogger(__name__)
 
 LATE_POSITIONS = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer"})
-"""Models whose first token stands behind the position of padding."""
+"""Model types whose positions begin after that of the padding token."""
 
 Encoded = dict[str, list[int]]
-"""One row as the tokenizer gives it: input_ids, attention_mask and, for some models, more."""
+"""One row as the tokenizer returns it: input_ids, attention_mask and, for some models, more."""
 
-# Where the weights lie and how they are batched does not change an answer.
+# The place of the weights and the batching do not change an answer.
 IGNORED = frozenset(
     "name_or_path revision micro_batch_tokens num_processes accelerate_config".split()
 )
 
 
 class RewardModelLabeler:
-    """Reads prompt and response, and gives one logit or a margin between two.
+    """Labels pairs of prompt and response by one logit, or by the difference of two.
 
     Args:
-        settings: Which model, and how it is read.
+        settings: Model, limits and labels of its head.
 
     Raises:
         ConfigError: If a hub id has no revision.
@@ -69,7 +69,7 @@ class RewardModelLabeler:
         )
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Score every row; a head of several labels gives each label's logit as a component."""
+        """Label rows; the logits of a head of several labels become components."""
         if rows.empty:
             return pd.DataFrame({"raw_reward": []}, index=rows.index, dtype=float)
         logits = self._logits(self._encode(rows["prompt"].tolist(), rows["response"].tolist()))
@@ -83,7 +83,7 @@ class RewardModelLabeler:
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         model, tokenizer = _load(self._settings)
-        nn.Module.to(model, default_device())  # transformers' own wrapper of it is untyped
+        nn.Module.to(model, default_device())  # the method that transformers wraps is untyped
         model.eval()
         return model, tokenizer
 
@@ -101,10 +101,13 @@ class RewardModelLabeler:
         return own
 
     def _choose_padding(self, batch: Sequence[Encoded]) -> int:
-        """The token to pad with, at the end: models find a row's last token by what it is not."""
+        """Choose the padding token; models find a row's last token as the last that is no padding.
+
+        A model without a padding token reads single rows at their last token, so a batch is padded
+        with a token that is the last of no row.
+        """
         if self._pad_token_id is not None:
             return self._pad_token_id
-        # Alone, such a model reads the last token whatever it is; so padding must be none of them.
         last = {row["input_ids"][-1] for row in batch}
         free = next(token for token in range(len(batch) + 1) if token not in last)
         self._model.config.get_text_config().pad_token_id = free
@@ -144,7 +147,7 @@ class RewardModelLabeler:
             raise ModelError(f"labeler `{self.name}`: {err}") from err
         num_cut = sum(len(ids) > self._limit for ids in whole)
         self._warn_of_cuts(num_cut, len(whole))
-        # The reward is read at the last token: what must go is the start of the prompt.
+        # The reward is read at the last token, so the start of the prompt is cut.
         cut = [ids[-self._limit :] for ids in whole]
         return [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in cut]
 
@@ -167,7 +170,7 @@ class RewardModelLabeler:
             self._has_warned = True
 
     def _logits(self, encoded: Sequence[Encoded]) -> Tensor:
-        """Logits of every row, float32, on the CPU, shape ``(rows, labels)``."""
+        """Compute the logits of every row, float32, on the CPU, shape ``(rows, labels)``."""
         model = self._model
         logits = torch.zeros(len(encoded), len(_head_labels(model)))
         lengths = [len(row["input_ids"]) for row in encoded]
@@ -201,7 +204,7 @@ def _head_labels(model: PreTrainedModel) -> list[str]:
 
 
 def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load tokenizer and weights in safetensors, and make sure that the head is among them."""
+    """Load tokenizer and weights in safetensors, and check that they include the head."""
     use_hub_or_cache(settings.name_or_path)
     try:
         check_folder(settings.name_or_path)
@@ -218,7 +221,7 @@ def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedToken
         )
     except RpoError:
         raise
-    except Exception as err:  # packages that read files of others raise anything
+    except Exception as err:  # loaders of foreign files raise errors of any type
         raise ModelError(
             f"cannot load the reward model {settings.name_or_path!r}: {reason_of(err)} "
             f"(name_or_path of labeler `{settings.title}`: a hub id that can be reached, or a "
@@ -235,7 +238,7 @@ def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedToken
 
 
 def weights_name(settings: RewardModelParams | FittedRewardModelParams) -> str:
-    """Content of a directory; of a hub id its commit, which stands for the content."""
+    """Name weights by the hash of their directory, or by hub id and commit."""
     directory = Path(settings.name_or_path)
     if directory.is_dir():
         return model_fingerprint(directory)

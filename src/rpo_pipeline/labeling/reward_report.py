@@ -1,4 +1,4 @@
-"""What was done to the raw rewards, in numbers: the reward report."""
+"""Writes the reward report, which describes raw rewards, rewards and length bias in numbers."""
 
 import logging
 from typing import Any
@@ -11,23 +11,23 @@ logger = logging.getLogger(__name__)
 
 
 def report_rewards(rows: pd.DataFrame, normaliser: dict[str, Any]) -> dict[str, Any]:
-    """Sum up the way from raw_reward to reward.
+    """Describe how raw rewards became rewards.
 
     Args:
-        rows: The labelled rows: prompt_id, split, response, raw_reward, reward.
-        normaliser: As ``fit_normaliser`` gave it.
+        rows: Labelled rows: prompt_id, split, response, raw_reward, reward.
+        normaliser: Normaliser of ``fit_normaliser``.
 
     Returns:
-        ``normaliser`` (its kind), ``winsorise`` and ``length_penalty`` as fitted, for ``train`` and
-        ``others`` the numbers of ``_part``, and ``warnings`` for people.
+        ``normaliser`` (its kind), ``winsorise`` and ``length_penalty`` as fitted, the numbers of
+        ``_describe`` for ``train`` and ``others``, and ``warnings``, a list of texts.
     """
     in_train = rows["split"] == "train"
     report: dict[str, Any] = {
         "normaliser": normaliser["kind"],
         "winsorise": normaliser["winsorise"],
         "length_penalty": normaliser["length_penalty"],
-        "train": _part(rows[in_train], normaliser),
-        "others": _part(rows[~in_train], normaliser),
+        "train": _describe(rows[in_train], normaliser),
+        "others": _describe(rows[~in_train], normaliser),
     }
     within = report["train"]["length_correlation"]["after"]["within_prompt"]["value"]
     report["warnings"] = []
@@ -41,8 +41,8 @@ def report_rewards(rows: pd.DataFrame, normaliser: dict[str, Any]) -> dict[str, 
     return report
 
 
-def _part(rows: pd.DataFrame, normaliser: dict[str, Any]) -> dict[str, Any]:
-    """Numbers of rows and prompts, what winsorising touched, the rewards, and length bias."""
+def _describe(rows: pd.DataFrame, normaliser: dict[str, Any]) -> dict[str, Any]:
+    """Count rows, prompts and clipped raw rewards, and describe rewards and length bias."""
     low, high = normaliser["winsorise"] or (-float("inf"), float("inf"))
     return {
         "num_rows": len(rows),

@@ -1,9 +1,8 @@
-"""Scorers of the ``rules`` labeler: each maps (prompt, response) to one number.
+"""Scorers of the ``rules`` labeler; each maps (prompt, response) to one number.
 
-What each is worth: sentiment is VADER's compound score, good on short informal text. Toxicity is a
-word list: it knows no context, so it misses insults without a listed word and flags a harmless use
-of one; in return it does not take criticism for abuse, as small classifiers do. Coverage and length
-are exact.
+Sentiment is VADER's compound score, which is good on short informal text. Toxicity is a word list
+without context: it misses insults without a listed word and flags a harmless use of one, but it
+does not take criticism for abuse, as small classifiers do. Coverage and length are exact.
 """
 
 import math
@@ -22,7 +21,7 @@ WORD = re.compile(r"\w+")
 
 
 def build_scorers(settings: RulesParams) -> dict[str, Scorer]:
-    """Build every scorer, by name; those without a weight are reported but do not count."""
+    """Build every scorer by name; a scorer without a weight is reported but not added."""
     scorers = {
         "sentiment": _sentiment(),
         "toxicity": _toxicity(settings),
@@ -34,16 +33,15 @@ def build_scorers(settings: RulesParams) -> dict[str, Scorer]:
 
 
 def _sentiment() -> Scorer:
-    """VADER compound score, -1 (negative) to 1 (positive)."""
+    """Build the scorer of VADER's compound score, -1 (negative) to 1 (positive)."""
     analyzer = _LinearAnalyzer()
     return lambda _, response: float(analyzer.polarity_scores(response)["compound"])
 
 
 class _LinearAnalyzer(SentimentIntensityAnalyzer):  # type: ignore[misc] # without types
-    """VADER with the same scores in time that grows with the text, not with its square.
+    """VADER with the same scores in time that is linear in the length of the text.
 
-    The library lowers all words for each word that it looks at, and looks for each score from the
-    start.
+    The library lowers all words once per word, and searches for each score from the start.
     """
 
     @staticmethod
@@ -68,7 +66,7 @@ class _LinearAnalyzer(SentimentIntensityAnalyzer):  # type: ignore[misc] # witho
             same = places[sentiment]
             while sentiments[same[0]] != sentiment:
                 heappop(same)
-            first = same[0]  # the library takes the first equal score for the one it looks at
+            first = same[0]  # like the library, which finds a score by its first equal
             if first != but:
                 sentiments[first] = sentiment * (0.5 if first < but else 1.5)
                 heappush(places.setdefault(sentiments[first], []), first)
@@ -76,22 +74,22 @@ class _LinearAnalyzer(SentimentIntensityAnalyzer):  # type: ignore[misc] # witho
 
 
 def _window(words: list[str], i: int) -> tuple[list[str], int]:
-    """The three words before a word to the two behind it, and where it stands among them."""
+    """Return a word with the three before and the two after it, and its position among them."""
     start = max(0, i - 3)
     return words[start : i + 3], i - start
 
 
 def _toxicity(settings: RulesParams) -> Scorer:
-    """1 if the response holds a word of the list, else 0."""
+    """Build the scorer that is 1 if the response holds a word of the list, else 0."""
     listed = {*read_wordlist(get_complete_path_of_file("profanity_wordlist.txt"))}
     words = (listed | {*settings.toxic_words}) - {*settings.harmless_words}
-    # The library's own matcher takes 36 ms a response; one expression over its list, microseconds.
+    # The library's matcher takes 36 ms a response; one expression over its list takes microseconds.
     pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(words)))})\b", re.IGNORECASE)
     return lambda _, response: float(bool(pattern.search(response)))
 
 
 def _coverage(detail_pattern: str) -> Scorer:
-    """Share of the prompt's details that the response names; 1 for a prompt without details."""
+    """Build the scorer of the share of the prompt's details in the response; 1 without details."""
     pattern = re.compile(detail_pattern)
 
     def score(prompt: str, response: str) -> float:
@@ -104,12 +102,12 @@ def _coverage(detail_pattern: str) -> Scorer:
 
 
 def _has(response: str, detail: str) -> bool:
-    """Whether a detail that is not one word stands in a text as whole words."""
+    """Tell whether a text holds a detail of several words, or of signs, as whole words."""
     return detail in response and bool(re.search(rf"\b{re.escape(detail)}\b", response))
 
 
 def _length(target_words: int) -> Scorer:
-    """1 at the target number of words, falling to 0 at half and at twice as many."""
+    """Build the scorer that is 1 at the target number of words and 0 at half or twice as many."""
     return lambda _, response: max(
         0.0, 1 - abs(math.log2(max(1, len(response.split())) / target_words))
     )

@@ -1,4 +1,4 @@
-"""One process of a launch: ``python -m rpo_pipeline.labeling.worker JOB_FILE``."""
+"""A labelling process, started as ``python -m rpo_pipeline.labeling.worker JOB_FILE``."""
 
 import os
 import sys
