@@ -11,6 +11,7 @@ from kedro.runner import SequentialRunner
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rpo_pipeline.core import rpo
 from rpo_pipeline.core.rpo import Group, Settings, mean_logps, targets, train
 from rpo_pipeline.operations.environments import open_configuration
 from rpo_pipeline.pipelines import partition_estimation, rpo_training
@@ -192,3 +193,7 @@ def test_another_setting_would_not_pass_for_the_same(by_pipeline, parameter, val
     other = train_by_page(by_pipeline.reference, **{parameter: value})
     with pytest.raises(AssertionError):
         close(other.weights, by_pipeline.weights, atol=1e-5)
+
+
+def test_the_page_is_one_page():
+    assert len(Path(rpo.__file__).read_text().splitlines()) <= 120

@@ -52,7 +52,7 @@ class PairwiseJudgeParams(Params):
     """Pairs of logged responses that people rated differently, to see whether it agrees."""
     template: str | None = None
     """Jinja2 text of the request, from ``prompt``, ``first`` and ``second``, which are to be
-    called A and B; null: the project's own (rewards/templates/compare.j2)."""
+    called A and B; null: the project's own (judge/templates/compare.j2)."""
 
     @model_validator(mode="after")
     def _template_is_filled(self) -> Self:

@@ -182,7 +182,7 @@ class JudgeParams(LabelerSettings):
     """Lowest and highest answer, mapped linearly to -1 and 1."""
     template: str | None = None
     """Jinja2 text of the request, from ``prompt``, ``response``, ``criteria`` (name: meaning),
-    ``lowest`` and ``highest``; null: the project's own (rewards/templates/rate.j2)."""
+    ``lowest`` and ``highest``; null: the project's own (judge/templates/rate.j2)."""
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
