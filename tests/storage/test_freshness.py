@@ -93,11 +93,11 @@ def test_a_change_of_a_scorer_wakes_all_that_labels(woken_by):
 @pytest.mark.parametrize(
     ("file", "old", "woken"),
     [
-        ("evaluation/templates/page.css.j2", "{", {"render_report", "render_comparison"}),
-        ("evaluation/templates/report_samples.html.j2", "<", {"render_report"}),
-        ("comparison/templates/comparison.html.j2", "<", {"render_comparison"}),
-        ("registry/templates/model_card.md.j2", "#", {"write_model_card"}),
-        ("rewards/templates/compare.j2", "A", LABELLING | {"judge_generations"}),
+        ("reporting/templates/page.css.j2", "{", {"render_report", "render_comparison"}),
+        ("reporting/templates/report_samples.html.j2", "<", {"render_report"}),
+        ("reporting/templates/comparison.html.j2", "<", {"render_comparison"}),
+        ("reporting/templates/model_card.md.j2", "#", {"write_model_card"}),
+        ("judge/templates/compare.j2", "A", LABELLING | {"judge_generations"}),
     ],
 )
 def test_a_template_wakes_only_what_renders_it(woken_by, file, old, woken):

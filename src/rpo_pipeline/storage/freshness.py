@@ -29,7 +29,7 @@ _BOOKKEEPING = frozenset(
 )
 # They check, wait, fetch or show progress; no number is theirs.
 _NEUTRAL = frozenset(
-    "click filelock huggingface_hub packaging pandera pluggy psutil pydantic pydantic_core "
+    "click filelock huggingface_hub packaging pandera pluggy pydantic pydantic_core "
     "requests safetensors tqdm".split()
 )
 _DISTRIBUTIONS = {
