@@ -30,7 +30,6 @@ from rpo_pipeline.params import (
     TrackingParams,
     validate_blocks,
     validate_catalog,
-    validate_tracking,
     variable,
 )
 from rpo_pipeline.secrets import keep_secret
@@ -92,9 +91,10 @@ class TrackingHooks:
         logs.take_over()
         with suppress(MissingConfigException):  # most projects have no credentials
             keep_secret(context.config_loader["credentials"])
-        self._environment = cast(LayeredConfigLoader, context.config_loader).environment
+        loader = cast(LayeredConfigLoader, context.config_loader)
+        self._environment = loader.environment
         self._blocks = validate_blocks(context.config_loader["parameters"], self._environment)
-        self._tracking = validate_tracking(context.config_loader["mlflow"])
+        self._tracking = loader.tracking
         validate_catalog(context.config_loader["catalog"])
 
     def _check_model(self, pipeline: Pipeline) -> None:

@@ -52,9 +52,7 @@ def read_log(
     """
     erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
     if forgotten is not None and not forgotten.get("is_done", pd.Series(dtype=bool)).all():
-        logger.warning(
-            "an erasure did not come to its end: `python -m rpo_pipeline forget` goes on with it"
-        )
+        logger.warning("an erasure did not come to its end: `kedro forget` goes on with it")
     return read_sources(ingestion.sources, folder, Privacy(ingestion.redaction, erased))
 
 
