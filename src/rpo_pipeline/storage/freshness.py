@@ -25,7 +25,7 @@ PARAMS = frozenset({f"{PACKAGE.name}.params"})
 
 # What only tells whether a result is still right makes none.
 _BOOKKEEPING = frozenset(
-    {f"{PACKAGE.name}.storage.freshness", f"{PACKAGE.name}.storage.source_code"}
+    f"{PACKAGE.name}.storage.{name}" for name in ("freshness", "source_code", "source_module")
 )
 # They check, wait, fetch or show progress; no number is theirs.
 _NEUTRAL = frozenset(
