@@ -65,7 +65,9 @@ class LayeredConfigLoader(OmegaConfigLoader):
             return found
         layers = list(self._layers(key))
         for layer in layers:
-            self._refuse_unread(layer)
+            if layer not in self._read_layers:
+                self._refuse_unread(layer)
+                self._read_layers.add(layer)
         try:
             return self._merge_layers(key, layers)
         except ConfigError:
@@ -88,6 +90,11 @@ class LayeredConfigLoader(OmegaConfigLoader):
     def environment(self) -> str:
         """Name of the environment that was chosen; ``local``, as Kedro calls it, is the default."""
         return str(self.default_run_env if self.env in (None, "", LOCAL) else self.env)
+
+    @cached_property
+    def _read_layers(self) -> set[str]:
+        """Layers of which something was read, whose names of files were looked at."""
+        return set()
 
     @cached_property
     def tracking(self) -> TrackingParams:

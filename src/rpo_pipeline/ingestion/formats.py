@@ -14,7 +14,8 @@ from typing import Any
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.ingestion.chats import read_messages
 from rpo_pipeline.ingestion.columns import suggest
-from rpo_pipeline.ingestion.fields import ABSENT, is_missing, look_up, unpack
+from rpo_pipeline.ingestion.fields import ABSENT, is_missing, list_of, look_up, unpack
+from rpo_pipeline.ingestion.openai_chats import flatten_chat, holds_answer
 from rpo_pipeline.ingestion.preferences import flatten_preference
 from rpo_pipeline.ingestion.quarantine import Reason, RejectedError
 from rpo_pipeline.params import SourceParams
@@ -118,7 +119,7 @@ def _flat(record: Fields, _: SourceParams) -> list[Fields]:
 
 def _grouped(record: Fields, source: SourceParams) -> list[Fields]:
     """Responses as texts or objects; lists of the same length beside them belong to them."""
-    responses = _as_list(record.get("responses"))
+    responses = list_of(record.get("responses"))
     parallel = {
         name.removesuffix("s") if name in REWARD_LISTS else name: unpack(value)
         for name, value in record.items()
@@ -221,7 +222,7 @@ def _ultrafeedback(record: Fields, _: SourceParams) -> list[Fields]:
         }
         if isinstance(completion, Mapping)
         else {**shared, "response": completion}
-        for completion in _as_list(record.get("completions"))
+        for completion in list_of(record.get("completions"))
     ]
 
 
@@ -230,49 +231,6 @@ def _annotations_mean(annotations: object) -> float | None:
     aspects = annotations.values() if isinstance(annotations, Mapping) else []
     ratings = [str(aspect.get("Rating")) for aspect in aspects if isinstance(aspect, Mapping)]
     return mean(judged) if (judged := [float(r) for r in ratings if r in {*"12345"}]) else None
-
-
-def _openai_chat(record: Fields, _: SourceParams) -> list[Fields]:
-    """Requests with their answers; of several choices, each is a response."""
-    request, answer = _request(record), _answer(record)
-    return [
-        {
-            **record,
-            "model_version": answer.get("model", request.get("model")),
-            "timestamp": record.get("timestamp", answer.get("created")),
-            "prompt": unpack(request.get("messages")),
-            "response": choice.get("message") if isinstance(choice, Mapping) else choice,
-        }
-        for choice in _as_list(answer.get("choices"))
-    ]
-
-
-def _request(record: Fields) -> Fields:
-    return next(_nested(record, ("request.body", "request", "body")), record)
-
-
-def _answer(record: Fields) -> Fields:
-    return next(_nested(record, ("response.body", "response")), record)
-
-
-def _nested(record: Fields, names: Sequence[str]) -> Iterator[Fields]:
-    for name in names:
-        value = unpack(look_up(record, name))
-        if isinstance(value, Mapping):
-            yield value
-
-
-def _as_list(value: object) -> list[Any]:
-    unpacked = unpack(value)
-    if not isinstance(unpacked, list):
-        raise RejectedError(Reason.NOT_A_LIST)
-    if not unpacked:
-        raise RejectedError(Reason.MISSING_RESPONSE)
-    return unpacked
-
-
-def _holds_answer(record: Fields) -> bool:
-    return "messages" in _request(record) and "choices" in _answer(record)
 
 
 def _holds_chat(record: Fields) -> bool:
@@ -284,7 +242,7 @@ RESPONSES = {"response", "responses", "completion", "chosen", "choices"}
 FORMATS = {
     "flat": Format(
         "prompt, response",
-        lambda record: record.keys() >= {"prompt", "response"} and not _holds_answer(record),
+        lambda record: record.keys() >= {"prompt", "response"} and not holds_answer(record),
         _flat,
     ),
     "grouped": Format(
@@ -310,5 +268,5 @@ FORMATS = {
         lambda record: record.keys() >= {"instruction", "completions"},
         _ultrafeedback,
     ),
-    "openai_chat": Format("request.messages, response.choices", _holds_answer, _openai_chat),
+    "openai_chat": Format("request.messages, response.choices", holds_answer, flatten_chat),
 }
