@@ -40,7 +40,7 @@ faults: setup ## Break runs on purpose and see whether they recover (hours; disk
 	$(BIN)/python -m faults
 
 doctor: setup ## Check what a run of ENV=sample needs, one line each
-	$(BIN)/python -m rpo_pipeline doctor $(if $(ENV),--env $(ENV))
+	$(BIN)/kedro doctor $(if $(ENV),--env $(ENV))
 
 audit: setup ## Known vulnerabilities of the installed packages; needs a network
 	$(BIN)/python -m pip install --quiet pip-audit
@@ -77,7 +77,7 @@ format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 
 clean-cache: setup ## Remove cached log-probabilities, samples and labels
-	$(BIN)/python -m rpo_pipeline clean-cache
+	$(BIN)/kedro clean-cache
 
 clean: ## Remove what runs wrote to data; sources, forgotten prompts, environment and registry stay
 	find $(filter-out data/01_raw,$(wildcard data/*)) -type f ! -name .gitkeep ! -name forgotten.parquet ! -path '*/mlflow_outbox/*' -delete

@@ -6,14 +6,14 @@ import pytest
 from click.testing import CliRunner
 
 from rpo_pipeline import erasure
-from rpo_pipeline.__main__ import commands
+from rpo_pipeline.cli import cli
 from rpo_pipeline.erasure.prompts import Erasure
 
 ID = "0a1b" * 8
 
 
 def call(*arguments):
-    return CliRunner().invoke(commands, [str(one) for one in arguments])
+    return CliRunner().invoke(cli, [str(one) for one in arguments])
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.operations.environments import open_configuration
-from rpo_pipeline.params import BLOCKS, validate_blocks, validate_tracking
+from rpo_pipeline.params import BLOCKS, validate_blocks, validate_catalog, validate_tracking
 from rpo_pipeline.params.evaluation import FAMILIES, METRICS
 from rpo_pipeline.reporting import report
 from tests.conftest import ROOT, raw_parameters
@@ -340,3 +340,13 @@ def test_a_model_in_the_user_s_own_folder_may_be_named_with_a_tilde(raw, monkeyp
     blocks = validate_blocks(raw)
     assert blocks["policy"].name_or_path == "/home/ada/model"
     assert blocks["evaluation"].labelers[0].name_or_path == "/home/ada/judge"
+
+
+@pytest.mark.parametrize("use", ["artefact", {"input": None}, ["artifact"], True])
+def test_a_catalog_entry_that_mlflow_cannot_keep_as_it_says_is_named(use):
+    entries = {"report": {"type": "x", "metadata": {"mlflow": use}}, "labels": {"type": "x"}}
+    with pytest.raises(ConfigError) as error:
+        validate_catalog(entries)
+    assert "report.metadata.mlflow: `artifact` keeps" in str(error.value)
+    assert repr(use) in str(error.value)
+    validate_catalog(entries | {"report": {"metadata": {"mlflow": "artifact"}}})

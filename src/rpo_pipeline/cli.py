@@ -1,87 +1,243 @@
-"""The project's own ``kedro run``: the same options, and errors for people."""
+"""The commands of the project: ``kedro NAME`` in its folder, ``rpo-pipeline NAME`` anywhere in it.
 
+An error that a user can mend is one message, not a traceback.
+"""
+
+import codecs
 import copy
 import errno
-from collections.abc import Mapping
+import math
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
+from kedro.utils import find_kedro_project
 
+from rpo_pipeline.catalog import LOADER_ARGUMENTS, refuse_several
 from rpo_pipeline.errors import RpoError
+from rpo_pipeline.operations import (
+    BusyError,
+    Environment,
+    ExportFormat,
+    Refresh,
+    examine,
+    export_feedback,
+    read_environment,
+    read_environments,
+    read_feedback,
+)
 from rpo_pipeline.secrets import hide
+from rpo_pipeline.storage import prune_cache, working_in
 
 # Of the operating system, of SQLite, and of a limit on files or users.
 NO_SPACE = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+NOTHING_TO_DO = 99
+"""Exit code that Airflow takes as skipped."""
+FEEDBACK = "03_primary/feedback.parquet"
+"""In the data folder of an environment."""
 
 TELLS = (
     "`kedro registry list` names the pipelines, `kedro registry describe NAME` the nodes of one, "
     "`kedro catalog describe-datasets` the datasets"
 )
-
-SELECTIONS = (
-    "tags node_names to_nodes from_nodes from_inputs to_outputs namespaces only_missing_outputs"
-).split()
-"""Options that leave out some of a pipeline."""
-WHOLE: tuple[set[str], ...] = ({"refresh"}, {"__default__"}, set())
-
-
-@click.group(name="rpo_pipeline")
-def cli() -> None:
-    """Commands of the project."""
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
+ENV = click.option(
+    "--env",
+    envvar="KEDRO_ENV",
+    default=LOADER_ARGUMENTS["default_run_env"],
+    show_default=True,
+    help="Environment of conf/.",
+)
 
 
-class FriendlyRun(click.Command):
-    """Runs a pipeline, alone in its data folder, and all of them only if there is work.
-
-    An error that a user can mend is one message, not a traceback.
-    """
+class FriendlyCommand(click.Command):
+    """A command whose errors are for people where they can mend them."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
         """Run, and turn our errors into click's."""
         try:
-            self._invoke(ctx)
+            return super().invoke(ctx)
         except Exception as err:
             message = explain(err)
             if message is None:
                 raise
             raise click.ClickException(hide(message)) from err
 
-    def _invoke(self, ctx: click.Context) -> None:
-        from kedro.framework.session import KedroSession
 
-        from rpo_pipeline.catalog import refuse_several
-        from rpo_pipeline.operations import BusyError, Refresh, only_run
-        from rpo_pipeline.storage import working_in
+class ProjectCommands(click.Group):
+    """A group in which options without a command are those of ``run``, as Kedro packages it."""
 
-        chosen = ctx.params
-        refuse_several(chosen["runner"])
-        if chosen["conf_source"]:  # named from where the command was called
-            chosen["conf_source"] = str(Path(chosen["conf_source"]).resolve())
-        session = KedroSession.create(
-            env=chosen["env"], conf_source=chosen["conf_source"], runtime_params=chosen["params"]
+    command_class = FriendlyCommand
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Find the command."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(name="rpo_pipeline", cls=ProjectCommands)
+def cli() -> None:
+    """Commands of the project."""
+
+
+@cli.command("sample-data")
+@click.option("--rows", type=click.IntRange(min=1), help="Lines to write; all of 400 tickets.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--output", type=NEW_FILE, default=Path("data/01_raw/feedback.jsonl"), show_default=True
+)
+def sample_data(rows: int | None, seed: int, output: Path) -> None:
+    """Write the feedback log of a made-up support desk."""
+    from rpo_pipeline.ingestion import write_sample_data
+
+    written = write_sample_data(output, rows, seed)
+    click.echo(f"{written['lines']} lines of {written['tickets']} tickets in {output}")
+
+
+@cli.command("export")
+@click.option("--format", "export_format", type=click.Choice(["trl_kto", "trl_dpo"]), required=True)
+@click.option("--output", type=NEW_FILE, required=True)
+@click.option("--feedback", type=FILE, help="Table of a run; that of the environment.")
+@click.option("--split", default="train", show_default=True)
+@ENV
+def export(
+    export_format: ExportFormat, output: Path, feedback: Path | None, split: str, env: str
+) -> None:
+    """Write rated feedback as TRL reads it: unpaired rows for KTO, pairs for DPO."""
+    file = feedback or read_environment(_project(), env).data / FEEDBACK
+    lines = export_feedback(read_feedback(file), output, export_format, split=split)
+    click.echo(f"{lines} lines in {output}")
+
+
+@cli.command("forget")
+@click.option("--prompt-id", "prompt_ids", multiple=True, help="Of the tables; may be repeated.")
+@click.option("--file", type=FILE, help="One prompt_id a line.")
+def forget(prompt_ids: tuple[str, ...], file: Path | None) -> None:
+    """Erase prompts from data, caches, samples, quarantine and reports, in every environment.
+
+    Without a prompt, an erasure that was interrupted is finished.
+    """
+    from rpo_pipeline.erasure import forget
+
+    given = {*prompt_ids, *(_words_of(file) if file else ())}
+    wrong = sorted(one for one in given if not re.fullmatch("[0-9a-fA-F]{32}", one))
+    if wrong:
+        raise click.UsageError(
+            f"a prompt_id is 32 hexadecimal digits, got {', '.join(wrong)} "
+            "(--prompt-id, --file; the column prompt_id of data/03_primary/feedback.parquet)"
         )
-        context = session.load_context()
-        data = context.project_path / context.config_loader["globals"]["data"]
-        with working_in(context.project_path, data):
-            refresh = Refresh(context)
-            if not _is_whole(chosen):
-                with only_run(refresh.lock):
-                    super().invoke(ctx)
-                return
-            try:
-                refresh.run(lambda: super(FriendlyRun, self).invoke(ctx))
-            except BusyError as err:  # which does what this run was to do
-                click.echo(f"nothing to do: {err}", err=True)
+    result = forget({one.lower() for one in given}, _project())
+    for line in result.erased or ["nothing was found; should it come in again, it is dropped"]:
+        click.echo(f"erased  {line}")
+    for line in result.left:
+        click.echo(f"left    {line}")
+    if not result.is_complete:
+        raise click.ClickException(
+            "not everything could be looked into: mend what is named above, and run "
+            "`kedro forget` again, which goes on from there"
+        )
 
 
-def _is_whole(chosen: Mapping[str, Any]) -> bool:
-    """Whether a run is of all pipelines."""
-    names = {*chosen["pipelines"], *([chosen["pipeline"]] if chosen["pipeline"] else [])}
-    return names in WHOLE and not any(chosen[option] for option in SELECTIONS)
+@cli.command("clean-cache")
+def clean_cache() -> None:
+    """Remove every cached log-probability, sample and label."""
+    environments, faults = read_environments(_project())
+    for cache in sorted({environment.cache for environment in environments}):
+        pruned = prune_cache(cache, max_bytes=0, max_age_days=0, in_use_since=math.inf)
+        click.echo(f"{cache}: {pruned.num_shards} files, {pruned.num_bytes / 1e6:.1f} MB removed")
+    if faults:
+        raise click.ClickException("; ".join(faults))
+
+
+@cli.command("doctor")
+@ENV
+def doctor(env: str) -> None:
+    """Check what a run needs, one line each; exit code 1 if something failed."""
+    failed = False
+    for finding in examine(_project(), env):
+        click.echo(finding)
+        failed |= finding.state == "failed"
+    sys.exit(failed)
+
+
+@cli.command("open-run")
+@ENV
+@click.option("--refresh", is_flag=True, help="First decide whether there is work for one.")
+def open_run(env: str, refresh: bool) -> None:
+    """Open an MLflow run that several `kedro run` join, and print its id as the last line.
+
+    Exit code 99, which Airflow takes as skipped: there is nothing to do.
+    """
+    from rpo_pipeline.tracking import JOINED_RUN, OUTBOXES, TrackedRun
+
+    own = _enter(env)
+    try:
+        has_work = not refresh or _refresh(env).begin()
+    except BusyError as err:  # which does what this run was to do
+        click.echo(f"nothing to do: {err}", err=True)
+        has_work = False
+    if not has_work:
+        sys.exit(NOTHING_TO_DO)
+    run = TrackedRun(own.tracking, _project(), own.data / OUTBOXES)
+    run.set_tags({"mlflow.runName": "refresh"})
+    run.leave()
+    click.echo(f"{JOINED_RUN} of those who join it:")
+    click.echo(run.run_id)
+
+
+@cli.command("close-run")
+@click.argument("run_id")
+@ENV
+@click.option("--refresh", is_flag=True, help="Tell how the refresh went.")
+@click.option("--failed", is_flag=True, help="It did not come to its end.")
+def close_run(run_id: str, env: str, refresh: bool, failed: bool) -> None:
+    """Close a run that `open-run` opened."""
+    from rpo_pipeline.tracking import OUTBOXES, TrackedRun
+
+    own = _enter(env)
+    run = TrackedRun(own.tracking, _project(), own.data / OUTBOXES, run_id=run_id)
+    run.finish("FAILED" if failed else "FINISHED")
+    if refresh and failed:
+        _refresh(env).fail(f"a stage of MLflow run {run_id} failed")
+    elif refresh:
+        _refresh(env).end()
+
+
+def run_pipelines(**chosen: Any) -> dict[str, Any]:  # noqa: ANN401 (the options of Kedro's run)
+    """Run pipelines as Kedro does, in the session of settings.py."""
+    refuse_several(chosen["runner"])
+    if chosen["conf_source"]:  # named from where the command was called
+        chosen["conf_source"] = str(Path(chosen["conf_source"]).resolve())
+    assert kedro_run.callback is not None
+    result: dict[str, Any] = kedro_run.callback(**chosen)
+    return result
+
+
+def _with_our_runner(option: click.Parameter) -> click.Parameter:
+    if option.name != "runner":
+        return option
+    changed = copy.copy(option)
+    changed.default = "rpo_pipeline.catalog.runner.FreshnessRunner"
+    return changed
+
+
+# The packaged project looks it up by this name.
+run = FriendlyCommand(
+    "run",
+    params=[_with_our_runner(option) for option in kedro_run.params],
+    callback=run_pipelines,
+    help=kedro_run.help,
+)
+cli.add_command(run)
 
 
 def explain(error: BaseException | None) -> str | None:
@@ -113,19 +269,30 @@ def _is_of_kedro(error: BaseException) -> bool:
     return raised_in.startswith(("kedro.framework.", "kedro.pipeline.", "kedro.io."))
 
 
-def _with_our_runner(option: click.Parameter) -> click.Parameter:
-    if option.name != "runner":
-        return option
-    changed = copy.copy(option)
-    changed.default = "rpo_pipeline.catalog.runner.FreshnessRunner"
-    return changed
+def _words_of(file: Path) -> list[str]:
+    """Words of a text file: UTF-8, or what its byte order mark says, as PowerShell writes it."""
+    content = file.read_bytes()
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig").split()
+    except UnicodeDecodeError:
+        raise click.UsageError(
+            f"{file} is no text in UTF-8: --file takes a list of one prompt_id a line"
+        ) from None
 
 
-# The packaged project looks it up by this name.
-run = FriendlyRun(
-    "run",
-    params=[_with_our_runner(option) for option in kedro_run.params],
-    callback=kedro_run.callback,
-    help=kedro_run.help,
-)
-cli.add_command(run)
+def _refresh(env: str) -> Refresh:
+    bootstrap_project(_project())
+    return Refresh(KedroSession.create(env=env).load_context())
+
+
+def _enter(env: str) -> Environment:
+    """An environment, in whose project the command works until it ends, as a run does."""
+    own = read_environment(_project(), env)
+    click.get_current_context().with_resource(working_in(_project(), own.data))
+    return own
+
+
+def _project() -> Path:
+    """The project's folder, from any folder in it; the current one where there is none."""
+    return find_kedro_project(Path.cwd()) or Path.cwd()

@@ -20,7 +20,13 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from rpo_pipeline import logs
-from rpo_pipeline.catalog import LayeredConfigLoader, WorkspaceDataset, refuse_several
+from rpo_pipeline.catalog import (
+    LayeredConfigLoader,
+    WorkspaceDataset,
+    file_of,
+    refuse_several,
+    use_in_mlflow,
+)
 from rpo_pipeline.errors import RpoError
 from rpo_pipeline.params import (
     CachesParams,
@@ -30,7 +36,6 @@ from rpo_pipeline.params import (
     TrackingParams,
     validate_blocks,
     validate_catalog,
-    validate_tracking,
     variable,
 )
 from rpo_pipeline.secrets import keep_secret
@@ -48,24 +53,6 @@ if TYPE_CHECKING:
     from rpo_pipeline.tracking import MetricsFollower, TrackedRun
 
 CACHE, LEDGER = "reference_cache", "run_ledger"
-# Catalog entries whose content is an input of training, by what they are used for.
-LINEAGE = {"raw_rows@ibis": "ingestion", "feedback@pandas": "training", "quarantine": "quarantine"}
-ARTIFACTS = (
-    "row_account",
-    "redaction",
-    "reward_report",
-    "label_report",
-    "partition_health",
-    "training_summary",
-    "summary",
-    "report",
-    "model_card",
-    "candidate_summary",
-    "promotion_result",
-    "rollback_result",
-    "comparison",
-    "comparison_page",
-)
 
 
 class TrackingHooks:
@@ -92,9 +79,10 @@ class TrackingHooks:
         logs.take_over()
         with suppress(MissingConfigException):  # most projects have no credentials
             keep_secret(context.config_loader["credentials"])
-        self._environment = cast(LayeredConfigLoader, context.config_loader).environment
+        loader = cast(LayeredConfigLoader, context.config_loader)
+        self._environment = loader.environment
         self._blocks = validate_blocks(context.config_loader["parameters"], self._environment)
-        self._tracking = validate_tracking(context.config_loader["mlflow"])
+        self._tracking = loader.tracking
         validate_catalog(context.config_loader["catalog"])
 
     def _check_model(self, pipeline: Pipeline) -> None:
@@ -175,12 +163,14 @@ class TrackingHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Keep inputs, results and the headline numbers with the run."""
         made = pipeline.all_outputs()
-        for name, use in LINEAGE.items():
-            if name in pipeline.datasets():
-                self._run.log_dataset(name.partition("@")[0], _file(catalog, name), use)
-        for name in ARTIFACTS:
-            if name in made:
-                self._run.log_artifact(_file(catalog, name))
+        for name in sorted(name for name in pipeline.datasets() if name in catalog):
+            if (file := file_of(catalog, name)) is None:
+                continue
+            match use_in_mlflow(catalog, name):
+                case {"input": use}:
+                    self._run.log_dataset(name.partition("@")[0], file, use)
+                case "artifact" if name in made:
+                    self._run.log_artifact(file)
         if "partition_health" in made:
             self._run.log_metrics(_numbers("partition", catalog.load("partition_health")))
         if "comparison" in made:
@@ -190,8 +180,7 @@ class TrackingHooks:
             summary = catalog.load("summary")
             self._run.log_metrics(_headline(summary))
             logger.info(_verdict(summary))
-        if "report" in made:
-            report = _file(catalog, "report")
+        if "report" in made and (report := file_of(catalog, "report")):
             logger.info("report: %s", os.path.relpath(report, self._context.project_path))
         self._prune_cache(pipeline, catalog)
         self._run.complete()
@@ -220,12 +209,13 @@ class TrackingHooks:
         from rpo_pipeline.storage import prune_cache
 
         users = [node.name for node in pipeline.nodes if CACHE in node.inputs]
-        limits = self._blocks["caches"]
-        if not users or not isinstance(limits, CachesParams):
+        limits = cast(CachesParams, self._blocks["caches"])
+        cache = file_of(catalog, CACHE) if users else None
+        if cache is None:
             return
         ledger = (catalog.load(LEDGER) if LEDGER in catalog else None) or {}
         pruned = prune_cache(
-            _file(catalog, CACHE),
+            cache,
             max_bytes=limits.max_gigabytes * 1e9,
             max_age_days=limits.max_age_days,
             in_use_since=min(
@@ -283,10 +273,6 @@ def _verdict(summary: dict[str, Any]) -> str:
         f"{summary[baseline]['reward_mean']['value']:.2f}; difference {gain['value']:+.2f} "
         f"({gain['low']:+.2f} to {gain['high']:+.2f}) on {summary['num_prompts']} test prompts"
     )
-
-
-def _file(catalog: DataCatalog, name: str) -> Path:
-    return Path(catalog[name]._describe()["filepath"])  # Kedro has no public way to ask
 
 
 def _git_tags(project_path: Path) -> dict[str, str]:

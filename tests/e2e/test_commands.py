@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from rpo_pipeline.cli import cli
 from tests.e2e.conftest import kedro
 
 HEAVY = ("torch", "transformers", "mlflow")
@@ -19,7 +20,10 @@ print([name for name in {heavy} if name in sys.modules], file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("arguments", [["run", "--help"], ["registry", "list"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["forget", "--help"], ["registry", "list"]],
+)
 def test_looking_around_imports_nothing_heavy(project, arguments):
     script = CHECK.format(arguments=arguments, heavy=HEAVY)
     completed = subprocess.run(
@@ -66,3 +70,14 @@ def test_anything_else_goes_to_kedros_run(project):
     assert completed.returncode == 1
     assert "rpo.tau" in completed.stderr
     assert "Traceback" not in completed.stderr
+
+
+def test_a_command_is_the_same_in_the_project_and_as_a_module(project):
+    listed = kedro(project, "--help").stdout, module(project, "--help").stdout
+    for name in cli.commands:
+        assert all(f"  {name} " in text for text in listed)
+    asked = ("export", "--format", "trl_kto", "--output", "kto.jsonl", "--env", "smoke")
+    ended = kedro(project, *asked), module(project, *asked)
+    assert [one.returncode for one in ended] == [1, 1]
+    assert len({one.stderr.splitlines()[-1] for one in ended}) == 1
+    assert "there is no file" in ended[0].stderr

@@ -16,6 +16,7 @@ from rpo_pipeline.storage.durable import (
     put_new,
     temporary_sibling,
 )
+from rpo_pipeline.storage.processes import start_ticks
 
 KILLED = """
 import os, signal
@@ -75,8 +76,19 @@ def test_a_folder_that_was_replaced_before_the_kill_is_the_new_one(tmp_path, mod
 def test_what_a_process_still_writes_is_left_alone(tmp_path):
     half = temporary_sibling(tmp_path / "rewards.parquet")
     half.write_text("half")
+    of_an_older_version = tmp_path / f".labels-new-{os.getpid()}-0123abcd.parquet"
+    of_an_older_version.write_text("half")
     clear_abandoned(tmp_path)
     assert half.exists()
+    assert of_an_older_version.exists()
+
+
+def test_what_a_process_left_whose_id_is_given_again_goes(tmp_path):
+    ticks = start_ticks(os.getpid())
+    left = tmp_path / f".rewards-new-{os.getpid()}t{ticks - 1}-0123abcd.parquet"
+    left.write_text("half")
+    clear_abandoned(tmp_path)
+    assert not left.exists()
 
 
 @pytest.fixture

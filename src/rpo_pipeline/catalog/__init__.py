@@ -6,6 +6,7 @@ from rpo_pipeline.catalog.config_loader import (
     LayeredConfigLoader,
     environment_names,
 )
+from rpo_pipeline.catalog.entries import file_of, use_in_mlflow
 from rpo_pipeline.catalog.model_directory import ModelDirectoryDataset
 from rpo_pipeline.catalog.parquet_stream import ParquetStreamDataset
 from rpo_pipeline.catalog.runner import ALWAYS, refuse_several
@@ -20,5 +21,7 @@ __all__ = [
     "ParquetStreamDataset",
     "WorkspaceDataset",
     "environment_names",
+    "file_of",
     "refuse_several",
+    "use_in_mlflow",
 ]

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from rpo_pipeline.errors import ConfigError, did_you_mean
-from rpo_pipeline.params import variable
+from rpo_pipeline.params import TrackingParams, validate_tracking, variable
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,9 @@ class LayeredConfigLoader(OmegaConfigLoader):
             return found
         layers = list(self._layers(key))
         for layer in layers:
-            self._refuse_unread(layer)
+            if layer not in self._read_layers:
+                self._refuse_unread(layer)
+                self._read_layers.add(layer)
         try:
             return self._merge_layers(key, layers)
         except ConfigError:
@@ -88,6 +90,16 @@ class LayeredConfigLoader(OmegaConfigLoader):
     def environment(self) -> str:
         """Name of the environment that was chosen; ``local``, as Kedro calls it, is the default."""
         return str(self.default_run_env if self.env in (None, "", LOCAL) else self.env)
+
+    @cached_property
+    def _read_layers(self) -> set[str]:
+        """Layers of which something was read, whose names of files were looked at."""
+        return set()
+
+    @cached_property
+    def tracking(self) -> TrackingParams:
+        """The tracking server and its experiment; a ``ConfigError`` where they cannot work."""
+        return validate_tracking(self["mlflow"])
 
     @cached_property
     def foundations(self) -> list[str]:

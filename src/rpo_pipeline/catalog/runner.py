@@ -2,7 +2,6 @@
 
 import logging
 import time
-from pathlib import Path
 from typing import Any
 
 from kedro.io import CatalogProtocol
@@ -11,6 +10,7 @@ from kedro.pipeline.node import Node
 from kedro.runner import SequentialRunner
 from pluggy import PluginManager
 
+from rpo_pipeline.catalog.entries import file_of
 from rpo_pipeline.catalog.workspace import WorkspaceDataset
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.storage import (
@@ -110,11 +110,11 @@ def _read(node: Node, catalog: CatalogProtocol[Any, Any], known: Digests) -> Dig
 
     A model that parameters name by its folder counts by what is in there.
     """
-    made = {_path(name, catalog) for name in node.outputs}
+    made = {file_of(catalog, name) for name in node.outputs}
     read: Digests = {"code": code_digest(node.func)}
     read |= {f"version of {name}": v for name, v in library_versions(node.func).items()}
     for name in node.inputs:
-        path = _path(name, catalog)
+        path = file_of(catalog, name)
         if name == "parameters" or name.startswith("params:"):
             value = catalog.load(name)
             read[name.removeprefix("params:")] = value_digest(value)
@@ -126,10 +126,5 @@ def _read(node: Node, catalog: CatalogProtocol[Any, Any], known: Digests) -> Dig
 
 
 def _written(node: Node, catalog: CatalogProtocol[Any, Any]) -> Digests:
-    paths = {name: _path(name, catalog) for name in node.outputs}
+    paths = {name: file_of(catalog, name) for name in node.outputs}
     return {name: path_digest(path) for name, path in paths.items() if path}
-
-
-def _path(name: str, catalog: CatalogProtocol[Any, Any]) -> Path | None:
-    described: dict[str, Any] = catalog[name]._describe()  # Kedro has no public way to ask
-    return Path(described["filepath"]) if described.get("filepath") else None

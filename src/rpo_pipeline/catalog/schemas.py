@@ -4,136 +4,13 @@ A catalog entry names its schema as ``validator``; Kedro checks a table before i
 when it is read unless the same run wrote it.
 """
 
-from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
-from typing import Any, get_args
-from weakref import WeakKeyDictionary
+from typing import get_args
 
-import ibis.expr.operations as ops
-import pandas as pd
-import pandera.ibis
-import pandera.pandas
-from ibis.expr.types import Table
-from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 from pandera.pandas import Check
 
-from rpo_pipeline.errors import DataError
+from rpo_pipeline.catalog.table_schema import Column, TableSchema
 from rpo_pipeline.ingestion import Reason
 from rpo_pipeline.params import Split
-
-AT_MOST_NAMED = 5
-MAX_EXAMPLE = 80
-_VALID: WeakKeyDictionary[ops.Node, str] = WeakKeyDictionary()
-"""Tables that Ibis reads and that were found to be as a schema says, which is named."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """What the values of a column must be."""
-
-    dtype: type | None = None
-    """``str``, ``int``, ``bool``; None: any, which numbers of any precision need."""
-    check: Check | None = None
-    nullable: bool = False
-
-
-@dataclass(frozen=True)
-class TableSchema:
-    """A table's columns; further ones are allowed."""
-
-    name: str
-    key: str | None
-    """The column whose values are unique."""
-    columns: dict[str, Column]
-    pipeline: str
-    """That writes the table."""
-    advice: str
-    """Where to look when values are wrong."""
-
-    def validate(self, table: Any) -> Any:  # noqa: ANN401 (pandas or Ibis, as the dataset has it)
-        """Check a table; Kedro calls this.
-
-        Args:
-            table: An Ibis table, which is computed once for all checks, a pandas table, or None
-                for a file that may be missing.
-
-        Returns:
-            The table.
-
-        Raises:
-            DataError: With every column that is wrong, what is, in how many rows, and an example.
-        """
-        if table is None:
-            return None
-        if isinstance(table, Table):
-            if not isinstance(table.op(), ops.PhysicalTable):
-                table = table.cache()
-            if _VALID.get(table.op()) == self.name:
-                return table
-        try:
-            self._schema(rows := _checkable(table)).validate(rows, lazy=True)
-        except SchemaErrors as errors:
-            found = [_explain(error, self.key) for error in errors.schema_errors]
-            more = f"; and {len(found) - AT_MOST_NAMED} more" if len(found) > AT_MOST_NAMED else ""
-            raise DataError(
-                f"table {self.name} is not as it must be: {'; '.join(found[:AT_MOST_NAMED])}{more} "
-                f"({self.advice}; `kedro run --pipelines {self.pipeline}` writes the table anew)"
-            ) from errors
-        if isinstance(table, Table):
-            _VALID[table.op()] = self.name
-        return table
-
-    def _schema(self, table: Any) -> Any:  # noqa: ANN401 (a schema of either library)
-        library = pandera.ibis if isinstance(table, Table) else pandera.pandas
-        # An empty pandas table has columns without types.
-        typed = not (isinstance(table, pd.DataFrame) and table.empty)
-        return _build(self, library, typed=typed)
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-
-def _checkable(table: Any) -> Any:  # noqa: ANN401 (pandas or Ibis)
-    """What pandera can check: it fails on an index that repeats, and on an empty Ibis table."""
-    if isinstance(table, pd.DataFrame):
-        return table.reset_index(drop=True)
-    return table if table.count().execute() else table.to_pandas()
-
-
-@cache
-def _build(schema: TableSchema, library: ModuleType, *, typed: bool) -> Any:  # noqa: ANN401
-    columns = {
-        name: library.Column(
-            column.dtype if typed else None,
-            column.check if typed else None,
-            nullable=column.nullable,
-        )
-        for name, column in schema.columns.items()
-    }
-    return library.DataFrameSchema(columns, unique=[schema.key] if schema.key else None)
-
-
-def _explain(error: SchemaError, key: str | None) -> str:
-    cases = error.failure_cases
-    name = getattr(error.schema, "name", None) or key
-    if error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
-        return f"column {cases} is missing"
-    if error.reason_code is SchemaErrorReason.WRONG_DATATYPE:
-        return f"column {name} is not of type {error.schema.dtype}"
-    if isinstance(cases, Table):
-        count = int(cases.count().execute())
-        example = next(iter(cases.limit(1).to_pyarrow().to_pylist()[0].values()))
-    elif isinstance(cases, pd.DataFrame):
-        count, example = len(cases), cases["failure_case"].iloc[0]
-    else:
-        return f"column {name} cannot be checked: {cases}"
-    problem = {
-        SchemaErrorReason.SERIES_CONTAINS_NULLS: "have no value",
-        SchemaErrorReason.DUPLICATES: "repeat another one's value",
-    }.get(error.reason_code) or f"are not {getattr(error.check, 'error', error.check)}"
-    return f"{count} rows of column {name} {problem}, such as {str(example)[:MAX_EXAMPLE]!r}"
-
 
 # ---- columns
 

@@ -15,6 +15,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from rpo_pipeline.ingestion.quarantine import Reason, RejectedError
+
 ABSENT: Final = object()
 """Value of ``look_up`` that tells a missing field from a null."""
 
@@ -90,6 +92,16 @@ def unpack(value: Any) -> Any:  # noqa: ANN401 (any value that JSON can say)
         return json.loads(value)
     except (ValueError, RecursionError):
         return _literal(value)
+
+
+def list_of(value: object) -> list[Any]:
+    """The items of a list or of a text that spells one; a ``RejectedError`` without any."""
+    unpacked = unpack(value)
+    if not isinstance(unpacked, list):
+        raise RejectedError(Reason.NOT_A_LIST)
+    if not unpacked:
+        raise RejectedError(Reason.MISSING_RESPONSE)
+    return unpacked
 
 
 def _literal(text: str) -> object:

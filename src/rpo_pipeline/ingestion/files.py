@@ -52,7 +52,7 @@ def find_files(source: SourceParams) -> list[SourceFile]:
     if not files:
         raise DataError(
             f"no file matches {source.path!r} in {Path.cwd()} ({WHERE}; "
-            "`python -m rpo_pipeline sample-data` writes the sample log)"
+            "`kedro sample-data` writes the sample log)"
         )
     return [SourceFile(file, escape(str(file))) for file in files]
 

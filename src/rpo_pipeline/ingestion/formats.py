@@ -5,7 +5,6 @@ What a record holds beside is kept in its flat records, so that ratings, timesta
 versions are found there.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,11 @@ from statistics import mean
 from typing import Any
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.ingestion.chats import ASSISTANT_TURN, parse_prompt, read_messages
+from rpo_pipeline.ingestion.chats import read_messages
 from rpo_pipeline.ingestion.columns import suggest
-from rpo_pipeline.ingestion.fields import ABSENT, is_missing, look_up, unpack
+from rpo_pipeline.ingestion.fields import ABSENT, is_missing, list_of, look_up, unpack
+from rpo_pipeline.ingestion.openai_chats import flatten_chat, holds_answer
+from rpo_pipeline.ingestion.preferences import flatten_preference
 from rpo_pipeline.ingestion.quarantine import Reason, RejectedError
 from rpo_pipeline.params import SourceParams
 
@@ -26,7 +27,6 @@ REWARD_NAMES = ("reward", "score", "rating")
 REWARD_LISTS = {"rewards", "scores", "ratings"}
 CHATS = ("messages", "conversations", "conversation")
 """Names of the field that holds a chat, the first that is there counts."""
-SIDES = ("chosen", "rejected")
 HINT_DEPTH = 4
 
 
@@ -119,7 +119,7 @@ def _flat(record: Fields, _: SourceParams) -> list[Fields]:
 
 def _grouped(record: Fields, source: SourceParams) -> list[Fields]:
     """Responses as texts or objects; lists of the same length beside them belong to them."""
-    responses = _as_list(record.get("responses"))
+    responses = list_of(record.get("responses"))
     parallel = {
         name.removesuffix("s") if name in REWARD_LISTS else name: unpack(value)
         for name, value in record.items()
@@ -211,65 +211,6 @@ def _trl_unpaired(record: Fields, _: SourceParams) -> list[Fields]:
     return [{**record, "response": record.get("completion")}]
 
 
-def _trl_preference(record: Fields, source: SourceParams) -> list[Fields]:
-    """The chosen and the rejected response; fields such as ``score_chosen`` go with one of them."""
-    texts = {side: _unpack_chat(record.get(side)) for side in SIDES}
-    prompt, responses = _split_prompt(record.get("prompt"), *texts.values())
-    return [
-        {
-            **record,
-            **_fields_of_side(record, source, side),
-            "prompt": prompt,
-            "response": response,
-            "preference": preference,
-        }
-        for side, response, preference in zip(SIDES, responses, (1, -1), strict=True)
-    ]
-
-
-def _fields_of_side(record: Fields, source: SourceParams, side: str) -> dict[str, Any]:
-    """What belongs to one side: its fields without its name, and the ratings that name a side.
-
-    ``chosen-rating`` is ``rating`` for the chosen response, and a rating column of that name reads
-    ``rejected-rating`` for the rejected one; nothing that names one side counts for both.
-    """
-    words = [source.columns.get(one, one) for one in SIDES]
-    name_of_side = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(map(re.escape, words))})(?![a-z])")
-    own = words[SIDES.index(side)]
-    at_either_end = re.compile(rf"^{re.escape(own)}[-_. ]|[-_. ]{re.escape(own)}$")
-    named = {name: at_either_end.sub("", name) for name in record}
-    fields = {shared: record[name] for name, shared in named.items() if shared != name}
-    for rating in source.rating_columns:
-        column = rating.column
-        if name_of_side.search(column):
-            fields[column] = look_up(record, name_of_side.sub(own, column))
-    return fields
-
-
-def _split_prompt(prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401
-    # (whatever the log holds)
-    """Prompt and two responses; without an explicit prompt, it is what both begin with."""
-    both = [chosen, rejected]
-    chats = [one for one in both if isinstance(one, list)]
-    if any(len(chat) > 1 for chat in chats):
-        end = _num_shared(chats[0][:-1], chats[-1][:-1])  # one chat: all but its last turn
-        responses = [one[end:] if isinstance(one, list) else one for one in both]
-        return chats[0][:end] or prompt, responses
-    if prompt is not None or not all(isinstance(one, str) for one in both):
-        return prompt, both
-    start = chosen[: _num_shared(chosen, rejected)]
-    turn = start.rfind(ASSISTANT_TURN)
-    # Where the responses begin alike, only a dialogue tells where the prompt ends.
-    end = turn + len(ASSISTANT_TURN) if turn >= 0 else len(start.removesuffix(" "))
-    return start[:end], [one[end:] for one in both]
-
-
-def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Length of what two texts or chats begin with alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
 def _ultrafeedback(record: Fields, _: SourceParams) -> list[Fields]:
     shared = {**record, "prompt": record.get("instruction")}
     return [
@@ -281,7 +222,7 @@ def _ultrafeedback(record: Fields, _: SourceParams) -> list[Fields]:
         }
         if isinstance(completion, Mapping)
         else {**shared, "response": completion}
-        for completion in _as_list(record.get("completions"))
+        for completion in list_of(record.get("completions"))
     ]
 
 
@@ -290,53 +231,6 @@ def _annotations_mean(annotations: object) -> float | None:
     aspects = annotations.values() if isinstance(annotations, Mapping) else []
     ratings = [str(aspect.get("Rating")) for aspect in aspects if isinstance(aspect, Mapping)]
     return mean(judged) if (judged := [float(r) for r in ratings if r in {*"12345"}]) else None
-
-
-def _openai_chat(record: Fields, _: SourceParams) -> list[Fields]:
-    """Requests with their answers; of several choices, each is a response."""
-    request, answer = _request(record), _answer(record)
-    return [
-        {
-            **record,
-            "model_version": answer.get("model", request.get("model")),
-            "timestamp": record.get("timestamp", answer.get("created")),
-            "prompt": unpack(request.get("messages")),
-            "response": choice.get("message") if isinstance(choice, Mapping) else choice,
-        }
-        for choice in _as_list(answer.get("choices"))
-    ]
-
-
-def _request(record: Fields) -> Fields:
-    return next(_nested(record, ("request.body", "request", "body")), record)
-
-
-def _answer(record: Fields) -> Fields:
-    return next(_nested(record, ("response.body", "response")), record)
-
-
-def _nested(record: Fields, names: Sequence[str]) -> Iterator[Fields]:
-    for name in names:
-        value = unpack(look_up(record, name))
-        if isinstance(value, Mapping):
-            yield value
-
-
-def _as_list(value: object) -> list[Any]:
-    unpacked = unpack(value)
-    if not isinstance(unpacked, list):
-        raise RejectedError(Reason.NOT_A_LIST)
-    if not unpacked:
-        raise RejectedError(Reason.MISSING_RESPONSE)
-    return unpacked
-
-
-def _unpack_chat(value: object) -> object:
-    return parse_prompt(value) if isinstance(value, str) else value
-
-
-def _holds_answer(record: Fields) -> bool:
-    return "messages" in _request(record) and "choices" in _answer(record)
 
 
 def _holds_chat(record: Fields) -> bool:
@@ -348,7 +242,7 @@ RESPONSES = {"response", "responses", "completion", "chosen", "choices"}
 FORMATS = {
     "flat": Format(
         "prompt, response",
-        lambda record: record.keys() >= {"prompt", "response"} and not _holds_answer(record),
+        lambda record: record.keys() >= {"prompt", "response"} and not holds_answer(record),
         _flat,
     ),
     "grouped": Format(
@@ -365,12 +259,14 @@ FORMATS = {
         _trl_unpaired,
     ),
     "trl_preference": Format(
-        "chosen, rejected", lambda record: record.keys() >= {"chosen", "rejected"}, _trl_preference
+        "chosen, rejected",
+        lambda record: record.keys() >= {"chosen", "rejected"},
+        flatten_preference,
     ),
     "ultrafeedback": Format(
         "instruction, completions",
         lambda record: record.keys() >= {"instruction", "completions"},
         _ultrafeedback,
     ),
-    "openai_chat": Format("request.messages, response.choices", _holds_answer, _openai_chat),
+    "openai_chat": Format("request.messages, response.choices", holds_answer, flatten_chat),
 }

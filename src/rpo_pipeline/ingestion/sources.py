@@ -52,7 +52,7 @@ def read_log(
     """
     erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
     if forgotten is not None and not forgotten.get("is_done", pd.Series(dtype=bool)).all():
-        logger.warning("an erasure is not complete: `python -m rpo_pipeline forget` continues it")
+        logger.warning("an erasure is not complete: `kedro forget` continues it")
     return read_sources(ingestion.sources, folder, Privacy(ingestion.redaction, erased))
 
 

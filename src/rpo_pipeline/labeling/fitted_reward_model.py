@@ -20,7 +20,6 @@ from rpo_pipeline.labeling.ridge import (
     Array,
     choose_penalty,
     fit_ridge,
-    fold_moments,
     held_out_predictions,
     predict,
 )
@@ -130,14 +129,14 @@ def _fit(
     ratings = rated["raw_reward"].to_numpy(np.float64)
     folds = pd.factorize(rated["prompt_id"], sort=True)[0] % settings.num_folds
     predicted = held_out_predictions(features, ratings, folds)
-    moments = fold_moments(features, ratings, folds)
-    penalty = choose_penalty(moments)
+    penalty = choose_penalty(features, ratings, folds)
+    (coefficients,) = fit_ridge(features, ratings, penalty)
     num_words = rated["response"].map(lambda response: len(response.split()))
     own, length = (
         agreement(labels, rated["raw_reward"], rated["prompt_id"])
         for labels in (pd.Series(predicted, rated.index), num_words)
     )
-    return fit_ridge(np.sum(moments, axis=0), penalty), {
+    return coefficients, {
         "penalty": penalty,
         "held_out": own,
         "longer_is_better": length,

@@ -1,74 +1,57 @@
-"""Ridge regression from sums over rows: leaving a fold out is a subtraction.
+"""Ridge regression on standardised features, its penalty chosen on folds that were left out.
 
-With F features, K folds and A penalties, cross-validation within cross-validation costs one pass
-over the rows and about K^2 A systems of F equations, however many rows there are.
-
-Shapes: N rows, F features.
+Shapes: N rows, F features, A penalties.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import LeaveOneGroupOut
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 Array = NDArray[np.float64]
+Folds = NDArray[np.int64]
 
 PENALTIES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """For features of standard deviation 1 and a squared error averaged over rows."""
 
 
-def fold_moments(features: Array, targets: Array, folds: NDArray[np.int64]) -> list[Array]:
-    """Sums of products of (1, features, target) over the rows of each fold.
+def fit_ridge(features: Array, targets: Array, *penalties: float) -> Array:
+    """Fit a ridge regression with each of some penalties; all share one pass over the rows.
 
     Args:
         features: Shape ``(N, F)``.
         targets: Shape ``(N,)``.
-        folds: Fold of each row, 0 to K - 1.
+        penalties: On squared weights of features of standard deviation 1.
 
     Returns:
-        K matrices of shape ``(F + 2, F + 2)``.
+        Intercept and weights by penalty, shape ``(A, F + 1)``. A feature that does not vary gets
+        the weight 0.
     """
-    table = np.column_stack([np.ones(len(targets)), features, targets]).astype(np.float64)
-    return [table[folds == fold].T @ table[folds == fold] for fold in range(int(folds.max()) + 1)]
+    alphas = len(targets) * np.array(penalties)  # scikit-learn sums the squared error over rows
+    model: Pipeline = make_pipeline(StandardScaler(), Ridge(alphas, solver="cholesky"))
+    model.fit(features, np.column_stack([targets] * len(penalties)))
+    scaler, ridge = model["standardscaler"], model["ridge"]
+    weights = ridge.coef_.reshape(len(penalties), -1) / scaler.scale_
+    return np.column_stack([ridge.intercept_ - weights @ scaler.mean_, weights])
 
 
-def fit_ridge(moments: Array, penalty: float) -> Array:
-    """Fit a ridge regression.
-
-    Args:
-        moments: Of the rows, or a sum of such.
-        penalty: On squared weights of features of standard deviation 1.
-
-    Returns:
-        Intercept and weights, shape ``(F + 1,)``.
-    """
-    mean = moments[0, 1:] / moments[0, 0]
-    covariance = moments[1:, 1:] / moments[0, 0] - np.outer(mean, mean)
-    variances = np.diag(covariance)[:-1]
-    # A feature that does not vary beyond rounding gets no weight.
-    varies = variances > 1e-12 * (1 + mean[:-1] ** 2)
-    scale = np.sqrt(np.where(varies, variances, np.inf))
-    correlation = covariance[:-1, :-1] / np.outer(scale, scale)
-    correlation[np.diag_indices_from(correlation)] += penalty
-    weights = solve(correlation, covariance[:-1, -1] / scale, assume_a="pos") / scale
-    return np.concatenate([[mean[-1] - mean[:-1] @ weights], weights])
-
-
-def choose_penalty(moments: Sequence[Array]) -> float:
+def choose_penalty(features: Array, targets: Array, folds: Folds) -> float:
     """Choose the penalty with the smallest squared error on folds that were left out.
 
     Args:
-        moments: Of each fold.
+        features: Shape ``(N, F)``.
+        targets: Shape ``(N,)``.
+        folds: Fold of each row.
 
     Returns:
         One of ``PENALTIES``.
     """
-    total = np.sum(moments, axis=0)
-    errors = [
-        sum(_squared_error(fit_ridge(total - fold, penalty), fold) for fold in moments)
-        for penalty in PENALTIES
-    ]
+    errors = np.zeros(len(PENALTIES))
+    for fitted, left_out in LeaveOneGroupOut().split(features, groups=folds):
+        for place, fit in enumerate(fit_ridge(features[fitted], targets[fitted], *PENALTIES)):
+            errors[place] += ((predict(fit, features[left_out]) - targets[left_out]) ** 2).sum()
     return PENALTIES[int(np.argmin(errors))]
 
 
@@ -78,26 +61,20 @@ def predict(coefficients: Array, features: Array) -> Array:
     return predicted
 
 
-def held_out_predictions(features: Array, targets: Array, folds: NDArray[np.int64]) -> Array:
+def held_out_predictions(features: Array, targets: Array, folds: Folds) -> Array:
     """Predict each row by a regression that saw nothing of its fold, its penalty included.
 
     Args:
         features: Shape ``(N, F)``.
         targets: Shape ``(N,)``.
-        folds: Fold of each row.
+        folds: Fold of each row, at least three of them.
 
     Returns:
         Predictions, shape ``(N,)``.
     """
-    moments = fold_moments(features, targets, folds)
     predicted = np.empty(len(targets))
-    for fold in range(len(moments)):
-        others = [each for place, each in enumerate(moments) if place != fold]
-        coefficients = fit_ridge(np.sum(others, axis=0), choose_penalty(others))
-        predicted[folds == fold] = predict(coefficients, features[folds == fold])
+    for fitted, left_out in LeaveOneGroupOut().split(features, groups=folds):
+        rows = features[fitted], targets[fitted]
+        (fit,) = fit_ridge(*rows, choose_penalty(*rows, folds[fitted]))
+        predicted[left_out] = predict(fit, features[left_out])
     return predicted
-
-
-def _squared_error(coefficients: Array, moments: Array) -> float:
-    residual = np.append(coefficients, -1.0)
-    return float(residual @ moments @ residual)

@@ -5,11 +5,13 @@ from rpo_pipeline.operations.environments import Environment, read_environment, 
 from rpo_pipeline.operations.export import ExportFormat, export_feedback, read_feedback
 from rpo_pipeline.operations.lock import BusyError, only_run, signature_of
 from rpo_pipeline.operations.scheduled import Refresh
+from rpo_pipeline.operations.session import ProjectSession
 
 __all__ = [
     "BusyError",
     "Environment",
     "ExportFormat",
+    "ProjectSession",
     "Refresh",
     "examine",
     "export_feedback",

@@ -1,4 +1,4 @@
-"""What a run needs, checked one by one before it is needed: ``python -m rpo_pipeline doctor``."""
+"""What a run needs, checked one by one before it is needed: ``kedro doctor``."""
 
 import os
 import platform
@@ -26,7 +26,6 @@ from rpo_pipeline.params import (
     tracking_needs,
     validate_blocks,
     validate_catalog,
-    validate_tracking,
     variable,
 )
 from rpo_pipeline.secrets import hide, without_password
@@ -106,7 +105,7 @@ def _configuration(project: Path, env: str) -> Configuration:
         from rpo_pipeline.engine import check_architecture
 
         check_architecture(policy.from_config)
-    tracking, catalog = validate_tracking(loader["mlflow"]), loader["catalog"]
+    tracking, catalog = loader.tracking, loader["catalog"]
     validate_catalog(catalog)
     needs = [*block_needs(blocks), *catalog_needs(catalog), *tracking_needs(tracking.tracking_uri)]
     return Configuration(

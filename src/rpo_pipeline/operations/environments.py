@@ -8,7 +8,7 @@ from kedro.config import MissingConfigException
 from rpo_pipeline.catalog import LOADER_ARGUMENTS, LayeredConfigLoader, environment_names
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.operations.lock import RUN_LOCK
-from rpo_pipeline.params import TrackingParams, validate_tracking
+from rpo_pipeline.params import TrackingParams
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _read(project: Path, name: str) -> Environment:
         name=name,
         data=project / places["data"],
         cache=project / places["cache"],
-        tracking=validate_tracking(loader["mlflow"]),
+        tracking=loader.tracking,
         model_name=loader["parameters"]["promotion"]["model_name"],
         lock=project / loader["catalog"]["refresh_workspace"]["filepath"] / RUN_LOCK,
     )

@@ -4,14 +4,16 @@ import json
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import pyarrow.parquet as pq
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.ingestion import Prompt, as_messages, parse_prompt
 from rpo_pipeline.storage import DAMAGED, first_line, put_in_place, temporary_sibling
+
+if TYPE_CHECKING:
+    from rpo_pipeline.ingestion import Prompt
 
 ExportFormat = Literal["trl_kto", "trl_dpo"]
 COLUMNS = ("prompt_id", "prompt", "response", "raw_reward", "split")
@@ -63,6 +65,8 @@ def export_feedback(
     Raises:
         DataError: If there is nothing to write.
     """
+    from rpo_pipeline.ingestion import parse_prompt
+
     rated = feedback[(feedback["split"] == split) & feedback["raw_reward"].notna()]
     # A column of a dataset has one type: beside a chat, every prompt is one.
     as_chats = any(not isinstance(parse_prompt(prompt), str) for prompt in rated["prompt"])
@@ -109,9 +113,11 @@ def _dpo_lines(rated: pd.DataFrame, as_chats: bool) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _prompt(prompt: str, as_chats: bool) -> Prompt:
+def _prompt(prompt: str, as_chats: bool) -> "Prompt":
+    from rpo_pipeline.ingestion import as_messages
+
     return as_messages(prompt) if as_chats else prompt
 
 
-def _response(response: str, as_chats: bool) -> Prompt:
+def _response(response: str, as_chats: bool) -> "Prompt":
     return [{"role": "assistant", "content": response}] if as_chats else response

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rpo_pipeline.errors import DataError, RpoError
-from rpo_pipeline.storage import ensure_writable
+from rpo_pipeline.storage import ensure_writable, is_running, start_ticks
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _identity() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "ticks": _start_ticks(os.getpid()),
+        "ticks": start_ticks(os.getpid()),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
     }
@@ -96,27 +96,8 @@ def _describe_owner(signature: Path) -> str:
 
 
 def is_gone(owner: dict[str, Any]) -> bool:
-    """Whether the process of an identity has ended, as far as this host can tell.
-
-    A process id is given again; then it is another process, which started at another time.
-    """
-    if owner["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # of another user, so it is there
-        pass
-    return bool(_start_ticks(owner["pid"]) != owner["ticks"])
-
-
-def _start_ticks(pid: int) -> int | None:
-    """Start of a process since boot, which no change of the clock moves; None without /proc."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except OSError:
-        return None
+    """Whether the process of an identity has ended, as far as this host can tell."""
+    return owner["host"] == socket.gethostname() and not is_running(owner["pid"], owner["ticks"])
 
 
 def _read(signature: Path) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """A whole ``kedro run`` seen from outside: is there work, how did it go, who is told.
 
-``cli.py`` calls it around Kedro's run, ``open-run`` and ``close-run`` around a DAG of stages. It
+``session`` calls it around Kedro's run, ``open-run`` and ``close-run`` around a DAG of stages. It
 crosses rooms as no room may: what was read comes from ``data``, labels from ``rewards``, the
 champion from ``registry``; what follows from the numbers is decided in ``refresh``.
 """
@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import yaml
 from kedro.framework.context import KedroContext
 from pydantic import SecretStr
 
+from rpo_pipeline.catalog import LayeredConfigLoader
 from rpo_pipeline.errors import ConfigError, RpoError
 from rpo_pipeline.operations.lock import RUN_LOCK, only_run
 from rpo_pipeline.operations.notify import notify
@@ -28,7 +29,6 @@ from rpo_pipeline.params import (
     LabelingParams,
     PromotionParams,
     RefreshParams,
-    validate_tracking,
     variable,
 )
 
@@ -43,6 +43,8 @@ NOTIFICATIONS = "notifications.jsonl"
 STARTED = "started"
 FINISHED = ("promoted", "not_promoted")
 SECONDS_PER_DAY = 86_400
+
+Result = TypeVar("Result")
 
 
 class Refresh:
@@ -65,19 +67,24 @@ class Refresh:
         self.lock = self._folder / RUN_LOCK
         """What every run on the environment's data folder holds."""
 
-    def run(self, run: Callable[[], None]) -> None:
+    def run(self, run: Callable[[], Result]) -> Result | None:
         """Run all pipelines if there is work for them, alone, and tell how it went.
 
         Args:
             run: Does the work.
 
+        Returns:
+            What that returned; None without work.
+
         Raises:
             BusyError: If another run is at work on the same data folder.
         """
         with only_run(self.lock), self._telling_of_failure():
-            if self._has_work():
-                run()
-                self._finish()
+            if not self._has_work():
+                return None
+            result = run()
+            self._finish()
+            return result
 
     def begin(self) -> bool:
         """Decide for a scheduler whose tasks are the stages; ``end`` or ``fail`` has to follow.
@@ -189,7 +196,7 @@ class Refresh:
         """Where it is; it must answer at once, because nothing is lost yet."""
         from rpo_pipeline.tracking import resolve_tracking_uri
 
-        tracking = validate_tracking(self._context.config_loader["mlflow"])
+        tracking = cast(LayeredConfigLoader, self._context.config_loader).tracking
         uri = resolve_tracking_uri(tracking.tracking_uri, self._context.project_path)
         return {"tracking_uri": uri, "registry_wait_seconds": "0"}
 

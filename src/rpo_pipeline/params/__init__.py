@@ -6,6 +6,7 @@ any node runs, so a typo or a value out of bounds stops a run at once.
 
 from rpo_pipeline.params.base import Params, Split
 from rpo_pipeline.params.blocks import BLOCKS, validate_blocks, validate_catalog, validate_tracking
+from rpo_pipeline.params.endpoint import EndpointParams
 from rpo_pipeline.params.evaluation import (
     ComparisonParams,
     EncoderParams,
@@ -32,7 +33,6 @@ from rpo_pipeline.params.ingestion import (
 from rpo_pipeline.params.labelers import (
     RESERVED,
     ColumnParams,
-    EndpointParams,
     EnsembleParams,
     FittedRewardModelParams,
     JudgeParams,

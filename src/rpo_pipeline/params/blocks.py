@@ -155,16 +155,30 @@ def validate_tracking(raw: Mapping[str, Any]) -> TrackingParams:
 
 
 def validate_catalog(raw: Mapping[str, Any]) -> None:
-    """Refuse entries of the catalog that need a package which is not installed.
+    """Refuse entries that need a package which is not installed, or that MLflow cannot keep.
 
     Args:
         raw: Entries by name.
 
     Raises:
-        ConfigError: Naming each entry with the package.
+        ConfigError: Naming each entry with the package, or with what it says of MLflow.
     """
-    if problems := unmet(catalog_needs(raw)):
+    problems = [*unmet(catalog_needs(raw)), *_wrong_uses(raw)]
+    if problems:
         raise _cannot_work("the catalog", problems)
+
+
+def _wrong_uses(raw: Mapping[str, Any]) -> Iterator[str]:
+    for name, entry in raw.items():
+        metadata = entry.get("metadata") if isinstance(entry, Mapping) else None
+        match metadata.get("mlflow") if isinstance(metadata, Mapping) else None:
+            case None | "artifact" | {"input": str()}:
+                continue
+            case use:
+                yield (
+                    f"{name}.metadata.mlflow: `artifact` keeps the file with the run, "
+                    f"`{{input: USE}}` its hash, got {use!r} (conf/*/catalog_*.yml)"
+                )
 
 
 def _cannot_work(what: str, problems: list[str]) -> ConfigError:

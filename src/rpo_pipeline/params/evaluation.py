@@ -7,13 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from rpo_pipeline.errors import did_you_mean
 from rpo_pipeline.params.base import ModelPlace, Params, Seed
-from rpo_pipeline.params.labelers import (
-    EndpointParams,
-    LabelerParams,
-    check_new_text,
-    check_template,
-    check_titles,
-)
+from rpo_pipeline.params.endpoint import EndpointParams, check_template
+from rpo_pipeline.params.labelers import LabelerParams, check_new_text, check_titles
 from rpo_pipeline.params.names import ModelName
 
 

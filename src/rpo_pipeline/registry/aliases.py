@@ -19,7 +19,7 @@ from rpo_pipeline.params import PromotionParams
 from rpo_pipeline.registry import moves
 from rpo_pipeline.registry.gate import require_artifacts, waived
 from rpo_pipeline.registry.moves import PREVIOUS, PROMOTION_TAG, ROLLBACK_TAG, Move, read_standing
-from rpo_pipeline.tracking import needs_registry
+from rpo_pipeline.tracking import database_file, needs_registry
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ def _move(client: MlflowClient, name: str, move: Move) -> str | None:
     The alias is read again once other hosts have had time to set it as well.
     """
     moves.begin(client, name, move)
-    if not client.tracking_uri.startswith("sqlite:"):  # a database file has one host
+    if database_file(client.tracking_uri) is None:  # a database file has one host
         time.sleep(SETTLE_SECONDS)
     done = moves.finish(client, name) == move
     return move.enters if done else read_standing(client, name).champion

@@ -11,7 +11,7 @@ from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.secrets import without_password
 from rpo_pipeline.storage import first_line
-from rpo_pipeline.tracking import resolve_tracking_uri
+from rpo_pipeline.tracking import database_file, resolve_tracking_uri
 
 
 def registered_versions(tracking: TrackingParams, project: Path, model_name: str) -> list[str]:
@@ -54,6 +54,7 @@ def answering(tracking: TrackingParams, project: Path) -> Iterator[MlflowClient 
 def _client(tracking: TrackingParams, project: Path) -> MlflowClient | None:
     """None where there is no database yet: asking for it would make one."""
     uri = resolve_tracking_uri(tracking.tracking_uri, project)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+    file = database_file(uri)
+    if file is not None and not file.is_file():
         return None
     return MlflowClient(uri)

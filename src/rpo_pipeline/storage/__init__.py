@@ -27,7 +27,13 @@ from rpo_pipeline.storage.freshness import (
 from rpo_pipeline.storage.hub import use_hub_or_cache
 from rpo_pipeline.storage.memory import peak_mebibytes, reset_peak
 from rpo_pipeline.storage.places import ensure_folder, ensure_writable, files_below, working_in
-from rpo_pipeline.storage.processes import outside_a_launch, run_workers, worker_process
+from rpo_pipeline.storage.processes import (
+    is_running,
+    outside_a_launch,
+    run_workers,
+    start_ticks,
+    worker_process,
+)
 from rpo_pipeline.storage.row_store import SHARD_ROWS, SHARDS, content_key, fetch_rows, missing_rows
 
 __all__ = [
@@ -45,6 +51,7 @@ __all__ = [
     "fetch_rows",
     "files_below",
     "first_line",
+    "is_running",
     "is_whole_parquet",
     "library_versions",
     "link_or_copy",
@@ -60,6 +67,7 @@ __all__ = [
     "reset_peak",
     "result_key",
     "run_workers",
+    "start_ticks",
     "temporary_folder",
     "temporary_sibling",
     "use_hub_or_cache",

@@ -10,17 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
-
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.storage.places import folders_below
+from rpo_pipeline.storage.processes import is_running, start_ticks
 
 logger = logging.getLogger(__name__)
 
 TEMPORARY = re.compile(
-    r"\.(?P<stem>.+)-(?P<kind>new|old)-(?P<pid>\d+)-[0-9a-f]{8}(?P<suffix>\..*)?"
+    r"\.(?P<stem>.+)-(?P<kind>new|old)-(?P<pid>\d+)(?:t(?P<ticks>\d+))?-[0-9a-f]{8}(?P<suffix>\..*)?"
 )
-CLOCK_SECONDS = 2  # a file system's clock may be coarser than the kernel's
 # What file systems answer that cannot sync, which is not the same as a sync that failed.
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}
 
@@ -33,8 +31,10 @@ def temporary_sibling(target: Path, *, kind: str = "new") -> Path:
     """
     target = _behind_link(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    name = f".{target.stem}-{kind}-{os.getpid()}-{uuid4().hex[:8]}{target.suffix}"
-    return target.with_name(name)
+    pid = os.getpid()
+    ticks = start_ticks(pid)
+    owner = f"{pid}" if ticks is None else f"{pid}t{ticks}"
+    return target.with_name(f".{target.stem}-{kind}-{owner}-{uuid4().hex[:8]}{target.suffix}")
 
 
 @contextmanager
@@ -137,7 +137,9 @@ def clear_abandoned(folder: Path, *, deep: bool = True) -> None:
     places = folders_below(folder) if deep else [folder]
     for path in [path for place in places for path in sorted(place.glob(".*"))]:
         name = TEMPORARY.fullmatch(path.name)
-        if name is None or not path.exists() or _is_at_work(int(name["pid"]), path):
+        if name is None or not path.exists():
+            continue
+        if is_running(int(name["pid"]), int(name["ticks"]) if name["ticks"] else None):
             continue
         target = path.with_name(f"{name['stem']}{name['suffix'] or ''}")
         if name["kind"] == "old" and not target.exists():
@@ -149,12 +151,3 @@ def clear_abandoned(folder: Path, *, deep: bool = True) -> None:
         else:
             path.unlink()
             logger.info("%s: removed; a killed run left it", path)
-
-
-def _is_at_work(pid: int, path: Path) -> bool:
-    """Whether the process that made a name still runs; a later one may have its number."""
-    try:
-        started = psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return False
-    return bool(path.stat().st_ctime + CLOCK_SECONDS >= started)

@@ -25,11 +25,11 @@ PARAMS = frozenset({f"{PACKAGE.name}.params"})
 
 # What only tells whether a result is still right makes none.
 _BOOKKEEPING = frozenset(
-    {f"{PACKAGE.name}.storage.freshness", f"{PACKAGE.name}.storage.source_code"}
+    f"{PACKAGE.name}.storage.{name}" for name in ("freshness", "source_code", "source_module")
 )
 # They check, wait, fetch or show progress; no number is theirs.
 _NEUTRAL = frozenset(
-    "click filelock huggingface_hub packaging pandera pluggy psutil pydantic pydantic_core "
+    "click filelock huggingface_hub packaging pandera pluggy pydantic pydantic_core "
     "requests safetensors tqdm".split()
 )
 _DISTRIBUTIONS = {

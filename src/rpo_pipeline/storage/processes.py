@@ -28,6 +28,30 @@ CHECK_SECONDS = 1.0
 LAUNCH_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
+def start_ticks(pid: int) -> int | None:
+    """Start of a process since boot, which no change of the clock moves; None without /proc."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return None
+
+
+def is_running(pid: int, ticks: int | None) -> bool:
+    """Whether a process of this host still runs.
+
+    Args:
+        pid: Its id, which is given again once the process has ended.
+        ticks: Its start, which tells it from a later process with its id; null: not known.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user, so it is there
+        pass
+    return ticks is None or start_ticks(pid) == ticks
+
+
 def run_workers(
     module: str,
     job_file: Path,

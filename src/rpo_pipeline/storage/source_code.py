@@ -9,78 +9,22 @@ that are followed is remembered as a library.
 import ast
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
-EFFECTS, EVERYTHING = "", "*"
-"""Names of a module's statements that define nothing, such as a call, which act on every import,
-and of all that it holds."""
+from rpo_pipeline.storage.source_module import BINDING, EFFECTS, Module, is_text, spell
+
+EVERYTHING = "*"
+"""Name of all that a module holds."""
 TEMPLATES = "*.j2"
 _NAMED_TEMPLATE = re.compile(r"""["']([^"'\s]+\.j2)["']""")
 _MODULE = re.compile(r"\w+(\.\w+)+")
-_BINDING = ast.Import | ast.ImportFrom
-_SCOPE = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-_OWN_NAMES = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.Lambda
 
 Symbol = tuple[str, str]
 """Module, and a name at its top, or ``Class.method``, ``EFFECTS`` or ``EVERYTHING``."""
-
-
-class Module:
-    """What a source file defines.
-
-    Args:
-        name: Dotted.
-        file: Its source.
-    """
-
-    def __init__(self, name: str, file: Path) -> None:
-        self.name = name
-        self.is_package = file.name == "__init__.py"
-        self._package = name if self.is_package else name.rpartition(".")[0]
-        self.bindings: dict[str, str] = {}
-        self.definitions: dict[str, list[ast.stmt]] = {EFFECTS: []}
-        for statement in ast.parse(file.read_text(encoding="utf-8")).body:
-            self._take(statement)
-
-    def _take(self, statement: ast.stmt) -> None:
-        if _is_text(statement):
-            return
-        if not isinstance(statement, _SCOPE):  # an import under `if` or `try` is the module's too
-            self.bindings |= self.bound_in(statement)
-        for name in sorted(_defined(statement)) or [EFFECTS]:
-            self.definitions.setdefault(name, []).append(statement)
-        if isinstance(statement, ast.ClassDef):
-            for method in statement.body:
-                if isinstance(method, ast.FunctionDef):
-                    self.definitions[f"{statement.name}.{method.name}"] = [method]
-
-    def bound_in(self, statement: ast.stmt) -> dict[str, str]:
-        """Dotted origin by the name that an import inside a statement gives it."""
-        found: dict[str, str] = {}
-        for node in ast.walk(statement):
-            if isinstance(node, _BINDING):
-                found |= self._bound(node)
-        return found
-
-    def _bound(self, statement: ast.Import | ast.ImportFrom) -> dict[str, str]:
-        if isinstance(statement, ast.Import):
-            return {
-                each.asname or each.name.partition(".")[0]: (
-                    each.name if each.asname else each.name.partition(".")[0]
-                )
-                for each in statement.names
-            }
-        origin = statement.module or ""
-        if statement.level:
-            parents = self._package.split(".")
-            base = ".".join(parents[: len(parents) + 1 - statement.level])
-            origin = f"{base}.{origin}".strip(".")
-        return {each.asname or each.name: f"{origin}.{each.name}" for each in statement.names}
 
 
 @dataclass
@@ -242,13 +186,13 @@ class _Names:
         words: list[str] = []
         for statement in statements:
             self._read(statement)
-            _spell(statement, words)
+            spell(statement, words)
         words += [f"{word}={origin}" for word, origin in sorted(self._origins.items())]
         self.digest = blake2b(" ".join(words).encode(), digest_size=16).hexdigest()
         """Hash of the text without comments, docstrings and formatting, and of its origins."""
 
     def _read(self, node: ast.AST) -> None:
-        if isinstance(node, _BINDING) or _is_text(node):
+        if isinstance(node, BINDING) or is_text(node):
             return
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             self._read_text(node.value)
@@ -286,44 +230,6 @@ def _chain(node: ast.AST) -> list[str]:
         attributes.insert(0, node.attr)
         node = node.value
     return [node.id, *attributes] if isinstance(node, ast.Name) else []
-
-
-def _defined(node: ast.AST) -> Iterator[str]:
-    """Names that a statement at the top of a module gives a meaning to, other than by import."""
-    if isinstance(node, _SCOPE):
-        yield node.name
-    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-        yield node.id
-    elif not isinstance(node, _OWN_NAMES):
-        for child in ast.iter_child_nodes(node):
-            yield from _defined(child)
-
-
-def _is_text(node: ast.AST) -> bool:
-    """Whether it is a docstring, of a module, class, function or field."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def _spell(part: Any, words: list[str]) -> None:  # noqa: ANN401 (a node, a list or a constant)
-    """Write a syntax tree down, the same in every version of Python that reads it alike."""
-    if isinstance(part, list):
-        words.append("[")
-        for each in part:
-            _spell(each, words)
-        words.append("]")
-    elif not isinstance(part, ast.AST):
-        words.append(repr(part))
-    elif not (isinstance(part, _BINDING) or _is_text(part)):
-        words.append(type(part).__name__)
-        for name in part._fields:
-            value = getattr(part, name, None)
-            if value is not None and value != [] and name not in ("ctx", "kind", "type_comment"):
-                words.append(name)
-                _spell(value, words)
 
 
 def _lies_in(module: str, packages: frozenset[str]) -> bool:

@@ -1,9 +1,10 @@
 """The MLflow run, and getting what it logs to a server that may be away."""
 
+from rpo_pipeline.tracking.addresses import database_file, resolve_tracking_uri
 from rpo_pipeline.tracking.opening import JOINED_RUN, check_experiment
 from rpo_pipeline.tracking.outage import describe, find_fault, is_refusal, needs_registry
 from rpo_pipeline.tracking.outbox import BROKEN
-from rpo_pipeline.tracking.run import OUTBOXES, MetricsFollower, TrackedRun, resolve_tracking_uri
+from rpo_pipeline.tracking.run import OUTBOXES, MetricsFollower, TrackedRun
 
 __all__ = [
     "BROKEN",
@@ -12,6 +13,7 @@ __all__ = [
     "MetricsFollower",
     "TrackedRun",
     "check_experiment",
+    "database_file",
     "describe",
     "find_fault",
     "is_refusal",

@@ -11,7 +11,8 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from rpo_pipeline.errors import RegistryError, RpoError
 from rpo_pipeline.secrets import without_password
-from rpo_pipeline.tracking.outage import ACCOUNT, ADDRESS, SQLITE, describe, is_refusal
+from rpo_pipeline.tracking.addresses import database_file
+from rpo_pipeline.tracking.outage import ACCOUNT, ADDRESS, describe, is_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ def check_experiment(tracking_uri: str, name: str) -> None:
         tracking_uri: Of a server that answers; an SQLite file need not be there yet.
         name: Of the experiment.
     """
-    if tracking_uri.startswith(SQLITE) and not Path(tracking_uri.removeprefix(SQLITE)).exists():
+    file = database_file(tracking_uri)
+    if file is not None and not file.exists():
         return
     try:
         _look_up(MlflowClient(tracking_uri), name)

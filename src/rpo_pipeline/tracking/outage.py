@@ -20,6 +20,7 @@ from requests.exceptions import JSONDecodeError, RequestException
 
 from rpo_pipeline.errors import RegistryError, RpoError
 from rpo_pipeline.secrets import without_password
+from rpo_pipeline.tracking.addresses import database_file
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ OK, REDIRECT, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 200, 300, 401, 403, 404
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 # A question that every MLflow server answers from its database, which /health does not ask.
 PROBE = "/api/2.0/mlflow/experiments/search?max_results=1"
-SQLITE, HEADER = "sqlite:///", b"SQLite format 3\0"
+HEADER = b"SQLite format 3\0"
 VERSION = re.compile(r"\d+\.\d+.*")
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CLIENTS = ("sqlalchemy", "botocore", "boto3", "azure", "google")
@@ -158,9 +159,8 @@ def _find_fault_of_status(response: Response) -> str | None:
     return None
 
 
-def _find_fault_of_file(tracking_uri: str) -> str | None:
+def _find_fault_of_file(file: Path) -> str | None:
     """Why a file cannot be the SQLite database, which MLflow would find out in minutes."""
-    file = Path(tracking_uri.removeprefix(SQLITE))
     if file.is_dir():
         return "it is a folder"
     folder = next(parent for parent in file.parents if parent.exists())
@@ -174,8 +174,8 @@ def _find_fault_of_file(tracking_uri: str) -> str | None:
 
 
 def _find_fault_of_database(uri: str) -> str | None:
-    if uri.startswith(SQLITE):
-        return _find_fault_of_file(uri)
+    if file := database_file(uri):
+        return _find_fault_of_file(file)
     place = urlsplit(uri)
     port = PORTS.get(place.scheme.partition("+")[0])
     if port is None or not place.hostname:

@@ -17,9 +17,10 @@ from rpo_pipeline.errors import RegistryError, RpoError
 from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.secrets import hide
 from rpo_pipeline.storage import clear_abandoned, put_new, temporary_sibling
+from rpo_pipeline.tracking.addresses import SQLITE, database_file, resolve_tracking_uri
 from rpo_pipeline.tracking.delivery import Delivery
 from rpo_pipeline.tracking.opening import explain, find_experiment, join_run
-from rpo_pipeline.tracking.outage import SQLITE, require_answer
+from rpo_pipeline.tracking.outage import require_answer
 from rpo_pipeline.tracking.outbox import Outbox
 
 logger = logging.getLogger(__name__)
@@ -68,8 +69,8 @@ class TrackedRun:
             _make_database(self.tracking_uri)
             self._client = MlflowClient(self.tracking_uri)
             if run_id is None:
-                local = self.tracking_uri.startswith(SQLITE)
-                location = (project_path / "mlruns").as_uri() if local else None
+                is_file = database_file(self.tracking_uri) is not None
+                location = (project_path / "mlruns").as_uri() if is_file else None
                 self.experiment_id = find_experiment(self._client, tracking.experiment, location)
                 self.run_id: str = self._client.create_run(self.experiment_id).info.run_id
             else:
@@ -249,10 +250,8 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _make_database(tracking_uri: str) -> None:
     """Make a new SQLite database whole or not at all: MLflow cannot go on from a half made one."""
-    if not tracking_uri.startswith(SQLITE):
-        return
-    database = Path(tracking_uri.removeprefix(SQLITE))
-    if database.exists():
+    database = database_file(tracking_uri)
+    if database is None or database.exists():
         return
     clear_abandoned(database.parent, deep=False)
     prepared = temporary_sibling(database)
@@ -263,10 +262,3 @@ def _make_database(tracking_uri: str) -> None:
         pass
     finally:
         prepared.unlink(missing_ok=True)
-
-
-def resolve_tracking_uri(tracking_uri: str, project_path: Path) -> str:
-    """URI of a tracking server; a relative sqlite path starts at the project folder."""
-    if not tracking_uri.startswith(SQLITE):
-        return tracking_uri
-    return f"{SQLITE}{project_path / tracking_uri.removeprefix(SQLITE)}"

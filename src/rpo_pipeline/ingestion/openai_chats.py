@@ -1,0 +1,44 @@
+"""Requests to an OpenAI-compatible endpoint with their answers to flat records, one a choice."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rpo_pipeline.ingestion.fields import list_of, look_up, unpack
+from rpo_pipeline.params import SourceParams
+
+Fields = Mapping[str, Any]
+
+
+def holds_answer(record: Fields) -> bool:
+    """Whether a record is a request with its answer."""
+    return "messages" in _request(record) and "choices" in _answer(record)
+
+
+def flatten_chat(record: Fields, _: SourceParams) -> list[Fields]:
+    """Requests with their answers; of several choices, each is a response."""
+    request, answer = _request(record), _answer(record)
+    return [
+        {
+            **record,
+            "model_version": answer.get("model", request.get("model")),
+            "timestamp": record.get("timestamp", answer.get("created")),
+            "prompt": unpack(request.get("messages")),
+            "response": choice.get("message") if isinstance(choice, Mapping) else choice,
+        }
+        for choice in list_of(answer.get("choices"))
+    ]
+
+
+def _request(record: Fields) -> Fields:
+    return next(_nested(record, ("request.body", "request", "body")), record)
+
+
+def _answer(record: Fields) -> Fields:
+    return next(_nested(record, ("response.body", "response")), record)
+
+
+def _nested(record: Fields, names: Sequence[str]) -> Iterator[Fields]:
+    for name in names:
+        value = unpack(look_up(record, name))
+        if isinstance(value, Mapping):
+            yield value

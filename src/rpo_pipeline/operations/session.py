@@ -1,0 +1,62 @@
+"""Kedro's session, whose run is alone in its data folder, and of all pipelines only with work."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from kedro.framework.context import KedroContext
+from kedro.framework.session import KedroSession
+
+from rpo_pipeline.operations.lock import BusyError, only_run
+from rpo_pipeline.operations.scheduled import Refresh
+from rpo_pipeline.storage import working_in
+
+SELECTIONS = (
+    "tags node_names to_nodes from_nodes from_inputs to_outputs namespaces only_missing_outputs"
+).split()
+"""Arguments of a run that leave out some of a pipeline."""
+WHOLE: tuple[set[str], ...] = ({"refresh"}, {"__default__"}, set())
+
+
+class ProjectSession(KedroSession):
+    """The session of ``kedro run``; ``KedroSession`` itself takes no lock and decides nothing."""
+
+    _context: KedroContext | None = None
+
+    def load_context(self) -> KedroContext:
+        """The context, which is made once: what decides about a run also runs."""
+        if self._context is None:
+            self._context = super().load_context()
+        return self._context
+
+    def run(self, **chosen: Any) -> dict[str, Any]:  # type: ignore[override] # noqa: ANN401
+        """Run what was chosen.
+
+        Args:
+            chosen: As Kedro's session takes it, by name.
+
+        Returns:
+            What Kedro's session returns; nothing where there is no work.
+
+        Raises:
+            BusyError: If another run is at work on the data folder, and this one is of some nodes
+                only. A run of all pipelines leaves its work to the other one.
+        """
+        context = self.load_context()
+        data = context.project_path / context.config_loader["globals"]["data"]
+        with working_in(context.project_path, data):
+            refresh = Refresh(context)
+            if not _is_whole(chosen):
+                with only_run(refresh.lock):
+                    return super().run(**chosen)
+            try:
+                return refresh.run(lambda: super(ProjectSession, self).run(**chosen)) or {}
+            except BusyError as err:
+                click.echo(f"nothing to do: {err}", err=True)
+                return {}
+
+
+def _is_whole(chosen: Mapping[str, Any]) -> bool:
+    """Whether a run is of all pipelines."""
+    names = {*(chosen.get("pipeline_names") or ()), chosen.get("pipeline_name")} - {None}
+    return names in WHOLE and not any(chosen.get(option) for option in SELECTIONS)
