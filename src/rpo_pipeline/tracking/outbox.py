@@ -145,7 +145,7 @@ class Outbox:
         self._lock.release(force=True)
 
     def _keep(self, file: Path) -> Path:
-        """Link a file under its own name; this is safe, as results are replaced and never edited."""
+        """Link a file under its own name; a link is enough, as results are never edited."""
         kept = self.folder / uuid4().hex / file.name
         kept.parent.mkdir()
         link_or_copy(file, kept)
