@@ -1,4 +1,4 @@
-"""The mathematics of RPO on tensors: it imports torch and our errors, nothing else."""
+"""The mathematics of RPO on tensors; this room imports only torch and our errors."""
 
 from rpo_pipeline.core.bounds import lower_bound
 from rpo_pipeline.core.logps import projected_logps, sum_by_row, token_logps

@@ -1,9 +1,9 @@
-"""A lower bound of a mean that also allows for losses too rare to be seen.
+"""A lower bound of a mean that also allows for losses too rare to be in the sample.
 
-A bootstrap knows only what was drawn: where 1 prompt of 50 loses much, most sets of 40 hold no such
-prompt, and an interval from them says that nothing is ever lost. So one more prompt is supposed, on
-which the worst happens that can, and the prompts share the probability at random, uniformly over
-all shares. The bound is the number that the mean falls below with probability ``error``.
+A bootstrap uses only drawn values: if 1 prompt of 50 loses much, most sets of 40 hold no such
+prompt, and an interval from them ignores the loss. So one prompt with the worst possible value is
+added, and the prompts get random weights, uniform over the simplex. The bound is the number that
+the weighted mean falls below with probability ``error``.
 
 A saddlepoint approximation of a weighted sum of exponential variables gives that probability to
 about two parts in a hundred, in the far tail too. For values of 0 and 1 the bound is that of
@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 STEPS = 60
-"""Halvings of the search."""
+"""Number of halvings of the search."""
 SEARCHED = (-60.0, 20.0)
-"""Logarithms of the saddlepoint's distance from the worst number, in ranges of the numbers."""
+"""Searched logarithms of the saddlepoint's distance from the worst number, in ranges of them."""
 TINY = 1e-200
-"""A range of numbers that are all the same, so that nothing is divided by 0."""
+"""Smallest range of the numbers, which avoids a division by 0 if they are all equal."""
 NEAR_THE_MEAN = 1e-4
 """Standard deviations from the mean within which the saddlepoint formula is 0 / 0."""
 
@@ -34,13 +34,13 @@ def lower_bound(values: Tensor, worst: Tensor, *, error: float) -> Tensor:
     """Bound the mean of prompts from below.
 
     Args:
-        values: A number of each prompt, float64, shape ``(..., P)``, P at least 1.
-        worst: Smallest number that any prompt could have; where a value lies below it, that one is
-            it. Shape ``(...)``.
+        values: One number per prompt, float64, shape ``(..., P)``, P at least 1.
+        worst: Smallest number that a prompt could have, shape ``(...)``; a smaller value replaces
+            it.
         error: Probability that the bound lies above the true mean, below 1/2.
 
     Returns:
-        The bound, shape ``(...)``: between the worst and the mean.
+        The bound, between the worst number and the mean, shape ``(...)``.
     """
     worst = torch.minimum(worst, values.amin(dim=-1))
     gaps = torch.cat([values, worst[..., None]], dim=-1) - worst[..., None]
@@ -53,10 +53,10 @@ def lower_bound(values: Tensor, worst: Tensor, *, error: float) -> Tensor:
 
 
 def _saddlepoint(gaps: Tensor, log_distance: Tensor) -> tuple[Tensor, Tensor]:
-    """A mean, above the worst number, and the probability of one below it.
+    """Compute a mean, less the worst number, and the probability of a smaller one.
 
-    The saddlepoint of every mean is known by its distance d from the worst number: the mean is that
-    of the numbers with weights ``1 / (gap + d)``, which saves a search for each mean.
+    The saddlepoint is given by its distance d from the worst number: the mean is that of the
+    numbers with weights ``1 / (gap + d)``, so no search per mean is needed.
     """
     spread = gaps.amax(dim=-1).clamp(min=TINY)
     distance = spread * log_distance.exp()

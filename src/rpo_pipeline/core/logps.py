@@ -11,13 +11,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 CHUNK_BYTES = 32 * 2**20
-"""Logits that are computed at a time, in float32."""
+"""Size of the logits that are computed at once, in float32."""
 KEPT_BYTES = 128 * 2**20
-"""Logits of a batch that wait for its backward pass; those beyond are computed again there."""
+"""Size of the logits of a batch kept for its backward pass, which computes the others again."""
 
 
 def token_logps(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-probability of each scored token, always computed in float32.
+    """Compute the log-probability of each scored token in float32.
 
     Args:
         logits: Unnormalised scores at the scored positions only, shape ``(T, V)``.
@@ -37,17 +37,17 @@ def projected_logps(
     *,
     kept_bytes: int = KEPT_BYTES,
 ) -> Tensor:
-    """``token_logps(linear(states, weight, bias), labels)`` in chunks of tokens.
+    """Compute ``token_logps(linear(states, weight, bias), labels)`` in chunks of tokens.
 
     The logits of all tokens never exist together. Under autocast the products are in its precision;
     the normaliser, and the sums over chunks, are in float32.
 
     Args:
-        states: What the vocabulary head reads at the scored positions, shape ``(T, H)``.
-        weight: The head's, shape ``(V, H)``; no gradient is computed for a frozen one.
-        bias: The head's, shape ``(V,)``, or none.
+        states: Inputs of the vocabulary head at the scored positions, shape ``(T, H)``.
+        weight: Weight of the head, shape ``(V, H)``; no gradient is computed for a frozen one.
+        bias: Bias of the head, shape ``(V,)``, or none.
         labels: The tokens that were generated there, int64, shape ``(T,)``.
-        kept_bytes: Logits up to here are kept for the backward pass, which saves a product.
+        kept_bytes: Size of the logits kept for the backward pass, which saves computing them again.
 
     Returns:
         ``log pi(token | prefix)``, float32, shape ``(T,)``, each ``<= 0``.
@@ -66,8 +66,8 @@ def projected_logps(
 class _ProjectedLogps(torch.autograd.Function):
     """Keeps the normaliser of each token, and the logits of the first tokens, for the gradient.
 
-    With ``p = softmax(logits)`` and ``g`` the gradient of a token's logp, that of its logits is
-    ``g (onehot(label) - p)``.
+    With ``p = softmax(logits)`` and ``g`` the gradient of a token's logp, the gradient of its
+    logits is ``g (onehot(label) - p)``.
     """
 
     @staticmethod
@@ -136,7 +136,7 @@ def _at(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add a product to a float32 sum, in place where the precisions allow it."""
+    """Add a product to a float32 sum, in place if both have one precision."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     else:
@@ -147,9 +147,9 @@ def sum_by_row(values: Tensor, row_index: Tensor, num_rows: int) -> Tensor:
     """Sum values over the tokens of each row.
 
     Args:
-        values: One number a token, shape ``(T,)``.
+        values: One number per token, shape ``(T,)``.
         row_index: Row of each token, ``0..num_rows-1``, int64, shape ``(T,)``.
-        num_rows: R; a row without tokens sums to 0.
+        num_rows: Number of rows R; a row without tokens sums to 0.
 
     Returns:
         Sums, same dtype as ``values``, shape ``(R,)``.

@@ -1,7 +1,7 @@
 """Objectives: pure functions from log-probabilities to one loss per row.
 
 Shapes: R rows (responses). Log-probabilities are in nats, summed over the response or averaged over
-its tokens as the caller chose; all inputs of a call share one reduction.
+its tokens; all inputs of a call share one reduction.
 
 QRPO (arXiv:2507.08068) has no function of its own: it is ``rpo_loss`` on targets of quantiles.
 """
@@ -16,12 +16,12 @@ def rpo_loss(logps: Tensor, ref_logps: Tensor, targets: Tensor) -> Tensor:
     ``1/2 (logps - ref_logps - target)^2`` with ``target = r / tau - log_z``.
 
     Args:
-        logps: Of the policy, with gradients, shape ``(R,)``.
-        ref_logps: Of the reference, shape ``(R,)``.
-        targets: In nats, shape ``(R,)``.
+        logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
+        ref_logps: Log-probabilities by the reference, shape ``(R,)``.
+        targets: Targets in nats, shape ``(R,)``.
 
     Returns:
-        In nats^2, shape ``(R,)``.
+        Loss of each row in nats^2, shape ``(R,)``.
 
     Source:
         Faye et al., arXiv:2506.13702, the RPO loss, in units of the log-ratio.
@@ -33,19 +33,19 @@ def dro_loss(logps: Tensor, ref_logps: Tensor, scaled_rewards: Tensor, values: T
     """DRO-V: RPO with a learned value in the place of log_z.
 
     ``1/2 (logps - ref_logps - r / tau + v)^2``, minimised over policy and ``v`` together: the
-    policy moves its log-ratio to ``r / tau - v``, while ``v`` follows the mean of ``r / tau -
+    policy moves its log-ratio to ``r / tau - v``, while ``v`` moves to the mean of ``r / tau -
     log_ratio`` over the responses of its prompt. The derivative by ``logps`` and by ``v`` is the
-    same residual and neither is cut off here; that they share no weights is the caller's part (a
+    same residual, and neither is detached here; the caller ensures that they share no weights (by a
     value head on detached states). At the joint optimum ``v = log Z``.
 
     Args:
-        logps: Of the policy, with gradients, shape ``(R,)``.
-        ref_logps: Of the reference, shape ``(R,)``.
+        logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
+        ref_logps: Log-probabilities by the reference, shape ``(R,)``.
         scaled_rewards: ``r / tau``, in nats, shape ``(R,)``.
         values: ``v`` of each row's prompt, in nats, with gradients, shape ``(R,)``.
 
     Returns:
-        In nats^2, shape ``(R,)``.
+        Loss of each row in nats^2, shape ``(R,)``.
 
     Source:
         Richemond et al., arXiv:2405.19107, the DRO loss, divided by ``tau^2`` with ``V = tau v``.
@@ -69,23 +69,23 @@ def kto_loss(
     ``w_U (1 - sigmoid(-m))`` for another.
 
     Args:
-        logps: Of the policy, with gradients, shape ``(R,)``.
-        ref_logps: Of the reference, shape ``(R,)``.
-        desirable: Bool, shape ``(R,)``.
+        logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
+        ref_logps: Log-probabilities by the reference, shape ``(R,)``.
+        desirable: Whether each response is desirable, bool, shape ``(R,)``.
         reference_point: ``z0`` in nats, see ``kto_reference_point``, shape ``()``.
         beta: Sharpness, per nat, ``> 0``.
-        desirable_weight: ``w_D``.
-        undesirable_weight: ``w_U``.
+        desirable_weight: Weight ``w_D``.
+        undesirable_weight: Weight ``w_U``.
 
     Returns:
-        Without a unit, 0 to the weight, shape ``(R,)``.
+        Loss of each row, from 0 to its weight, shape ``(R,)``.
 
     Source:
         Ethayarajh et al., arXiv:2402.01306, ``lambda_y - v(x, y)`` with ``lambda_y`` the row's
         weight, which is TRL's ``KTOTrainer``.
     """
     margin = beta * (logps - ref_logps - reference_point)
-    # sigmoid(-m) is 1 - sigmoid(m) without the digits lost near 1
+    # sigmoid(-m) equals 1 - sigmoid(m), without the loss of digits near 1
     return torch.where(
         desirable,
         desirable_weight * torch.sigmoid(-margin),
@@ -94,17 +94,17 @@ def kto_loss(
 
 
 def kto_reference_point(mismatched_logps: Tensor, mismatched_ref_logps: Tensor) -> Tensor:
-    """KTO's ``z0``: how far the policy is from the reference on responses to other prompts.
+    """Estimate KTO's ``z0``, the divergence of the policy from the reference.
 
-    ``max(0, mean(logps - ref_logps))`` over mismatched pairs, in the place of the divergence, which
-    is never negative. No gradient flows.
+    The estimate is ``max(0, mean(logps - ref_logps))`` over pairs of a prompt with a response to
+    another one. It has no gradient.
 
     Args:
-        mismatched_logps: Of the policy, shape ``(R,)``.
-        mismatched_ref_logps: Of the reference, shape ``(R,)``.
+        mismatched_logps: Log-probabilities of the pairs by the policy, shape ``(R,)``.
+        mismatched_ref_logps: Log-probabilities of the pairs by the reference, shape ``(R,)``.
 
     Returns:
-        In nats, shape ``()``.
+        ``z0`` in nats, shape ``()``.
 
     Source:
         Ethayarajh et al., arXiv:2402.01306, the biased but convenient estimate of ``z0``.
@@ -113,5 +113,5 @@ def kto_reference_point(mismatched_logps: Tensor, mismatched_ref_logps: Tensor) 
 
 
 def sft_loss(logps: Tensor) -> Tensor:
-    """Supervised fine-tuning: negative log-likelihood in nats, shape ``(R,)``."""
+    """Supervised fine-tuning: the negative log-likelihood in nats, shape ``(R,)``."""
     return -logps

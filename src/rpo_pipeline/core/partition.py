@@ -1,7 +1,7 @@
 """Partition estimates of Reward Partition Optimization (RPO).
 
-``log_z(x)`` is the log-partition of a prompt: ``log E_{y ~ pi_ref}[exp(r(x, y) / tau)]``, estimated
-from the responses on record.
+``log_z(x)`` is the log-partition of a prompt, ``log E_{y ~ pi_ref}[exp(r(x, y) / tau)]``, estimated
+from its responses.
 
 Shapes: N rows (one response each), G prompts. Log-probabilities and log_z are in nats, rewards and
 tau in units of the normalised reward. Everything is float64 and in log space.
@@ -18,31 +18,33 @@ from torch import Tensor
 from rpo_pipeline.core.segments import leave_one_out_logsumexp, segment_logsumexp, segment_sum
 
 MIN_ROWS = 40
-"""Train rows of prompts with several, from which on an outlier can be told."""
+"""Smallest number of train rows, of prompts with several, for a check of outliers."""
 FAR = 2.0
-"""Times the 99 % quantile of deviations, which one counts for in the spread at most. Of normally
-distributed rewards one in 600,000 is further."""
+"""Largest deviation in the spread, as a multiple of the 99 % quantile. Of normally distributed
+rewards, one in 600,000 exceeds it."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What a prompt with few responses borrows: the train rewards' spread, not their level."""
+    """Prior for prompts with few responses: the spread of the train rewards, not their level."""
 
     strength: float
-    """Responses that the prior counts for, ``k``."""
+    """Number of responses that the prior counts for, ``k``."""
     mean: float
     """Mean reward of the train rows."""
     level_strength: float
-    """Within- over between-prompt variance, ``k_b``: responses that the train mean counts for."""
+    """Number of responses that the train mean counts for, ``k_b``: within- over between-prompt
+    variance."""
     log_spread: float
     """``log C = log E[exp((r - mean_x(r)) sqrt(n / (n - 1)) / tau)]``, in nats, less outliers."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Estimate of every prompt and how far to trust it; each shape ``(G,)``."""
+    """Estimate of every prompt with its errors; each shape ``(G,)`` but the last."""
 
     log_z: Tensor
+    """Log-partition in nats."""
     log_z_se: Tensor
     """Jackknife standard error; NaN for a prompt with one response and no prior."""
     log_z_bias: Tensor
@@ -52,7 +54,7 @@ class Partition:
     ess_weights: Tensor
     """Effective sample size of the weights alone, 1 to n."""
     log_z_without: Tensor
-    """log_z of the prompt without this row, shape ``(N,)``; NaN where nothing is left."""
+    """log_z of the prompt without this row, shape ``(N,)``; NaN if it is the only one."""
 
 
 def behaviour_weights(
@@ -64,17 +66,17 @@ def behaviour_weights(
     alpha: float,
     clip: float,
 ) -> Tensor:
-    """Importance weights of responses that another policy wrote.
+    """Compute importance weights of responses that another policy wrote.
 
     ``w_i = clip(alpha (ref_logps_i - behaviour_logps_i), +-c around the prompt's mean)``.
 
     Args:
-        ref_logps: Of the reference, summed over the response, shape ``(N,)``.
-        behaviour_logps: Of the policy that wrote the response, the same way; NaN where the log
-            lacks it, shape ``(N,)``.
+        ref_logps: Log-probability of each response by the reference, shape ``(N,)``.
+        behaviour_logps: Log-probability by the policy that wrote the response, shape ``(N,)``; NaN
+            if the log lacks it.
         group: Prompt of each row, shape ``(N,)``.
-        num_groups: G.
-        alpha: 1 trusts the weights in full, 0 not at all.
+        num_groups: Number of prompts G.
+        alpha: Factor of the weights, from 0 (equal weights) to 1.
         clip: Largest distance c from the prompt's mean.
 
     Returns:
@@ -92,18 +94,18 @@ def fit_prior(
 ) -> Prior:
     """Fit the prior for prompts with few responses on the train rows.
 
-    Pooling ``exp(r / tau)`` itself would let the best prompts rule; this keeps each prompt's own
-    level and borrows the spread around it.
+    If ``exp(r / tau)`` itself were pooled, the prompts with the highest rewards would dominate. So
+    each prompt keeps its own level, and only the spread around it is pooled.
 
     Args:
-        rewards: Of the train rows, shape ``(N,)``.
+        rewards: Rewards of the train rows, shape ``(N,)``.
         group: Prompt of each row, shape ``(N,)``.
-        num_groups: G.
+        num_groups: Number of prompts G.
         tau: Temperature, ``> 0``.
-        strength: Responses that the prior counts for, ``> 0``.
+        strength: Number of responses that the prior counts for, ``> 0``.
 
     Returns:
-        The prior; without any prompt of two responses the spread is unknown and taken as 0.
+        The prior; its spread is 0 if no prompt has two responses.
     """
     n = segment_sum(torch.ones_like(rewards), group, num_groups)
     means = segment_sum(rewards, group, num_groups) / n
@@ -111,7 +113,7 @@ def fit_prior(
     several = n[group] >= 2
     within = deviations.square().sum() / (n - 1).sum().clamp(min=1)
     between = means.var() - (within / n).mean() if num_groups > 1 else within.new_zeros(())
-    spread = _drawn_in(deviations[several] * (n / (n - 1)).sqrt()[group][several]) / tau
+    spread = _clip_outliers(deviations[several] * (n / (n - 1)).sqrt()[group][several]) / tau
     return Prior(
         strength=strength,
         mean=float(rewards.mean()),
@@ -120,10 +122,10 @@ def fit_prior(
     )
 
 
-def _drawn_in(deviations: Tensor) -> Tensor:
-    """Keep the exponential of one bad reward from being the mean of all: it would move all prompts.
+def _clip_outliers(deviations: Tensor) -> Tensor:
+    """Clip large deviations, because one outlier could dominate the mean of exponentials.
 
-    Where not one in a hundred is above the mean of its prompt, there is nothing to tell it by.
+    Nothing is clipped if fewer than one in a hundred rewards is above the mean of its prompt.
     """
     if len(deviations) < MIN_ROWS:
         return deviations
@@ -146,22 +148,22 @@ def estimate_partition(
     ``normalised``: ``logsumexp_i(w_i + r_i / tau) - logsumexp_i(w_i)``, which is ``monte_carlo``
     for ``w = 0``; otherwise the first term alone (``reference_weighted``). With a prior of strength
     k and ``v = n softmax(w)``: ``logaddexp(logsumexp_i(log v_i + r_i / tau), log k + m_x / tau +
-    log C) - log(n + k)``, ``m_x`` being the prompt's mean reward drawn towards the train mean.
+    log C) - log(n + k)``, where ``m_x`` is the prompt's mean reward shrunk towards the train mean.
 
     Args:
-        rewards: Shape ``(N,)``.
+        rewards: Rewards of the rows, shape ``(N,)``.
         weights: Log-weights ``w``, shape ``(N,)``.
         group: Prompt of each row, each prompt at least once, shape ``(N,)``.
-        num_groups: G.
+        num_groups: Number of prompts G.
         tau: Temperature; larger stays nearer the reference.
         normalised: Whether the weights are normalised per prompt.
-        prior: For normalised estimators.
+        prior: Prior of a normalised estimator.
 
     Returns:
-        ``log_z`` in nats and what tells how far to trust it, each shape ``(G,)`` but the last.
+        ``log_z`` with its errors.
 
     Raises:
-        ValueError: If ``tau`` is not positive, or a prior meets an estimator without a level.
+        ValueError: If ``tau`` is not positive, or the estimator with a prior is not normalised.
     """
     if tau <= 0:
         raise ValueError(f"tau must be > 0, got {tau}")
@@ -191,15 +193,15 @@ def estimate_partition(
 
 
 def calibration(rewards: Tensor, log_z_without: Tensor, *, tau: float) -> float:
-    """Leave-one-out calibration ``log mean_i exp(r_i / tau - log_z_without_i)``; 0 is right.
+    """Compute the leave-one-out calibration ``log mean_i exp(r_i / tau - log_z_without_i)``.
 
     Args:
-        rewards: Of the rows of prompts with at least two responses, shape ``(N,)``.
-        log_z_without: Each row's log_z from the other rows, shape ``(N,)``.
+        rewards: Rewards of prompts with at least two responses, shape ``(N,)``.
+        log_z_without: log_z of each row's prompt without the row, shape ``(N,)``.
         tau: Temperature.
 
     Returns:
-        In nats; NaN without rows.
+        Calibration in nats, 0 for a right estimate; NaN without rows.
     """
     return float(_logmeanexp(rewards / tau - log_z_without)) if len(rewards) else float("nan")
 
@@ -218,10 +220,10 @@ def _with_prior(
 def _jackknife(
     log_z: Tensor, without: Tensor, n: Tensor, group: Tensor, *, strength: float
 ) -> tuple[Tensor, Tensor]:
-    """Standard error and bias.
+    """Compute the jackknife standard error and bias.
 
-    A prior's k responses are rows that, left out, would leave log_z as it is: they count in ``n +
-    k`` and draw the centre to log_z itself. In simulation this error is the real one also at n = 1.
+    Leaving out one of a prior's k responses does not change log_z, so they count in ``n + k`` and
+    the centre is log_z itself. In simulation this error is right also at n = 1.
     """
     num_groups = len(log_z)
     mean = segment_sum(without, group, num_groups) / n
@@ -237,7 +239,7 @@ def _jackknife(
 
 
 def effective_size(log_values: Tensor, group: Tensor, num_groups: int) -> Tensor:
-    """Kish's effective sample size ``(sum t)^2 / sum t^2`` of ``t = exp(log_values)``."""
+    """Compute Kish's effective sample size ``(sum t)^2 / sum t^2`` of ``t = exp(log_values)``."""
     first = segment_logsumexp(log_values, group, num_groups)
     return (2 * first - segment_logsumexp(2 * log_values, group, num_groups)).exp()
 

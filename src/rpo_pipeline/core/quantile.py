@@ -1,8 +1,8 @@
-"""Quantile rewards: where a reward stands among those of responses sampled from the reference.
+"""Quantile rewards: the rank of a reward among those of responses sampled from the reference.
 
-Shapes: G prompts, k samples of each, M values to place. Quantiles are 0 to 1, tau in their units.
+Shapes: G prompts, k samples of each, M values. Quantiles are 0 to 1, and tau is in their units.
 
-Source: QRPO, arXiv:2507.08068. Deviations: mid-ranks, and log_z on the grid that k samples allow.
+Source: QRPO, arXiv:2507.08068. Deviations: mid-ranks, and log_z on the grid of k samples.
 """
 
 import math
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 def quantiles(values: Tensor, samples: Tensor) -> Tensor:
-    """Mid-rank quantile: share of the samples that are below, and half of those that are equal.
+    """Compute mid-rank quantiles: the share of smaller samples and half that of equal ones.
 
     Args:
-        values: What to place, shape ``(G, M)``.
-        samples: In rising order, shape ``(G, k)``.
+        values: Rewards, shape ``(G, M)``.
+        samples: Rewards of the samples in increasing order, shape ``(G, k)``.
 
     Returns:
-        0 to 1 in steps of ``1 / 2k``, shape ``(G, M)``.
+        Quantiles, 0 to 1 in steps of ``1 / 2k``, shape ``(G, M)``.
     """
     values = values.contiguous()
     below = torch.searchsorted(samples, values, right=False)
@@ -28,18 +28,18 @@ def quantiles(values: Tensor, samples: Tensor) -> Tensor:
 
 
 def quantile_log_z(samples: Tensor, *, tau: float) -> Tensor:
-    """``log E[exp(q / tau)]`` of the quantile q that a fresh response of the reference gets.
+    """Compute ``log E[exp(q / tau)]`` over the quantile q of a new response of the reference.
 
-    It is equally likely to fall into each of the k + 1 gaps between the sorted samples: ``q = j /
-    k``, or the mid-rank where the two samples beside the gap are equal. For a continuous reward and
-    many samples this is ``1 / tau + log tau + log1p(-exp(-1 / tau))``.
+    Its reward falls with equal probability into each of the k + 1 gaps between the sorted samples:
+    ``q = j / k``, or the mid-rank if the two samples beside the gap are equal. For a continuous
+    reward and many samples the result is ``1 / tau + log tau + log1p(-exp(-1 / tau))``.
 
     Args:
-        samples: Rewards of the samples, in rising order, shape ``(G, k)``.
-        tau: Temperature, in quantiles; larger stays nearer the reference.
+        samples: Rewards of the samples in increasing order, shape ``(G, k)``.
+        tau: Temperature in quantiles; larger stays nearer the reference.
 
     Returns:
-        In nats, shape ``(G,)``.
+        log_z in nats, shape ``(G,)``.
     """
     num_samples = samples.shape[1]
     steps = torch.arange(num_samples + 1, dtype=samples.dtype) / num_samples

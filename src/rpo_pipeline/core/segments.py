@@ -9,30 +9,30 @@ from torch import Tensor
 
 
 def segment_sum(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
-    """Sum of each prompt's rows, shape ``(G,)``."""
+    """Sum over the rows of each prompt, shape ``(G,)``."""
     return values.new_zeros(num_groups).index_add(0, group, values)
 
 
 def segment_logsumexp(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
-    """``log sum exp`` of each prompt's rows, shape ``(G,)``; ``-inf`` without rows."""
+    """Take ``log sum exp`` over the rows of each prompt, shape ``(G,)``; ``-inf`` without rows."""
     peak = values.new_full((num_groups,), -torch.inf).scatter_reduce(0, group, values, "amax")
     shift = torch.where(torch.isfinite(peak), peak, 0.0)
     return shift + segment_sum((values - shift[group]).exp(), group, num_groups).log()
 
 
 def leave_one_out_logsumexp(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
-    """``log sum exp`` of a prompt's other rows, for each row; ``-inf`` if it is the only one.
+    """Take ``log sum exp`` over the other rows of each row's prompt; ``-inf`` if there are none.
 
-    Subtracting a row's term from its prompt's sum is exact as long as the largest term stays in,
-    so the row that holds it is left out by summing the others again.
+    A row's term is subtracted from the sum of its prompt, which is exact unless the term is the
+    largest; for the row with the largest term the others are summed again.
 
     Args:
-        values: Shape ``(N,)``.
+        values: Values of the rows, shape ``(N,)``.
         group: Prompt of each row, shape ``(N,)``.
         num_groups: Number of prompts.
 
     Returns:
-        Shape ``(N,)``.
+        One number per row, shape ``(N,)``.
     """
     top = _first_largest(values, group)
     peak = values.new_full((num_groups,), -torch.inf).scatter_reduce(0, group, values, "amax")[
@@ -45,7 +45,7 @@ def leave_one_out_logsumexp(values: Tensor, group: Tensor, num_groups: int) -> T
 
 
 def _first_largest(values: Tensor, group: Tensor) -> Tensor:
-    """Marks one row of the largest value in each prompt, bool, shape ``(N,)``."""
+    """Mark one row with the largest value of each prompt, bool, shape ``(N,)``."""
     order = values.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]
     sorted_group = group[order]

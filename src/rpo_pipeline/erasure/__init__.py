@@ -1,4 +1,4 @@
-"""Prompts are erased from all that any room wrote."""
+"""Erases prompts from everything that any room has written."""
 
 from rpo_pipeline.erasure.prompts import forget
 

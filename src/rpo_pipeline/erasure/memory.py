@@ -1,4 +1,4 @@
-"""Erasing rows from Parquet files in place, a batch at a time, and remembering what was erased."""
+"""Erases rows from Parquet files in place, batch by batch, and records the erased prompts."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from rpo_pipeline.errors import DataError
 from rpo_pipeline.storage import DAMAGED, first_line, put_in_place, temporary_sibling
 
 FORGOTTEN = Path("03_primary/forgotten.parquet")
-"""In a data folder: the prompts that were erased or are to be."""
+"""File, in a data folder, of the prompts that were erased or are to be erased."""
 REMEDY = "restore it from a backup, or copy that of another environment"
 _TRACES = ("prompts", "row_ids", "origins", "learned_in")
 _SCHEMA = pa.schema(
@@ -24,38 +24,38 @@ _SCHEMA = pa.schema(
 )
 
 Matches = Callable[[pa.RecordBatch], pa.Array]
-"""Which rows of a batch are meant, as booleans."""
+"""Function that tells for each row of a batch whether it is to be erased."""
 
 
 @dataclass
 class Traces:
-    """What the tables said of a prompt before it was erased."""
+    """What the tables held about a prompt before it was erased."""
 
     prompts: set[str] = field(default_factory=set)
-    """Its text; empty once the erasure is done."""
+    """Text of the prompt; empty once the erasure is done."""
     row_ids: set[str] = field(default_factory=set)
     origins: set[str] = field(default_factory=set)
     learned_in: set[str] = field(default_factory=set)
     """Environments in which it was in train or validation."""
     is_done: bool = True
-    """Whether nothing of it is left to be erased."""
+    """Whether the erasure is complete."""
 
     def add(self, other: "Traces") -> None:
-        """Take in what another data folder remembers of the same prompt."""
+        """Add the traces of the same prompt from another data folder."""
         for name in _TRACES:
             getattr(self, name).update(getattr(other, name))
         self.is_done &= other.is_done
 
 
 class Memory:
-    """What is known of prompts that were or are to be erased, the same in every data folder.
+    """Record of prompts that were erased or are to be erased, the same in every data folder.
 
     Args:
-        files: One for each data folder; those that are not there yet are made.
-        damaged: Is told of a file that cannot be read; that one is not replaced.
+        files: One file per data folder; missing files are created.
+        damaged: Function that is called for a file that cannot be read, which is not replaced.
 
     Raises:
-        DataError: If none can be read.
+        DataError: If no file can be read.
     """
 
     def __init__(self, files: Iterable[Path], damaged: Callable[[str], None]) -> None:
@@ -74,15 +74,15 @@ class Memory:
             raise DataError(f"{words}. Nothing was erased, because nothing could be remembered")
 
     def of(self, prompt_id: str) -> Traces:
-        """The traces of a prompt."""
+        """Return the traces of a prompt."""
         return self.traces.setdefault(prompt_id, Traces())
 
     def gathered(self, ids: set[str], name: str) -> set[str]:
-        """One kind of traces of some prompts."""
+        """Collect one kind of traces of several prompts."""
         return {one for prompt_id in ids for one in getattr(self.of(prompt_id), name)}
 
     def write(self, ids: set[str], *, is_done: bool) -> None:
-        """Remember prompts; their texts only for as long as they are needed."""
+        """Record prompts; their texts are removed when the erasure is done."""
         for prompt_id in ids:
             traces = self.of(prompt_id)
             traces.is_done = is_done
@@ -108,27 +108,27 @@ def _read_memory(file: Path) -> dict[str, Traces]:
     return {
         line["prompt_id"]: Traces(
             **{name: set(line.get(name) or ()) for name in _TRACES},
-            is_done=line.get("is_done", True),  # files of earlier versions hold hashes alone
+            is_done=line.get("is_done", True),  # files of earlier versions hold only hashes
         )
         for line in pq.read_table(file).to_pylist()
     }
 
 
 def column_names(file: Path) -> list[str]:
-    """Names of the columns of a Parquet file."""
+    """Read the names of the columns of a Parquet file."""
     return list(pq.read_schema(file).names)
 
 
 def name_matches(columns: list[str], *, prompt_ids: set[str], row_ids: set[str]) -> Matches | None:
-    """Rows that name one of some prompts or rows.
+    """Build the function that finds rows by the prompts or rows that they name.
 
     Args:
-        columns: Of the file; ``row_id`` and whatever ends in ``prompt_id`` are looked at.
-        prompt_ids: Prompts.
-        row_ids: Rows.
+        columns: Columns of the file; ``row_id`` and names that end in ``prompt_id`` are compared.
+        prompt_ids: Prompts to find.
+        row_ids: Rows to find.
 
     Returns:
-        None if the file names neither prompts nor rows.
+        The function; None if the file names neither prompts nor rows.
     """
     wanted = {
         name: pa.array(row_ids if name == "row_id" else prompt_ids, pa.string())
@@ -148,16 +148,16 @@ def name_matches(columns: list[str], *, prompt_ids: set[str], row_ids: set[str])
 
 
 def take_out(file: Path, matches: Matches) -> list[dict[str, object]]:
-    """Remove rows from a file; one that has none of them is not written.
+    """Remove rows from a file; a file without any of them is not written.
 
-    ``position``, where there is one, counts from 0 through what is left.
+    The column ``position``, if there is one, is numbered anew from 0.
 
     Args:
-        file: Parquet.
-        matches: Which rows go.
+        file: Parquet file.
+        matches: Function that finds the rows to remove.
 
     Returns:
-        The rows that went.
+        The removed rows.
     """
     removed = find_rows(file, matches)
     if removed:
@@ -178,7 +178,7 @@ def take_out(file: Path, matches: Matches) -> list[dict[str, object]]:
 
 
 def find_rows(file: Path, matches: Matches) -> list[dict[str, object]]:
-    """The rows that match, with all their columns."""
+    """Return the matching rows with all their columns."""
     found: list[dict[str, object]] = []
     with pq.ParquetFile(file) as source:
         for batch in source.iter_batches():

@@ -1,7 +1,8 @@
-"""Erasing prompts on request, from everything that the project made of them.
+"""Erases prompts on request from everything that the project has written.
 
-Files are known by what is in them, not by name: a table that names prompts or rows loses those, a
-report that quotes a prompt goes. So what a new pipeline stores is covered as well.
+Files are recognised by their content, not by name: rows are removed from every table that names
+prompts or rows, and every report that quotes a prompt is removed. So the files of new pipelines are
+covered as well.
 """
 
 import shutil
@@ -49,47 +50,46 @@ class Erasure:
     """What was erased, and what could not be."""
 
     erased: list[str] = field(default_factory=list)
-    """Place and number of rows, for people."""
+    """Places and numbers of rows, as text."""
     left: list[str] = field(default_factory=list)
-    """Places that still hold a prompt, or learned from it."""
+    """Places that still hold a prompt, or weights that were trained on it."""
     is_complete: bool = True
-    """False where something could not be looked into: the same call has to be made again."""
+    """False if something could not be read, so that the call must be repeated."""
 
     @contextmanager
     def naming(self, place: Path) -> Iterator[None]:
-        """Name a place that cannot be read or changed, and go on with the others."""
+        """Record a place that cannot be read or changed, and continue with the others."""
         try:
             yield
-        except FileNotFoundError:  # it went with another one
+        except FileNotFoundError:  # it was removed together with another file
             pass
         except DAMAGED as err:
             self.miss(f"{place}, which cannot be read or changed ({first_line(err)}): remove it")
 
     def miss(self, place: str) -> None:
-        """Note a place that may still hold a prompt."""
+        """Record a place that may still hold a prompt."""
         self.is_complete = False
         if place not in self.left:
             self.left.append(place)
 
 
 def forget(prompt_ids: Collection[str], project: Path) -> Erasure:
-    """Erase prompts and all that was made of them, in every environment.
+    """Erase prompts, and everything that was computed from them, in every environment.
 
-    They are remembered first, by their hashes, so that no later run takes them in again, and with
-    what the tables say of them, so that an erasure that was interrupted at any moment is finished
-    by the next one, whatever that one is called for. Then what is found by their text goes, and
-    the tables last. Links are followed, out of the data folder as well.
+    First their hashes are recorded, so that no later run reads them again, with what the tables
+    hold about them, so that any later call can finish an interrupted erasure. Then files that quote
+    them are erased, and rows of tables last. Links are followed, out of the data folder as well.
 
     Args:
-        prompt_ids: As the tables name them; none: finish what was interrupted.
-        project: The project's folder.
+        prompt_ids: Prompts as the tables name them; may be empty to finish an erasure.
+        project: Folder of the project.
 
     Returns:
-        What was found where, and what only a person can erase.
+        What was erased, and what only a person can erase.
 
     Raises:
-        BusyError: If a run is at work, which could take in what is to go.
-        ConfigError: If no environment can be read; one that cannot be is named beside others.
+        BusyError: If a run is active, which could read the prompts again.
+        ConfigError: If no environment can be read; one of several is reported in the result.
     """
     environments, faults = read_environments(project)
     with ExitStack() as held:
@@ -126,7 +126,7 @@ def _forget(
         with result.naming(file):
             _erase_text(file, quotes, result)
     _erase_in_registry(environments, project, quotes, result)
-    for file in reversed(tables):  # those with the text come first in their order
+    for file in reversed(tables):  # the tables with texts come first in order, so they go last
         with result.naming(file):
             count = _erase_rows(file, ids, row_ids, is_resumed=bool(interrupted))
             result.erased += [f"{file}: {count} rows"] if count else []
@@ -143,11 +143,11 @@ def _folders(environments: Sequence[Environment]) -> set[Path]:
 
 
 def _files(environments: Sequence[Environment], result: Erasure) -> list[Path]:
-    """What runs wrote; sources are not ours."""
-    signatures = {signature_of(one.lock) for one in environments}  # which quote our command
+    """List the files that runs wrote, without sources."""
+    signatures = {signature_of(one.lock) for one in environments}  # these quote our command line
 
     def name(error: OSError) -> None:
-        if isinstance(error, FileNotFoundError):  # an environment that never ran
+        if isinstance(error, FileNotFoundError):  # the environment has never run
             return
         result.miss(f"{error.filename}, which cannot be looked into ({error.strerror})")
 
@@ -161,7 +161,7 @@ def _files(environments: Sequence[Environment], result: Erasure) -> list[Path]:
 
 
 def _trace(file: Path, ids: set[str], known: Memory, environments: Sequence[Environment]) -> None:
-    """Note what a table says of prompts."""
+    """Record what a table holds about prompts."""
     columns = column_names(file)
     if "prompt_id" not in columns:
         return
@@ -170,7 +170,7 @@ def _trace(file: Path, ids: set[str], known: Memory, environments: Sequence[Envi
         traces = known.of(str(row["prompt_id"]))
         if row.get("prompt"):
             traces.prompts.add(str(row["prompt"]))
-        # Without its text, a row may be of another prompt: KTO pairs them.
+        # A row without text may hold the response to another prompt, as in the pairs of KTO.
         if row.get("prompt") and row.get("row_id"):
             traces.row_ids.add(str(row["row_id"]))
         if row.get("origin"):
@@ -180,7 +180,7 @@ def _trace(file: Path, ids: set[str], known: Memory, environments: Sequence[Envi
 
 
 def _owner(file: Path, environments: Sequence[Environment]) -> Environment:
-    """The environment whose folder a file lies in; folders may lie in one another."""
+    """Find the environment whose folder holds a file; folders may be nested."""
     holding = [one for one in environments if file.is_relative_to(one.data)]
     return max(holding, key=lambda one: len(one.data.parts), default=environments[0])
 
@@ -200,7 +200,7 @@ def _erase_in_registry(
 
 
 def _erase_text(file: Path, quotes: Quotes, result: Erasure) -> None:
-    """Erase what quotes a prompt: the raw text of quarantined records, and reports."""
+    """Erase quotes of a prompt: the raw text of quarantined records, and reports."""
     if file.suffix == ".parquet":
         if set(column_names(file)) == set(QUARANTINE_SCHEMA.names):
             count = _blank(file, quotes)
@@ -209,8 +209,8 @@ def _erase_text(file: Path, quotes: Quotes, result: Erasure) -> None:
         return
     elif quotes.in_text(file.read_text(errors="replace")):
         if file.suffix == ".html":
-            file.resolve().unlink()  # what a link leads to,
-            file.unlink(missing_ok=True)  # and the link
+            file.resolve().unlink()  # the target of a link
+            file.unlink(missing_ok=True)  # the link itself
             result.erased.append(f"{file}: removed; the next run writes it again")
         else:
             result.left.append(f"file that quotes it {file}")
@@ -227,7 +227,7 @@ def _blank(file: Path, quotes: Quotes) -> int:
 def _erase_rows(file: Path, ids: set[str], row_ids: set[str], *, is_resumed: bool) -> int:
     columns = column_names(file)
     if file.match(SHARDS) and "prompt_id" not in columns:
-        file.unlink()  # of a version that did not say whose rows they are
+        file.unlink()  # earlier versions did not store the prompts of a shard
         return 1
     matches = name_matches(columns, prompt_ids=ids, row_ids=row_ids)
     if matches is None:
@@ -236,13 +236,13 @@ def _erase_rows(file: Path, ids: set[str], row_ids: set[str], *, is_resumed: boo
         _quarantine(file, matches, is_resumed=is_resumed)
     removed = len(take_out(file, matches))
     if removed and (file.parent / "job.json").is_file():
-        # It could not be gone on with: its rows are others now.
+        # A training with other rows cannot be resumed.
         shutil.rmtree(file.parent / "checkpoints", ignore_errors=True)
     return removed
 
 
 def _quarantine(rows: Path, matches: Matches, *, is_resumed: bool) -> None:
-    """Account for the records that leave a table of rows as read: ``forgotten``, without text."""
+    """Quarantine the records that leave a table of rows, as ``forgotten`` and without text."""
     places = [str(row["origin"]).rpartition(":") for row in find_rows(rows, matches)]
     if not places:
         return
@@ -253,7 +253,7 @@ def _quarantine(rows: Path, matches: Matches, *, is_resumed: bool) -> None:
         for origin, _, line in places
     )
     quarantine = pd.read_parquet(file)
-    if is_resumed:  # those that were put there before the kill stay as they are
+    if is_resumed:  # records that the interrupted call has added are not added again
         there = quarantine[quarantine["reason"] == reason].groupby(["origin", "line"]).size()
         at = ["origin", "line"]
         before = pd.MultiIndex.from_frame(lines[at]).map(there.to_dict()).fillna(0)
@@ -270,7 +270,7 @@ def _write(quarantine: pd.DataFrame, file: Path) -> None:
 
 
 def _models(environment: Environment, project: Path) -> Iterator[str]:
-    """Weights that may have learned from a prompt."""
+    """Yield weights that may have been trained on a prompt."""
     for config in sorted((environment.data / MODELS).rglob("config.json")):
         yield f"weights {config.parent}"
     name = environment.model_name

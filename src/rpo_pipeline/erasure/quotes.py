@@ -1,4 +1,4 @@
-"""Finding a prompt in texts that quote it."""
+"""Finds prompts in texts that quote them."""
 
 import json
 import re
@@ -10,18 +10,17 @@ from markupsafe import escape
 from rpo_pipeline.ingestion import parse_prompt, prompt_key
 
 BEGINNING = 40
-"""Characters of a prompt that give it away in a record that was cut off."""
-
+"""Characters at the start of a prompt by which it is found in a record that was cut."""
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Quotes:
-    """Tells whether a text quotes one of some prompts.
+    """Tells whether a text quotes one of several prompts.
 
     Args:
-        prompt_ids: The prompts.
-        prompts: Their texts, as far as they are known.
+        prompt_ids: Ids of the prompts.
+        prompts: Texts of the prompts that are known.
     """
 
     def __init__(self, prompt_ids: set[str], prompts: set[str]) -> None:
@@ -29,17 +28,17 @@ class Quotes:
         self._prompts = [_parts(prompt) for prompt in prompts]
 
     def in_text(self, text: str) -> bool:
-        """Whether a text holds a prompt, as it is or as HTML, JSON or CSV spell it."""
+        """Tell whether a text holds a prompt, as it is or escaped for HTML, JSON or CSV."""
         return any(
             all(any(one in text for one in _spellings(part)) for part in parts)
             for parts in self._prompts
         )
 
     def in_record(self, raw: str) -> bool:
-        """Whether the raw text of a record is of such a prompt.
+        """Tell whether the raw text of a record holds a prompt.
 
-        One that is JSON is, if some of its values are the prompt; of one that cannot be read, the
-        beginning of a prompt is enough.
+        A record that is JSON must have values equal to the prompt, or to all messages of a chat. In
+        a record that cannot be parsed, the beginning of the prompt is enough.
         """
         try:
             values = set(_strings(json.loads(raw)))
@@ -56,7 +55,7 @@ class Quotes:
 
 
 def _parts(prompt: str) -> list[str]:
-    """The messages of a chat; else the prompt itself."""
+    """Return the messages of a chat, or the prompt itself."""
     parsed = parse_prompt(prompt)
     return [parsed] if isinstance(parsed, str) else [turn["content"] for turn in parsed]
 

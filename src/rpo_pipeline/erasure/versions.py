@@ -1,4 +1,4 @@
-"""What the tracking server keeps of a prompt: reports that quote it, and models that saw it."""
+"""Erases reports on the tracking server that quote a prompt."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ def erase_reports(
 
     Args:
         tracking: Server and experiment.
-        project: A relative sqlite path starts there.
-        quotes: Whether a text does.
+        project: Folder of the project, at which a relative sqlite path starts.
+        quotes: Function that tells whether a text quotes a prompt.
 
     Returns:
-        What was deleted, and what could not be looked into: owner and artifact, for people.
+        Deleted artifacts, and places that could not be read, each with its owner, as text.
 
     Raises:
         RegistryError: If the tracking server does not answer.
@@ -63,7 +63,7 @@ def _erase_quoting(
 
 
 def _places(client: MlflowClient, experiment_id: str) -> Iterator[tuple[str, str, str | None]]:
-    """Where reports are kept: who owns them, the address of the artifacts, a folder of it."""
+    """Yield the places of reports: owner, address of its artifacts, folder in it."""
     token = None
     while True:
         runs = client.search_runs([experiment_id], run_view_type=ViewType.ALL, page_token=token)

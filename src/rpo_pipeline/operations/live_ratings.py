@@ -1,4 +1,4 @@
-"""What people say of the champion in use, beside what they said of the previous one."""
+"""Compares the live ratings of the champion with those of the previous champion."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,12 +13,12 @@ from rpo_pipeline.core import lower_bound
 from rpo_pipeline.params import LiveRatingsParams
 
 MIN_PROMPTS = 2
-"""One has no spread."""
+"""Smallest number of prompts for an interval."""
 COLUMNS = ["prompt_id", "model_version", "raw_reward"]
 
 
 def read_ratings(rows: Iterable[pa.RecordBatch], versions: Iterable[str]) -> pd.DataFrame:
-    """Ratings of some model versions: ``COLUMNS``, one line a rating."""
+    """Read the ratings of several model versions: ``COLUMNS``, one line per rating."""
     wanted = pa.array(sorted(versions), pa.string())
     found = []
     for batch in rows:
@@ -31,18 +31,18 @@ def read_ratings(rows: Iterable[pa.RecordBatch], versions: Iterable[str]) -> pd.
 def compare_ratings(
     ratings: pd.DataFrame, *, champion: str, previous: str, settings: LiveRatingsParams
 ) -> dict[str, Any]:
-    """Compare the ratings of two versions; those of one prompt stand or fall together.
+    """Compare the ratings of two versions, clustered by prompt.
 
     Args:
         ratings: ``prompt_id``, ``model_version``, ``raw_reward``.
-        champion: As ``model_version`` names it.
-        previous: The champion before it.
-        settings: How many ratings are enough, and what is an alarm.
+        champion: Version of the champion, as ``model_version`` names it.
+        previous: Version of the previous champion.
+        settings: Smallest number of ratings, margin and confidence.
 
     Returns:
         ``champion`` and ``previous`` (version, num_ratings, num_prompts, mean), ``difference``
         ({value, low, high}, champion less previous; null if there are too few ratings), ``alarm``
-        and a ``reason`` for people.
+        and ``reason``, a text.
     """
     new, old = (ratings[ratings["model_version"] == name] for name in (champion, previous))
     result = {
@@ -81,15 +81,16 @@ def _describe(ratings: pd.DataFrame) -> dict[str, Any]:
 def clustered_difference(
     one: pd.DataFrame, other: pd.DataFrame, *, confidence: float
 ) -> dict[str, float]:
-    """Difference of two means with its interval, clustered by prompt.
+    """Compute the difference of two means with its interval, clustered by prompt.
 
-    Each end is that of a bound of each mean, which share its error, so that it holds for ratings of
-    which few are bad, or few good, and however the versions' ratings of one prompt are related.
+    Each end comes from a bound of each mean, which share its error probability. So the interval
+    holds if few ratings are bad, or few good, and for any relation between the versions' ratings of
+    one prompt.
 
     Args:
         one: ``prompt_id`` and ``raw_reward``, of two prompts or more.
-        other: The same.
-        confidence: Of the interval, at one look.
+        other: ``prompt_id`` and ``raw_reward``, of two prompts or more.
+        confidence: Confidence of the interval for a single test.
 
     Returns:
         value (one less other), low, high.
@@ -112,7 +113,7 @@ def clustered_difference(
 
 
 def _bound(ratings: pd.DataFrame, lowest: float, error: float) -> float:
-    """Lower bound of a mean over ratings, from what each prompt adds to it."""
+    """Bound a mean over ratings from below, from the contribution of each prompt."""
     mean = ratings["raw_reward"].mean()
     moves = (ratings["raw_reward"] - mean).groupby(ratings["prompt_id"]).sum().to_numpy(np.float64)
     values = torch.tensor(mean + moves * len(moves) / len(ratings), dtype=torch.float64)

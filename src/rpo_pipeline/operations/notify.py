@@ -1,4 +1,4 @@
-"""Telling people how a refresh went: a webhook, and a file that keeps every message."""
+"""Sends notifications on a refresh to a webhook, and appends them to a file."""
 
 import http.client
 import json
@@ -24,10 +24,10 @@ TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Leaves a redirect what it is: an answer that does not take the message."""
+    """Treats a redirect as a failure."""
 
     def redirect_request(self, *_: object, **__: object) -> None:
-        """Follow nothing: the message would go to an address that nobody chose, as a GET."""
+        """Follow no redirect, which would send the message as a GET to an unknown address."""
 
 
 _OPENER = urllib.request.build_opener(_NoRedirects)
@@ -40,14 +40,14 @@ def notify(
     webhook: SecretStr | None,
     file: Path,
 ) -> None:
-    """Tell of an event, if it is one of those to be told. Nothing that fails here is raised.
+    """Send a notification of an event, if the settings name it. Failures are not raised.
 
     Args:
-        message: ``event`` and ``text``, and what else receivers may want, as JSON can say it.
-        settings: Which events, and how patiently the webhook is tried.
-        webhook: Address that is POSTed to; it is a secret and appears nowhere. None: the file only.
-        file: Gets a line of JSON: the message with ``at``, ``delivered`` (null without a webhook)
-            and the ``problem``.
+        message: ``event``, ``text`` and further fields, as values for JSON.
+        settings: Events to notify, attempts and time limits.
+        webhook: Address for the POST, a secret that appears nowhere; None for the file only.
+        file: File that gets a line of JSON: the message with ``at``, ``delivered`` (null without a
+            webhook) and ``problem``.
     """
     if message["event"] not in settings.events:
         return
@@ -71,7 +71,7 @@ def notify(
 def _post(
     message: Mapping[str, Any], settings: NotificationParams, webhook: SecretStr
 ) -> str | None:
-    """Send until it is taken, or refused for good; the last problem, None if it was delivered."""
+    """Send until the message is accepted or finally refused, and return the last problem if any."""
     problem = None
     for attempt in range(settings.attempts):
         if attempt:
@@ -85,13 +85,14 @@ def _post(
 def _try_once(
     message: Mapping[str, Any], timeout_seconds: float, webhook: SecretStr
 ) -> tuple[str | None, bool]:
-    """What went wrong, and whether trying again is useless; errors quote the address, we do not."""
+    """Send once; return the problem, without the address, and whether a repetition is useless."""
     address = webhook.get_secret_value()
     if not address.startswith(("https://", "http://")):
         return "the address of the webhook starts with neither https:// nor http://", True
     answer: Future[int] = Future()
     arguments = (address, json.dumps(message).encode(), timeout_seconds, answer)
-    # The timeout of a socket is that of one read: whoever sends a byte a minute is never late.
+    # The timeout of a socket applies to single reads, so a slow server could exceed it; a thread
+    # limits the whole attempt.
     Thread(target=_send, args=arguments, daemon=True, name="webhook").start()
     try:
         answer.result(timeout_seconds)
@@ -105,10 +106,10 @@ def _try_once(
 
 
 def _send(address: str, body: bytes, timeout_seconds: float, answer: Future[int]) -> None:
-    """Send once; the status, or what went wrong, becomes the answer."""
+    """Send once, and put the status or the error into the answer."""
     try:
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-        # Not requests, which logs addresses; the scheme was checked before.
+        # The package requests would log the address. The scheme was checked before.
         with _OPENER.open(request, timeout=timeout_seconds) as response:  # nosec B310
             answer.set_result(response.status)
     except (OSError, http.client.HTTPException, ValueError) as err:

@@ -1,4 +1,4 @@
-"""Whether there is work: a pure function from numbers to a decision with reasons."""
+"""Decides whether a run has work: a pure function from numbers to a decision with reasons."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,35 +9,35 @@ from rpo_pipeline.params import RefreshParams
 
 @dataclass(frozen=True)
 class Situation:
-    """What a decision is made from."""
+    """Numbers that a decision is made from."""
 
     unfinished: str | None
-    """Why the last run did not come to its end; None if it did."""
+    """Reason why the last run did not finish; None if it did."""
     new_rows: int | None = None
-    """Records that it had not read; None: not counted, because they do not matter."""
+    """Number of records that the last run had not read; None if no trigger needs it."""
     new_ratings: int | None = None
-    """Ratings that it had not read."""
+    """Number of ratings that the last run had not read; None if no trigger needs it."""
     drift: float | None = None
-    """Largest drift among the labelers, in standard deviations of their labels; None: not asked
-    for, or no labeler has one."""
+    """Largest drift among the labelers, in standard deviations of their labels; None if no trigger
+    needs it, or no labeler has one."""
     age_days: float | None = None
-    """Days since the champion was registered or the last run finished, whichever is less; None: not
-    asked for."""
+    """Days since the champion was registered or the last run finished, whichever is less; None if
+    no trigger needs it."""
 
 
 def count_new(
     parts: Sequence[Mapping[str, Any]], consumed: Mapping[str, Any] | None
 ) -> tuple[int, int]:
-    """Count what source files hold now and did not hold when they were last used up.
+    """Count the rows and ratings of source files that the last finished run had not read.
 
-    A file that grew counts with what it grew by, another name as a new file.
+    Growth of a known file counts; a file with a new name counts as new.
 
     Args:
-        parts: Of the source files: ``path``, ``rows``, ``rated``.
-        consumed: ``parts`` of the last run that came to its end; None if there was none.
+        parts: ``path``, ``rows`` and ``rated`` of each source file.
+        consumed: ``parts`` of the last finished run; None if there was none.
 
     Returns:
-        Rows, and ratings.
+        Number of rows, and of ratings.
     """
     before = {part["path"]: part for part in (consumed or {}).get("parts", [])}
     rows, ratings = (
@@ -48,14 +48,14 @@ def count_new(
 
 
 def decide(situation: Situation, refresh: RefreshParams) -> dict[str, Any]:
-    """Decide whether a run has anything to do.
+    """Decide whether a run has work.
 
     Args:
-        situation: The numbers.
-        refresh: The triggers.
+        situation: Numbers to decide by.
+        refresh: Triggers.
 
     Returns:
-        ``work``, ``reasons`` (those for it, or else those against it) and ``numbers``.
+        ``work``, ``reasons`` (for the decision) and ``numbers``.
     """
     if refresh.when == "always":
         return _decision(True, ["refresh.when is `always`"], situation)

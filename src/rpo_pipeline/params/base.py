@@ -1,4 +1,4 @@
-"""What every block of parameters has in common."""
+"""Base class and types of all blocks of parameters."""
 
 from os.path import expanduser
 from types import UnionType
@@ -8,13 +8,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Split = Literal["train", "validation", "test"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-"""Torch takes no larger one."""
+"""Seed in the range that torch accepts."""
 ModelPlace = Annotated[str, AfterValidator(expanduser)]
-"""A hub id, or a folder, whose ``~`` is the user's own."""
+"""Hub id or folder, in which ``~`` is the user's home."""
 
 
 class Params(BaseModel):
-    """Base of every block: frozen, numbers are finite, and unknown keys are an error."""
+    """Base of every block: it is frozen, numbers are finite, and unknown keys are an error."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
@@ -23,7 +23,7 @@ class Params(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _true_is_no_number(cls, values: object) -> object:
-        """YAML takes ``yes`` and ``on`` for true, and Python true for 1."""
+        """Refuse booleans as numbers: YAML reads ``yes`` as true, and Python takes true for 1."""
         for name, value in values.items() if isinstance(values, dict) else ():
             if isinstance(value, bool) and name in cls.model_fields:
                 kinds = _kinds(cls.model_fields[name].annotation)
@@ -33,7 +33,7 @@ class Params(BaseModel):
 
 
 def _kinds(annotation: object) -> set[object]:
-    """The types that a union is of; of another type, itself."""
+    """Return the members of a union, or another type itself."""
     if get_origin(annotation) not in (Annotated, Union, UnionType):
         return {annotation}
     return set().union(*(_kinds(one) for one in get_args(annotation)))

@@ -1,4 +1,4 @@
-"""All blocks by name, and what is said when they cannot work."""
+"""All blocks by name, their validation, and the messages of its errors."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -49,21 +49,21 @@ MEASURED_BY = {
     "embedding_similarity": "encoder",
     "bert_score": "encoder",
 }
-"""Blocks of the evaluation that a metric, by how its name starts, comes from."""
+"""Part of the evaluation block that a metric needs, by the start of the metric's name."""
 
 
 def validate_blocks(parameters: Mapping[str, Any], env: str = "*") -> dict[str, Params]:
     """Build every block from the merged YAML and ``--params``.
 
     Args:
-        parameters: Raw values by block; names with a leading underscore are YAML's own helpers.
-        env: Environment that they are of, whose files the error names.
+        parameters: Raw values by block; names with a leading underscore are helpers of the YAML.
+        env: Environment of the values, whose files the error names.
 
     Returns:
         The typed blocks, by name.
 
     Raises:
-        ConfigError: Naming every wrong value at once, what is allowed, and where it is set.
+        ConfigError: If a value is wrong. It names every wrong value, what is allowed and the file.
     """
     named = [name for name in parameters if not name.startswith("_")]
     problems = [f"{name}: {_unknown(name, BLOCKS)}" for name in named if name not in BLOCKS]
@@ -88,7 +88,7 @@ def validate_blocks(parameters: Mapping[str, Any], env: str = "*") -> dict[str, 
 
 
 def _contradictions(blocks: Mapping[str, Params]) -> Iterator[str]:
-    """What blocks, each right alone, say against one another."""
+    """Yield contradictions between blocks that are valid by themselves."""
     rpo, training, labeling = (blocks.get(name) for name in ("rpo", "training", "labeling"))
     if not isinstance(rpo, RpoParams) or not isinstance(training, TrainingParams):
         return
@@ -111,7 +111,7 @@ def _contradictions(blocks: Mapping[str, Params]) -> Iterator[str]:
 
 
 def _never_promoted(blocks: Mapping[str, Params]) -> Iterator[str]:
-    """What no challenger could pass; a version that is named may have been measured otherwise."""
+    """Yield gates that no challenger could pass; a named version may have been measured before."""
     evaluation, promotion = blocks.get("evaluation"), blocks.get("promotion")
     if not isinstance(evaluation, EvaluationParams) or not isinstance(promotion, PromotionParams):
         return
@@ -142,7 +142,7 @@ def validate_tracking(raw: Mapping[str, Any]) -> TrackingParams:
         The typed settings.
 
     Raises:
-        ConfigError: Naming every wrong value.
+        ConfigError: If a value is wrong. It names every wrong value.
     """
     try:
         tracking = TrackingParams.model_validate(raw)
@@ -186,9 +186,9 @@ def _cannot_work(what: str, problems: list[str]) -> ConfigError:
 
 
 def _explain(name: str, block: type[Params], detail: ErrorDetails) -> str:
-    """One sentence: what is wrong, the value, and where to change it."""
+    """Write one sentence: what is wrong, the value, and where to change it."""
     loc = detail["loc"]
-    # Pydantic puts the type of a labeler into the path, where YAML has none.
+    # Pydantic puts the type of a labeler into the path; the YAML has no such level.
     tags = [place for place in range(2, len(loc)) if loc[place - 2] in ("labelers", "members")]
     path = ".".join([name, *(str(part) for place, part in enumerate(loc) if place not in tags)])
     where = (

@@ -9,41 +9,41 @@ from rpo_pipeline.params.base import Params
 
 
 class EndpointParams(Params):
-    """A language model behind an OpenAI-compatible endpoint, and what it may cost."""
+    """A language model behind an OpenAI-compatible endpoint, and its ceilings."""
 
     base_url: str
-    """Of the endpoint, up to and without ``/chat/completions``."""
+    """Address of the endpoint without ``/chat/completions``."""
     model: str
-    """Its name there."""
+    """Name of the model at the endpoint."""
     api_key_variable: str | None = None
-    """Environment variable that holds the key; null: the endpoint asks for none."""
+    """Environment variable that holds the key; null for an endpoint without keys."""
     concurrency: int = Field(default=8, gt=0)
-    """Requests under way at one time."""
+    """Number of requests in parallel."""
     timeout_seconds: float = Field(default=60.0, gt=0)
-    """Of one attempt."""
+    """Time limit of one attempt."""
     max_retries: int = Field(default=5, ge=0)
-    """Attempts after the first, with growing pauses, where the endpoint is busy or fails."""
+    """Number of attempts after the first, with growing pauses, if the endpoint is busy or fails."""
     give_up_after: int = Field(default=20, gt=0)
-    """Requests in a row without an answer, retries included, after which no more are sent."""
+    """Number of failed requests in a row, retries included, after which no more are sent."""
     max_answer_tokens: int = Field(default=300, gt=0)
-    """Longer answers are cut, and then broken."""
+    """Largest number of tokens of an answer; longer answers are cut and unusable."""
     max_tokens: int | None = Field(default=None, gt=0)
-    """Tokens, of prompts and answers, that one pass may use; null: no ceiling."""
+    """Ceiling on the tokens of prompts and answers in one pass; null for none."""
     max_cost: float | None = Field(default=None, gt=0)
-    """What one pass may cost, in the currency of the prices; null: no ceiling."""
+    """Ceiling on the cost of one pass, in the currency of the prices; null for none."""
     prompt_price: float | None = Field(default=None, ge=0)
-    """Of a million tokens sent."""
+    """Price of a million tokens sent."""
     answer_price: float | None = Field(default=None, ge=0)
-    """Of a million tokens received."""
+    """Price of a million tokens received."""
     seed: int = 0
-    """Sent with each request, as is temperature 0."""
+    """Seed in each request; the temperature is 0."""
     request: dict[str, Any] = {}
-    """Fields to add to each request, or to replace; null leaves one out, such as ``seed`` where
-    the endpoint refuses it."""
+    """Fields to add to each request or to replace; null removes one, such as ``seed`` if the
+    endpoint refuses it."""
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """What an answer depends on; the key, ceilings, prices and patience do not."""
+        """Settings that an answer depends on, without key, ceilings, prices and retries."""
         return self.model_dump(
             include={"base_url", "model", "max_answer_tokens", "seed", "request"}
         )
@@ -60,7 +60,7 @@ class EndpointParams(Params):
 
 
 def check_template(template: str, needed: set[str], known: set[str]) -> None:
-    """Refuse a Jinja template that lacks a variable, or names one that nothing fills."""
+    """Refuse a Jinja template that lacks a required variable, or names an unknown one."""
     try:
         used = meta.find_undeclared_variables(Environment(autoescape=False).parse(template))
     except TemplateSyntaxError as err:

@@ -1,4 +1,4 @@
-"""What models are measured by, compared on and promoted for."""
+"""Parameters of evaluation, comparison and promotion."""
 
 import math
 from typing import Any, Literal, Self
@@ -16,38 +16,38 @@ class SamplingParams(Params):
     """How responses are sampled in evaluation."""
 
     sampling_temperature: float = Field(gt=0)
-    """1: the model's own distribution."""
+    """Temperature of decoding; 1 samples from the model's own distribution."""
     responses_per_prompt: int = Field(gt=0)
-    """Averaged per prompt; more make the intervals narrower."""
+    """Number of responses, averaged per prompt; more make the intervals narrower."""
 
 
 class EncoderParams(Params):
-    """A local encoder that tells how near a response is in meaning to the best-rated one."""
+    """Local encoder that measures the similarity of responses to the best-rated ones."""
 
     name_or_path: ModelPlace
     """Hub id or directory, with safetensors weights."""
     revision: str | None = None
     """Commit of the hub id; null for a directory."""
     layer: int = Field(gt=0)
-    """BERTScore: layer whose token states are matched; the last but a few is usual."""
+    """Layer whose token states BERTScore matches; usually one of the last."""
     max_tokens: int = Field(default=256, gt=1)
-    """Longer responses are cut."""
+    """Largest number of tokens of a response; longer ones are cut."""
     micro_batch_tokens: int = Field(default=8192, gt=0)
-    """Tokens, padding included, of one forward pass."""
+    """Tokens of one forward pass, padding included."""
 
 
 class PairwiseJudgeParams(Params):
-    """A language model that compares the challenger's responses with its baselines'."""
+    """Language model that compares the challenger's responses with its baselines'."""
 
     endpoint: EndpointParams
-    """Which model, where, and what it may cost."""
+    """Model, address and ceilings of the judge."""
     num_prompts: int = Field(gt=0)
-    """Test prompts that it sees, with one response of each model; two requests a pair."""
+    """Number of test prompts to compare, with one response of each model; two requests a pair."""
     rated_pairs: int = Field(ge=0)
-    """Pairs of logged responses that people rated differently, to see whether it agrees."""
+    """Number of pairs of differently rated logged responses, to measure the judge's agreement."""
     template: str | None = None
-    """Jinja2 text of the request, from ``prompt``, ``first`` and ``second``, which are to be
-    called A and B; null: the project's own (judge/templates/compare.j2)."""
+    """Jinja2 template with ``prompt``, ``first`` and ``second``, which it must call A and B; null
+    for the project's own (judge/templates/compare.j2)."""
 
     @model_validator(mode="after")
     def _template_is_filled(self) -> Self:
@@ -60,32 +60,32 @@ class LmEvalParams(Params):
     """Tasks of the lm-evaluation-harness; needs the extra ``lm-eval``."""
 
     tasks: list[str] = Field(min_length=1)
-    """By name; each gives metrics ``lm_eval_<task>_<metric>``."""
+    """Names of the tasks; each gives metrics ``lm_eval_<task>_<metric>``."""
     limit: int | None = Field(default=None, gt=0)
-    """Documents of a task, at most; null: all."""
+    """Largest number of documents of a task; null for all."""
     include_path: str | None = None
-    """Folder of task files of your own, beside those of the harness."""
+    """Folder of your own task files."""
     num_fewshot: int | None = Field(default=None, ge=0)
-    """Examples before each question; null: as the task says."""
+    """Number of examples before each question; null for the number that the task states."""
 
 
 class EvaluationParams(Params):
-    """What the challenger is measured on."""
+    """How the challenger is evaluated."""
 
     num_prompts: int = Field(gt=1)
-    """Test prompts to generate for, and to rank the logged responses of, at most."""
+    """Largest number of test prompts, for new responses and for the ranking of logged ones."""
     sampling: SamplingParams
-    """Same prompts and same noise for every model."""
+    """Sampling of responses, with the same prompts and noise for every model."""
     labelers: list[LabelerParams] = Field(min_length=1)
-    """The first gives reward_mean, the others components; each must score new text."""
+    """Labelers of new text; the first gives reward_mean, the others give components."""
     bootstrap_samples: int = Field(ge=100)
-    """Resamples of the prompts behind each 95 % interval."""
+    """Number of resamples of the prompts for each 95 % interval."""
     judge: PairwiseJudgeParams | None = None
-    """Win rates by a judge; null: none is asked."""
+    """Judge that compares pairs of responses; null for none."""
     encoder: EncoderParams | None = None
-    """Likeness in meaning to the best-rated logged response; null: only in words."""
+    """Encoder that measures similarity in meaning; null for none."""
     lm_eval: LmEvalParams | None = None
-    """Tasks that every model is measured on beside the prompts; null: none."""
+    """Tasks of the lm-evaluation-harness to run on every model; null for none."""
 
     @model_validator(mode="after")
     def _labelers_score_new_text(self) -> Self:
@@ -95,36 +95,37 @@ class EvaluationParams(Params):
 
 
 class MethodParams(Params):
-    """A line of a comparison: an objective, its settings, the values of its temperature."""
+    """One method of a comparison: an objective, its settings, the values of its temperature."""
 
     name: str
-    """As it stands in the table."""
+    """Name in the table."""
     objective: Literal["rpo", "sft", "kto", "dro", "qrpo"]
-    """Of the training."""
+    """Objective of the training."""
     parameter: str
-    """What the grid is over, by dotted name: ``rpo.tau``, ``kto.beta``; for SFT, which has no
-    temperature, ``training.learning_rate``."""
+    """Dotted name of the parameter that the grid varies: ``rpo.tau``, ``kto.beta``; for SFT, which
+    has no temperature, ``training.learning_rate``."""
     grid: list[float] = Field(min_length=1)
-    """Its values; the best on validation prompts is reported on test prompts."""
+    """Values of the parameter; the best on validation prompts is evaluated on test prompts."""
     settings: dict[str, Any] = {}
     """Other parameters of this method, by dotted name: ``{rpo.estimator: self_normalized}``."""
 
 
 STUDIES = {"num_responses": (1, math.inf), "reward_noise": (0, math.inf), "logged_share": (0, 1)}
-"""Properties of a log that a comparison can vary, each with its least and its largest level."""
+"""Properties of a log that a comparison can vary, each with its smallest and largest level."""
 
 
 class StudiesParams(Params):
-    """How much a property of the log matters to each method, at its best value."""
+    """Studies of the effect of a property of the log on each method, at its best value."""
 
     levels: dict[Literal["num_responses", "reward_noise", "logged_share"], list[float]]
-    """``num_responses``: labelled responses of a train prompt, at most; ``reward_noise``: added to
-    the rewards of train, in their standard deviations; ``logged_share``: of the train rows of each
-    prompt, the others being as many responses of the reference."""
+    """Levels of each property. ``num_responses``: largest number of labelled responses of a train
+    prompt; ``reward_noise``: noise added to the rewards of train, in their standard deviations;
+    ``logged_share``: share of each prompt's train rows that stay, while responses of the reference
+    replace the others."""
     methods: list[str]
-    """By name."""
+    """Names of the methods to study."""
     seeds: list[Seed] = Field(min_length=1)
-    """With the first of ``comparison.seeds`` a level that changes nothing costs nothing."""
+    """Seeds; with the first of ``comparison.seeds``, an unchanged log needs no new training."""
 
     @model_validator(mode="after")
     def _levels_are_possible(self) -> Self:
@@ -137,18 +138,21 @@ class StudiesParams(Params):
 
 
 class ComparisonParams(Params):
-    """``kedro run --pipelines comparison``: objectives at their best temperature, over seeds."""
+    """``kedro run --pipelines comparison`` compares methods at their best temperature over seeds.
+
+    A cell is one training: a method with one value of its grid and one seed.
+    """
 
     methods: list[MethodParams] = Field(min_length=1)
-    """The first is the one that the others are compared with."""
+    """Methods; the others are compared with the first."""
     seeds: list[Seed] = Field(min_length=1)
-    """Each method's best value is trained with all of them; the grid with the first."""
+    """Each method's best value is trained with all of them, the grid with the first."""
     settings: dict[str, Any]
     """Parameters of every cell, by dotted name, such as a shorter training."""
     num_prompts: int = Field(gt=1)
-    """Prompts that a cell is judged on, of the validation or of the test split, at most."""
+    """Largest number of validation or test prompts that a cell is evaluated on."""
     studies: StudiesParams | None = None
-    """More trainings, on a log that was changed; null: none."""
+    """Studies with a changed log; null for none."""
 
     @model_validator(mode="after")
     def _names_are_distinct_and_known(self) -> Self:
@@ -162,7 +166,7 @@ class ComparisonParams(Params):
 
     @property
     def mixes_samples(self) -> bool:
-        """Whether some cells learn from responses of the reference as if they had been logged."""
+        """Whether some cells are trained on responses of the reference in place of logged ones."""
         return self.studies is not None and "logged_share" in self.studies.levels
 
 
@@ -174,7 +178,7 @@ METRICS = (
     *("reference_nll", "rank_correlation", "pair_accuracy", "calibration_slope"),
     *("length_mean", "num_tokens_mean", "empty_share"),
 )
-"""What an evaluation measures, beside the components of labelers and tasks."""
+"""Metrics of an evaluation, beside the components of labelers and tasks."""
 FAMILIES = ("component_", "lm_eval_")
 Artifact = Literal[
     "checkpoint",
@@ -187,7 +191,7 @@ Artifact = Literal[
     "serving.json",
     "encoding.py",
 ]
-"""What a registered version carries."""
+"""Artifacts of a registered version."""
 
 
 class GateParams(Params):
@@ -199,12 +203,12 @@ class GateParams(Params):
     """Baseline of the difference; ``champion`` means the reference while there is no champion;
     ``none``: the challenger's own value."""
     direction: Literal["above", "below"]
-    """On which side of the threshold the number must lie; a number equal to it fails."""
+    """Side of the threshold on which the number must lie; a number equal to it fails."""
     threshold: float
-    """In units of the metric; for a difference, the margin over the baseline."""
+    """Threshold in units of the metric; for a difference, the margin over the baseline."""
     bound: Literal["value", "low", "high"]
-    """Which number must pass: the estimate, or an end of its interval, which widens with every
-    look at the same champion (``confidence``)."""
+    """Number that must pass: the estimate, or an end of its interval. A look is one comparison of
+    challengers with a champion; the interval widens with every look (``confidence``)."""
 
     @field_validator("metric")
     @classmethod
@@ -226,18 +230,18 @@ class PromotionParams(Params):
     mode: Literal["auto", "manual"]
     """``auto``: a challenger that passes becomes champion; ``manual``: it stays challenger."""
     version: int | None = Field(default=None, ge=1)
-    """A registered version to gate and promote instead of this run's policy: a person's wish, so it
-    goes past ``mode: manual`` and past an earlier rollback; null: this run's policy."""
+    """Registered version to gate and promote instead of this run's policy. As a person names it,
+    ``mode: manual`` and an earlier rollback do not prevent it. Null for this run's policy."""
     min_test_prompts: int = Field(ge=0)
-    """Fewer prompts in the evaluation fail the gate."""
+    """Smallest number of prompts in an evaluation that can pass."""
     confidence: float = Field(gt=0.5, lt=1)
-    """At least this probable: of all challengers of one champion that are no better, none passes a
+    """Least probability that, of all challengers of one champion that are no better, none passes a
     gate on an end of an interval. Nearer to 1, fewer false and fewer true promotions."""
     require_ratings: bool
-    """Whether a log without one human rating promotes nothing by itself."""
+    """Whether a log without any human rating promotes nothing."""
     require_agreement: bool
     """Whether labelers that judge must agree with held-out human ratings more than length does."""
     required_artifacts: list[Artifact]
-    """What a version must carry to be promoted, by its name among the version's artifacts."""
+    """Artifacts that a version must have to be promoted."""
     gates: list[GateParams] = Field(min_length=1)
-    """All must pass."""
+    """Conditions that must all hold."""

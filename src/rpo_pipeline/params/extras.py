@@ -1,4 +1,4 @@
-"""Optional packages: which extra of pyproject.toml brings them, and what asks for them."""
+"""Optional packages: the extras that install them, and the settings that need them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,18 +27,18 @@ DRIVER = "postgresql+psycopg:"
 
 @dataclass(frozen=True)
 class Need:
-    """An optional package that a configuration asks for."""
+    """An optional package that a configuration needs."""
 
     package: str
     """Name under which it is imported."""
     feature: str
-    """What needs it, in words."""
+    """Feature that needs it, in words."""
     place: str
-    """Where that is asked for."""
+    """Setting that asks for the feature."""
 
     @property
     def extra(self) -> str:
-        """Extra that brings the package."""
+        """Extra that installs the package."""
         return next(name for name, packages in EXTRAS.items() if self.package in packages)
 
     @property
@@ -54,7 +54,7 @@ class Need:
 
 
 def block_needs(blocks: Mapping[str, Params]) -> Iterator[Need]:
-    """What the parameters ask for; blocks that could not be built ask for nothing."""
+    """Yield the packages that parameters need; blocks that could not be built are skipped."""
     labeling, evaluation, ingestion = (
         blocks.get(name) for name in ("labeling", "evaluation", "ingestion")
     )
@@ -75,20 +75,20 @@ def block_needs(blocks: Mapping[str, Params]) -> Iterator[Need]:
 
 
 def catalog_needs(catalog: Mapping[str, Any]) -> Iterator[Need]:
-    """What the entries of a catalog ask for."""
+    """Yield the packages that the entries of a catalog need."""
     for name, entry in catalog.items():
         if "pyspark" in _backends(entry):
             yield Need("pyspark", "a table on Spark", f"conf/*/catalog_*.yml: {name}")
 
 
 def tracking_needs(tracking_uri: str) -> Iterator[Need]:
-    """What the address of a tracking database asks for."""
+    """Yield the packages that the address of a tracking database needs."""
     if tracking_uri.startswith(DRIVER):
         yield Need("psycopg", "MLflow on PostgreSQL", "conf/*/mlflow.yml: tracking_uri")
 
 
 def unmet(needs: Iterable[Need]) -> list[str]:
-    """One sentence for each package that is not installed."""
+    """Write one sentence for each package that is not installed."""
     return [str(need) for need in needs if not need.is_met]
 
 
@@ -101,7 +101,7 @@ def _labeler_needs(labelers: Sequence[LabelerSettings], place: str) -> Iterator[
 
 
 def _backends(entry: object) -> Iterator[str]:
-    """Backends of Ibis that an entry names, at any depth."""
+    """Yield the backends of Ibis that an entry names at any depth."""
     if isinstance(entry, Mapping):
         for key, value in entry.items():
             if key == "backend":

@@ -1,4 +1,4 @@
-"""Where feedback comes from, and what is done with it on the way in."""
+"""Parameters of ingestion: sources, ratings, splits, redaction."""
 
 import codecs
 import re
@@ -28,12 +28,12 @@ BOOLEANS = {
     True: "true yes on y t 1".split(),
     False: "false no off n f 0".split(),
 }
-"""Words that a key of ``values`` stands for which YAML took for true or false, as it does with
-``yes``, ``no``, ``on`` and ``off`` without quotes."""
+"""Words that a key true or false of ``values`` may stand for, because YAML reads ``yes``, ``no``,
+``on`` and ``off`` without quotes as these."""
 
 
 def rating_word(value: object) -> str:
-    """How a rating is spelled in ``values``: whole numbers without a point, no capitals."""
+    """Write a rating as a key of ``values``: whole numbers without a point, no capitals."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     word = str(value).strip().casefold()
@@ -47,9 +47,9 @@ class RatingParams(Params):
     column: str
     """Name of the column in the source."""
     scale: tuple[FiniteFloat, FiniteFloat] | None = None
-    """Lowest and highest rating, mapped linearly to -1 and 1; null: the number as it is."""
+    """Lowest and highest rating, mapped linearly to -1 and 1; null leaves the number as it is."""
     values: dict[str, FiniteFloat] | None = Field(default=None, min_length=1)
-    """Raw reward of each word, such as ``{up: 1, down: -1}``; upper and lower case are one."""
+    """Raw reward of each word, such as ``{up: 1, down: -1}``, in upper or lower case."""
 
     @field_validator("values", mode="before")
     @classmethod
@@ -100,9 +100,9 @@ DEFAULT_RATINGS: dict[str, tuple[RatingParams, ...]] = {
     ),
     "openai_chat": tuple(RatingParams(column=c) for c in ("reward", "rating", "metadata.rating")),
 }
-"""Ratings of formats that have their own."""
+"""Default rating columns of formats that have their own."""
 REWARD = (RatingParams(column="reward"),)
-"""Of the others."""
+"""Default rating columns of all other formats."""
 
 
 OUR_NAMES = frozenset(
@@ -111,9 +111,9 @@ OUR_NAMES = frozenset(
     "reward rewards score scores rating ratings label preference overall_score annotations "
     "timestamp created model model_version behaviour_logps".split()
 )
-"""Names of fields that some format knows, which ``columns`` may give a source's name to."""
+"""Names of fields of any format, which ``columns`` may map to a source's names."""
 NO_FILES = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}
-"""Encodings of Python that no text file has."""
+"""Encodings of Python that are not meant for text files."""
 
 
 class SourceParams(Params):
@@ -122,32 +122,31 @@ class SourceParams(Params):
     path: str
     """A file (.jsonl, .json, .csv, .tsv, each also .gz, .bz2, .xz or .zst; .parquet, .arrow), a
     folder of them such as a saved Hugging Face dataset, or a glob, from the project folder or from
-    ``~/``; or
-    ``hf://OWNER/NAME`` with an optional glob behind it, a dataset of the Hugging Face hub."""
+    ``~/``; or ``hf://OWNER/NAME``, a dataset of the Hugging Face hub, with an optional glob."""
     format: SourceFormat = "auto"
-    """Shape of a record; ``auto``: told from the first records of each file."""
+    """Format of the records; ``auto`` detects it from the first records of each file."""
     revision: str | None = None
     """Commit of a hub dataset, 40 hexadecimal digits, pinned so that a run can be repeated."""
     encoding: str = "utf-8"
-    """Of text files without a byte order mark, which always counts, such as ``cp1252``."""
+    """Encoding, such as ``cp1252``, of text files without a byte order mark."""
     columns: dict[str, str] = {}
-    """Our name to the source's, where they differ: ``{prompt: question}``, ``{prompt: log.q}``."""
+    """Our names to the source's, if they differ: ``{prompt: question}``, ``{prompt: log.q}``."""
     ratings: list[RatingParams] | None = Field(default=None, min_length=1)
-    """Rating columns, the first that holds a value counts; none of them: the row is unrated.
-    Null: those of the format."""
+    """Rating columns; the first with a value counts, and a row without one is unrated. Null for
+    those of the format."""
     ratings_path: str | None = None
-    """Files of ratings that refer to responses of this source and may come later: a path like
-    ``path``, not of the hub; there need be none yet. Null: the log holds its own ratings."""
+    """Files of ratings of this source's responses that may come later: a path like ``path``, but
+    not of the hub, which may match no file yet. Null if the log holds its own ratings."""
     key: str | None = None
-    """Field, in the log and in those files, that names a response: ``response_id``."""
+    """Field that names a response in the log and in files of ratings: ``response_id``."""
     max_text_characters: int = Field(default=1_000_000, ge=1)
-    """Of a prompt or of a response; what is longer goes to quarantine as ``too_long``. Every later
-    step costs time and memory by the length of its longest text."""
+    """Largest length of a prompt or a response; longer ones go to quarantine as ``too_long``. Time
+    and memory of every later step grow with the longest text."""
 
     @field_validator("encoding")
     @classmethod
     def _of_files(cls, encoding: str) -> str:
-        """The name by which Python knows it: ``UTF8`` is ``utf-8``."""
+        """Replace an encoding by Python's name for it, such as ``utf-8`` for ``UTF8``."""
         try:
             "".encode(encoding)
             name = codecs.lookup(encoding).name
@@ -162,7 +161,7 @@ class SourceParams(Params):
 
     @property
     def rating_columns(self) -> Sequence[RatingParams]:
-        """The ratings that count."""
+        """Rating columns of the source, or those of its format."""
         return self.ratings or DEFAULT_RATINGS.get(self.format, REWARD)
 
     @model_validator(mode="after")
@@ -204,10 +203,10 @@ class SourceParams(Params):
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:
-        """A misspelt name of ours would leave its field empty in every row."""
+        """Refuse unknown names in ``columns``, whose fields would be empty in every row."""
         own = {rating.column for rating in self.rating_columns} | {self.key}
         for name in self.columns:
-            # Of a preference, `score_chosen` is the column `score` of one side.
+            # In a preference, `score_chosen` is the column `score` of one side.
             column = re.sub("^(chosen|rejected)[-_. ]|[-_. ](chosen|rejected)$", "", name)
             if {name, column}.isdisjoint(OUR_NAMES | own):
                 close = get_close_matches(name, [*OUR_NAMES, *filter(None, own)], n=1)
@@ -235,38 +234,38 @@ class SplitShares(Params):
 
 
 class RedactionParams(Params):
-    """What is taken out of texts before anything is stored."""
+    """Personal data that is redacted before a text is stored."""
 
     entities: list[Literal["email", "phone", "card"]] = Field(min_length=1)
     """Kinds that become ``<EMAIL>``, ``<PHONE>`` and ``<CARD>``."""
     regions: list[Annotated[str, Field(pattern="^[A-Z]{2}$")]] = []
-    """``phone``: countries (``US``, ``FR``) whose numbers are known without an international
-    prefix; numbers with one are always known."""
+    """Countries (``US``, ``FR``) whose phone numbers are found without an international prefix;
+    numbers with a prefix are always found."""
 
 
 class NearDuplicateParams(Params):
-    """Which prompts are so alike that they must be on one side of the split."""
+    """When prompts are near-duplicates, which share a split."""
 
     threshold: float = Field(ge=0.5, le=1)
-    """Smallest share of common three-word runs, 0 to 1; lower puts more prompts together."""
+    """Smallest share of common three-word runs, 0 to 1; a lower one finds more near-duplicates."""
 
 
 class IngestionParams(Params):
-    """Where feedback comes from, and what is done with it on the way in."""
+    """Where feedback comes from, and how it is checked, split and redacted."""
 
     sources: list[SourceParams] = Field(min_length=1)
-    """Every source is read in full."""
+    """Sources, each of which is read in full."""
     split_shares: SplitShares
-    """For prompts seen for the first time; a split once given stays."""
+    """Shares of the splits among new prompts; the split of a known prompt never changes."""
     near_duplicates: NearDuplicateParams | None
-    """Prompts that share a split because they nearly share their text; null: each stands alone."""
+    """When prompts are near-duplicates and share a split; null to assign each prompt alone."""
     conversations_share_split: bool
-    """Whether prompts of conversations that begin with the same turn of a user share a split: a
-    later turn holds the responses to earlier ones."""
+    """Whether prompts of conversations that begin with the same turn of a user share a split,
+    because later turns hold the responses to earlier ones."""
     conflicts: Conflicts
-    """A row with different ratings takes their mean, or the latest (by timestamp, then by order of
-    reading), or leaves the data for the quarantine."""
+    """How different ratings of one row are merged: by their mean, by the latest (by timestamp, then
+    by order of reading), or not at all, in which case its records go to quarantine."""
     max_quarantine_share: float = Field(ge=0, le=1)
-    """A run fails when a larger share of the rows read is quarantined."""
+    """Largest share of the rows read that may be quarantined; above it the run fails."""
     redaction: RedactionParams | None = None
-    """Personal data to take out of prompts, responses and quarantined text; null: nothing."""
+    """Personal data to redact in prompts, responses and quarantined text; null for none."""

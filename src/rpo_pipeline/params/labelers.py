@@ -1,4 +1,4 @@
-"""Labelers: what gives a raw_reward to a row."""
+"""Settings of labelers, which give raw_rewards to rows."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
@@ -13,25 +13,25 @@ RESERVED = frozenset(
     "model sample num_tokens logps ref_logps reference_sample_logps bleu chrf rouge_l self_bleu "
     "repetition copied embedding_similarity bert_score".split()
 )
-"""Columns beside which labelers put theirs."""
+"""Names of columns that labelers and components must not have."""
 
 
 class LabelerSettings(Params):
-    """What every labeler can be told."""
+    """Settings that every labeler has."""
 
     type: str
-    """Which labeler it is."""
+    """Type of the labeler."""
     name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
-    """What stands in the column ``labeler``, and before the names of its components; null: its
-    type, and components without a prefix. Two labelers of one type need it."""
+    """Value of the column ``labeler``, and prefix of the components' names; null for the type, and
+    components without a prefix. Two labelers of one type need names."""
     scale: float = Field(default=1.0, gt=0)
-    """What it says is multiplied by this, to put it on the scale of the ratings."""
+    """Factor that puts the raw rewards on the scale of the ratings."""
     offset: float = 0.0
-    """Added behind the multiplication."""
+    """Raw reward that is added after the multiplication."""
 
     @property
     def title(self) -> str:
-        """Its name, or else its type."""
+        """Name of the labeler, or its type if it has none."""
         return self.name or self.type
 
     @property
@@ -47,7 +47,7 @@ class ColumnParams(LabelerSettings):
 
     @property
     def scores_new_text(self) -> bool:
-        """Nobody rated new text."""
+        """False, because new text has no ratings."""
         return False
 
 
@@ -56,15 +56,15 @@ class RulesParams(LabelerSettings):
 
     type: Literal["rules"] = "rules"
     weights: dict[Literal["sentiment", "toxicity", "coverage", "length"], float] = {}
-    """Weight of each scorer in the raw_reward; those without one are components all the same."""
+    """Weight of each scorer in the raw_reward; scorers without one are only components."""
     detail_pattern: str | None = None
-    """``coverage``: regular expression; its distinct matches in a prompt are its details."""
+    """Regular expression of ``coverage``; its distinct matches in a prompt are the details."""
     target_words: int = Field(default=25, gt=0)
-    """``length``: number of words that scores 1; half or twice as many score 0."""
+    """Number of words at which ``length`` is 1; it is 0 at half and at twice as many."""
     toxic_words: list[str] = []
-    """``toxicity``: words to add to the library's list."""
+    """Words that ``toxicity`` adds to the library's list."""
     harmless_words: list[str] = []
-    """``toxicity``: words to take off the library's list."""
+    """Words that ``toxicity`` removes from the library's list."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -84,22 +84,23 @@ class RewardModelParams(LabelerSettings):
     name_or_path: ModelPlace
     """Hub id or directory, with safetensors weights."""
     revision: str | None = None
-    """Commit of the hub id, which then must be given; null for a directory."""
+    """Commit of the hub id, required for it; null for a directory."""
     positive_label: str | None = None
-    """A head with several labels: the reward is this one's logit minus ``negative_label``'s; null:
-    the head has one logit."""
+    """Label of a head with several; the raw reward is its logit minus that of ``negative_label``.
+    Null for a head with one logit."""
     negative_label: str | None = None
-    """See ``positive_label``."""
+    """Label whose logit is subtracted; see ``positive_label``."""
     max_tokens: int = Field(default=2048, gt=1)
-    """Longer pairs of prompt and response are cut, and counted; at most what the model can read."""
+    """Largest number of tokens of prompt and response; longer pairs are cut and counted. The limit
+    of the model applies as well."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the weights."""
     micro_batch_tokens: int = Field(default=8192, gt=0)
-    """Tokens, padding included, of one forward pass."""
+    """Tokens of one forward pass, padding included."""
     num_processes: int = Field(default=1, gt=0)
-    """Processes that share the rows; 1 labels in the process of ``kedro run``."""
+    """Number of processes that share the rows; 1 labels in the process of ``kedro run``."""
     accelerate_config: str | None = None
-    """Configuration of ``accelerate launch``; null: ``torch.distributed.run``."""
+    """Configuration of ``accelerate launch``; null to start by ``torch.distributed.run``."""
 
     @model_validator(mode="after")
     def _two_ends(self) -> Self:
@@ -112,9 +113,9 @@ class CriterionParams(Params):
     """One question that a judge answers with a number."""
 
     meaning: str
-    """What is asked, in words; part of the rubric."""
+    """Text of the question; part of the rubric."""
     weight: float
-    """Of the answer, mapped to -1 .. 1, in the raw_reward."""
+    """Weight in the raw_reward of the answer, which is mapped to -1 .. 1."""
 
 
 class JudgeParams(LabelerSettings):
@@ -122,16 +123,16 @@ class JudgeParams(LabelerSettings):
 
     type: Literal["judge"] = "judge"
     endpoint: EndpointParams
-    """Which model, where, and what it may cost."""
+    """Model, address and ceilings of the judge."""
     criteria: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], CriterionParams] = Field(
         min_length=1
     )
-    """By name: each is a component, and the raw_reward is their weighted sum."""
+    """Criteria by name; each is a component, and the raw_reward is their weighted sum."""
     answer_scale: tuple[float, float]
     """Lowest and highest answer, mapped linearly to -1 and 1."""
     template: str | None = None
-    """Jinja2 text of the request, from ``prompt``, ``response``, ``criteria`` (name: meaning),
-    ``lowest`` and ``highest``; null: the project's own (judge/templates/rate.j2)."""
+    """Jinja2 template with ``prompt``, ``response``, ``criteria`` (name: meaning), ``lowest`` and
+    ``highest``; null for the project's own (judge/templates/rate.j2)."""
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
@@ -153,42 +154,42 @@ class FittedRewardModelParams(LabelerSettings):
 
     type: Literal["fitted_reward_model"] = "fitted_reward_model"
     head: str
-    """JSON file, from the project folder, that the fitted head is kept in."""
+    """JSON file of the fitted head, relative to the project folder."""
     embedding: Literal["sentence_encoder", "language_model"]
-    """``sentence_encoder``: prompt and response embedded apart, and their product;
+    """Features. ``sentence_encoder``: embeddings of prompt and response, and their product;
     ``language_model``: last hidden states over the response, read after its prompt."""
     name_or_path: ModelPlace
-    """Hub id or directory of the model that embeds, with safetensors weights."""
+    """Hub id or directory of the embedding model, with safetensors weights."""
     revision: str | None = None
-    """Commit of the hub id, which then must be given; null for a directory."""
+    """Commit of the hub id, required for it; null for a directory."""
     max_tokens: int = Field(default=256, gt=1)
-    """Longer prompts and longer responses are cut."""
+    """Largest number of tokens of a prompt, and of a response; longer ones are cut."""
     micro_batch_tokens: int = Field(default=8192, gt=0)
-    """Tokens, padding included, of one forward pass."""
+    """Tokens of one forward pass, padding included."""
     num_folds: int = Field(default=5, ge=3)
-    """Of the prompts; every figure is of rows whose prompts the head was not fitted on."""
+    """Number of folds of the prompts; all figures come from prompts outside the fitted folds."""
     min_correlation: float = Field(ge=0, le=1)
-    """Held-out rank correlation with the ratings, below which the head is not used."""
+    """Smallest held-out rank correlation with the ratings for the head to be used."""
     min_margin: float = Field(ge=0, le=1)
-    """By which its held-out share of pairs in the right order must pass that of "longer is
-    better"; where no prompt has two ratings that differ, its rank correlation must."""
+    """Smallest amount by which the held-out share of pairs in the right order must exceed that of
+    "longer is better"; if no prompt has two different ratings, rank correlations are compared."""
     on_failure: Literal["error", "skip"]
-    """Where it falls short: ``error`` stops the run, ``skip`` leaves the rows without a label."""
+    """What happens if a head fails: ``error`` stops the run, ``skip`` leaves rows unlabelled."""
 
 
 class EnsembleParams(LabelerSettings):
-    """Several labelers that answer as one."""
+    """Several labelers combined into one."""
 
     type: Literal["ensemble"] = "ensemble"
     members: list["LabelerParams"] = Field(min_length=2)
-    """On one scale: see ``scale`` and ``offset`` of each."""
+    """Labelers to combine; their ``scale`` and ``offset`` must put them on one scale."""
     combine: Literal["mean", "min", "penalised"]
-    """Of the members' raw rewards; ``penalised``: the mean, less ``penalty`` times the standard
+    """How raw rewards are combined; ``penalised`` is the mean less ``penalty`` times the standard
     deviation over the members."""
     weights: list[Annotated[float, Field(gt=0)]] | None = None
-    """``mean`` and ``penalised``: weight of each member; null: equal ones."""
+    """Weight of each member in ``mean`` and ``penalised``; null for equal weights."""
     penalty: float | None = Field(default=None, gt=0)
-    """``penalised``: raw reward that one standard deviation of disagreement costs, over it."""
+    """Raw reward that ``penalised`` subtracts per standard deviation of disagreement."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -215,7 +216,7 @@ LABELERS: dict[str, type[LabelerSettings]] = {
     "judge": JudgeParams,
     "ensemble": EnsembleParams,
 }
-"""Every type of labeler, for messages; ``LabelerParams`` is what is validated."""
+"""Every type of labeler, for messages; validation uses ``LabelerParams``."""
 
 LabelerParams = Annotated[
     ColumnParams
@@ -226,11 +227,11 @@ LabelerParams = Annotated[
     | EnsembleParams,
     Field(discriminator="type"),
 ]
-"""What gives a raw_reward to a row."""
+"""Settings of a labeler of any type."""
 
 
 def check_titles(labelers: Sequence[LabelerSettings]) -> None:
-    """Refuse labelers of one name, or of a name that is a column of ours."""
+    """Refuse labelers with equal names, or with the name of a column of ours."""
     titles = [labeler.title for labeler in labelers]
     for labeler in labelers:
         if isinstance(labeler, EnsembleParams) and labeler.name is None:
@@ -244,7 +245,7 @@ def check_titles(labelers: Sequence[LabelerSettings]) -> None:
 
 
 def check_new_text(labelers: Sequence[LabelerSettings], what: str) -> None:
-    """Refuse labelers that cannot score new text where they must."""
+    """Refuse labelers that cannot score new text."""
     for labeler in labelers:
         if not labeler.scores_new_text:
             raise ValueError(f"{what}: `{labeler.type}` cannot score new text; use `rules`")

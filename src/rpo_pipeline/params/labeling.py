@@ -1,4 +1,4 @@
-"""How rows get their rewards."""
+"""Parameters of labeling: labelers, normaliser, length penalty."""
 
 import math
 from typing import Annotated, Literal, Self
@@ -18,26 +18,28 @@ def _penalty(value: object) -> float | Literal["auto"] | None:
 
 
 class LabelingParams(Params):
-    """How rows get their reward."""
+    """How rows get their rewards."""
 
     labelers: list[LabelerParams] = Field(min_length=1)
-    """By rank: a row takes the raw_reward of the first that gives one, but for ratings: where
-    ``column`` is among them it comes first, wherever it stands."""
+    """Labelers by rank; a row takes the raw_reward of the first that can label it. ``column`` (the
+    ratings) always comes first."""
     agreement_rows: int = Field(ge=0)
-    """Rated rows, at most, that other labelers, those of evaluation among them, label too, to be
+    """Largest number of rated rows that labelers of text, also those of evaluation, label to be
     compared with people."""
     drift_rows: int = Field(ge=0)
-    """Rows of the previous run, at most, that each labeler labels again without its cache."""
+    """Largest number of rows of the previous run that each labeler labels again without a cache."""
     max_drift: float = Field(gt=0)
-    """A mean absolute change of those labels above this warns; in standard deviations of them."""
+    """Mean absolute change of these labels, in their standard deviations, above which a warning is
+    logged."""
     normaliser: Literal["zscore", "rank", "per_prompt", "none"]
-    """From raw_reward to reward, fitted on train rows: mean 0 and standard deviation 1; the rank
-    among the train rows; each prompt to a mean of 0 and a standard deviation of 1; as it is."""
+    """How raw_rewards become rewards, fitted on train rows. ``zscore``: mean 0 and standard
+    deviation 1; ``rank``: rank among the train rows; ``per_prompt``: mean 0 and standard deviation
+    1 for each prompt; ``none``: unchanged."""
     winsorise: tuple[float, float] | None = None
-    """Quantiles of the train rows, such as ``[0.01, 0.99]``, that raw rewards are drawn in to."""
+    """Quantiles of the train rows, such as ``[0.01, 0.99]``, that raw rewards are clipped to."""
     length_penalty: Annotated[float | Literal["auto"] | None, PlainValidator(_penalty)] = None
-    """Raw reward taken off a response whose log length is one standard deviation above the mean of
-    train, and added to one below. ``auto``: what length earns within the prompts of train."""
+    """Raw reward subtracted for each standard deviation of log length above the mean of train, and
+    added for each below. ``auto`` removes the effect of length within the prompts of train."""
 
     @model_validator(mode="after")
     def _quantiles_rise(self) -> Self:

@@ -1,4 +1,4 @@
-"""Names that MLflow takes only after hours of work to refuse them."""
+"""Checks of names that MLflow would refuse only at the end of a run."""
 
 import re
 from typing import Annotated
@@ -6,9 +6,9 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 MAX_CHARACTERS = 256
-"""Of a name in MLflow's database."""
+"""Largest length of a name in MLflow's database."""
 BAD_IN_MODEL = "/:'\"\\#?%@`"
-"""They have a meaning in an address such as ``models:/NAME@champion``, or in a search."""
+"""Characters with a meaning in an address such as ``models:/NAME@champion``, or in a search."""
 FILE_STORE = re.compile(r"(file:|[a-zA-Z]:[\\/]|[^:]*$)")
 """A folder, which MLflow no longer takes as a store of runs."""
 WITHOUT_PLACE = ("databricks", "databricks-uc", "uc")

@@ -1,4 +1,4 @@
-"""What a run needs beside its work: limits of the cache, a tracking server."""
+"""Parameters of operations: limits of the caches, the tracking server."""
 
 from typing import Literal
 
@@ -9,23 +9,23 @@ from rpo_pipeline.params.names import ExperimentName, TrackingUri
 
 
 class CachesParams(Params):
-    """Limits of the folder of log-probabilities, samples and labels, kept after every run."""
+    """Limits of the caches of log-probabilities, samples and labels, applied after every run."""
 
     max_gigabytes: float = Field(gt=0)
-    """Above it, what was not asked for in the longest time goes; never what this run uses."""
+    """Size above which the least recently used entries are removed, except those of this run."""
     max_age_days: float = Field(gt=0)
-    """What nobody asked for in as many days goes."""
+    """Days after which an unused entry is removed."""
 
 
 class TrackingParams(Params):
     """Where runs are logged."""
 
     tracking_uri: TrackingUri
-    """Of the MLflow server or database; a relative sqlite path starts at the project folder."""
+    """Address of the MLflow server or database; relative sqlite paths start at the project."""
     experiment: ExperimentName
     """Name of the MLflow experiment."""
     on_outage: Literal["continue", "fail"]
-    """When the server leaves in the middle of a run: go on and send what was logged once it is
-    back, or stop. At the start it must answer."""
+    """What happens if the server stops answering during a run: continue and send everything when
+    it answers again, or fail. At the start it must answer."""
     registry_wait_seconds: float = Field(ge=0)
-    """How long the nodes that need the model registry wait for one that is away."""
+    """Time that nodes wait for a model registry that does not answer."""

@@ -10,7 +10,7 @@ PrefixSharing = Literal["auto", "tree", "cache", "off"]
 
 
 class FromConfigParams(BaseModel):
-    """A model built from scratch: keys beyond these, unless null, go to its configuration."""
+    """A model built from scratch; further keys that are not null go to its configuration."""
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
@@ -29,46 +29,49 @@ class FromConfigParams(BaseModel):
 
 
 class LoraParams(Params):
-    """Low-rank adapters: only they are trained, and the base weights are the reference."""
+    """Low-rank adapters; only they are trained, and the base weights are the reference."""
 
     r: int = Field(gt=0)
-    """Rank of each adapter; more can learn more, and costs more."""
+    """Rank of each adapter; a higher rank can learn more and costs more."""
     alpha: float = Field(gt=0)
     """Scale of the adapters: their product is multiplied by ``alpha / r``."""
     target_modules: str | list[str]
-    """Layers that get one: ``all-linear`` for every linear layer but the head, a list of names, or
-    a regular expression for whole names, such as the upper layers'."""
+    """Layers with an adapter: ``all-linear`` for every linear layer but the head, a list of names,
+    or a regular expression for whole names, for instance of the upper layers."""
 
 
 class PolicyParams(Params):
     """The language model that is trained; its frozen start is the reference."""
 
     name_or_path: ModelPlace | None
-    """Hub id or directory of a pretrained model; null: built from ``from_config``."""
+    """Hub id or directory of a pretrained model; null to build one from ``from_config``."""
     revision: str | None
     """Commit of the hub id, pinned so that a run can be repeated."""
     from_config: FromConfigParams | None
-    """A model built from scratch; null: loaded from ``name_or_path``."""
+    """Configuration of a model built from scratch; null to load ``name_or_path``."""
     warm_start_epochs: float = Field(ge=0)
-    """Passes of supervised fine-tuning over the train rows that make the reference; 0: none."""
+    """Passes of supervised fine-tuning over the train rows that make the reference; 0 for none."""
     warm_start_learning_rate: float = Field(gt=0)
     """Peak learning rate of the warm start."""
     reset_reference: bool
-    """Rebuild the reference; every cached log-probability is void then."""
+    """Whether to rebuild the reference, which voids every cached log-probability."""
     min_log_overlap: float = Field(ge=0, le=1)
-    """Share of the rows of the reference's warm start, or of the last run, that must be in today's
-    log: fewer are another log, which needs a reference of its own. 0: any log will do."""
+    """Smallest share of the rows of the reference's warm start, or of the last run, that the log
+    must still hold; with fewer it counts as another log, which needs its own reference. 0 accepts
+    any log."""
     max_prompt_tokens: int = Field(gt=0)
-    """Longer prompts are cut, and counted."""
+    """Largest number of tokens of a prompt; longer ones are cut and counted."""
     max_response_tokens: int = Field(gt=0)
-    """Longer responses are cut, and counted; also the limit of generation."""
+    """Largest number of tokens of a response, logged (longer ones are cut and counted) or
+    generated."""
     dtype: Literal["float32", "bfloat16"]
     """Precision of the forward pass, the same for policy and reference."""
     prefix_sharing: PrefixSharing
-    """How a decoder computes a prompt once for all its responses: in one row with a tree mask, over
-    cached keys and values, not at all, or by whichever is cheapest."""
+    """How a decoder computes a prompt once for all its responses. ``tree``: in one row with a tree
+    mask; ``cache``: over cached keys and values; ``off``: not; ``auto``: by the cheapest way."""
     lora: LoraParams | None
-    """Train low-rank adapters, merged into the policy when it is saved; null: every weight."""
+    """Low-rank adapters to train, merged into the policy when it is saved; null to train every
+    weight."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

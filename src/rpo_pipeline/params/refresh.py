@@ -1,4 +1,4 @@
-"""When a scheduled run has work to do, and who hears of it."""
+"""Parameters of scheduled runs: triggers, live ratings, notifications."""
 
 from typing import Literal, Self
 
@@ -10,48 +10,49 @@ Event = Literal["promoted", "not_promoted", "failed", "nothing_to_do", "alarm"]
 
 
 class LiveRatingsParams(Params):
-    """When the champion's ratings in use are worse than those of the previous champion."""
+    """When the champion's live ratings count as worse than those of the previous champion."""
 
     min_ratings: int = Field(ge=2)
-    """Of each of the two versions; fewer say nothing."""
+    """Smallest number of ratings of each of the two versions for a comparison."""
     margin: float = Field(ge=0)
-    """Raw reward that the champion may lose; more of it, with confidence, is an alarm."""
+    """Raw reward that the champion may lose; an alarm is raised if the whole interval of the
+    difference is below ``-margin``."""
     confidence: float = Field(ge=0.5, lt=1)
-    """Of the two-sided interval of the difference. It is looked at in every refresh, so a higher
-    one makes false alarms rarer."""
+    """Confidence of the two-sided interval of the difference. Every refresh tests again, so a
+    higher one makes false alarms rarer."""
 
 
 class NotificationParams(Params):
-    """What is told to the webhook and to the file."""
+    """Notifications by webhook and file."""
 
     events: list[Event]
-    """Which events; none of them: nobody is told."""
+    """Events that are notified; may be empty."""
     attempts: int = Field(ge=1, le=10)
-    """How often the webhook is tried."""
+    """Number of attempts to call the webhook."""
     pause_seconds: float = Field(ge=0)
-    """Before the second attempt; doubled before each further one."""
+    """Pause before the second attempt, which doubles before each further one."""
     timeout_seconds: float = Field(gt=0)
-    """Of one attempt."""
+    """Time limit of one attempt."""
 
 
 class RefreshParams(Params):
     """When ``kedro run`` has work to do. A trigger that is null does not count."""
 
     when: Literal["always", "needed"]
-    """``needed``: only if one of the triggers says so."""
+    """``always``, or ``needed``: only if one of the triggers holds."""
     min_new_rows: int | None = Field(ge=1)
-    """Records that the last finished run had not read."""
+    """Smallest number of records that the last finished run had not read."""
     min_new_ratings: int | None = Field(ge=1)
-    """Ratings among them, or of responses that were there before."""
+    """Smallest number of new ratings, of new or known responses."""
     max_drift: float | None = Field(gt=0)
-    """Mean absolute change of labels that are given again, in standard deviations of them. It
-    costs ``labeling.drift_rows`` labels of each labeler, so it is asked for last."""
+    """Mean absolute change, in standard deviations, of labels that are given again. It costs
+    ``labeling.drift_rows`` labels of each labeler, so it is measured last."""
     max_age_days: float | None = Field(gt=0)
     """Days since the champion was registered, or since the last finished run if that was later."""
     live_ratings: LiveRatingsParams | None
-    """Comparison of the champion's ratings with the previous champion's; null: none."""
+    """Comparison of the champion's live ratings with the previous champion's; null for none."""
     on_alarm: Literal["warn", "rollback"]
-    """What follows when they are worse."""
+    """Reaction if they are worse."""
     notifications: NotificationParams
 
     @model_validator(mode="after")

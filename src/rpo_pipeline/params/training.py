@@ -1,4 +1,4 @@
-"""The mathematics of the objectives, and the training loop."""
+"""Parameters of the objectives and of the training loop."""
 
 import math
 from typing import Annotated, Literal, Self
@@ -17,41 +17,41 @@ def _number_or_auto(value: object) -> float | Literal["auto"]:
 
 
 class ReferenceSamplesParams(Params):
-    """Responses sampled from the reference, labelled like those that were logged."""
+    """Responses sampled from the reference and labelled like logged ones."""
 
     num_samples: int = Field(gt=1)
-    """Samples of each prompt; a quantile cannot be finer than one over it."""
+    """Number of samples per prompt; quantiles have steps of one over it."""
     below_responses: int = Field(gt=0)
-    """``reference_samples``: only prompts with fewer logged responses than this are sampled for;
-    the others use what was logged. ``quantile`` samples for every prompt."""
+    """Number of logged responses from which on ``reference_samples`` uses these instead of
+    samples. ``quantile`` samples for every prompt."""
 
 
 class RpoParams(Params):
     """Reward Partition Optimization."""
 
     tau: Annotated[float | Literal["auto"], PlainValidator(_number_or_auto)]
-    """Temperature in units of the normalised reward; larger stays nearer the reference. ``auto``:
-    chosen from ``tau_grid`` on the validation split."""
+    """Temperature in units of the normalised reward; larger stays nearer the reference. ``auto``
+    chooses from ``tau_grid`` on the validation split."""
     tau_grid: list[Annotated[float, Field(gt=0)]] = Field(min_length=2)
-    """``tau: auto``: the candidates."""
+    """Temperatures that ``tau: auto`` tries."""
     tau_search_epochs: float = Field(gt=0)
-    """``tau: auto``: passes over the train rows that each candidate is trained for."""
+    """Passes over the train rows with each temperature that ``tau: auto`` tries."""
     estimator: Literal[
         "monte_carlo", "self_normalized", "reference_samples", "quantile", "reference_weighted"
     ]
-    """How log_z is estimated; see docs/method.md."""
+    """Estimator of log_z; see docs/method.md."""
     logp_reduction: Literal["sum", "mean"]
-    """``sum``: of the whole response (the theory's); ``mean``: per token (the authors'). Of the
-    objectives rpo, qrpo and dro; KTO always sums."""
+    """Log-probability of a response in the objectives rpo, qrpo and dro: the ``sum`` over its
+    tokens (as in theory) or their ``mean`` (as in the authors' code). KTO always sums."""
     self_normalized_alpha: float = Field(gt=0)
-    """``self_normalized``: strength of the log-weights."""
+    """Factor of the log-weights of ``self_normalized``."""
     self_normalized_clip: float = Field(gt=0)
-    """``self_normalized``: largest distance, in nats, of a behaviour log-weight from the mean of
+    """Largest distance, in nats, of a behaviour log-weight of ``self_normalized`` from the mean of
     its prompt."""
     reference_samples: ReferenceSamplesParams
-    """``reference_samples`` and ``quantile``: what is sampled from the reference."""
+    """Samples for ``reference_samples`` and ``quantile``."""
     prior_strength: float = Field(ge=0)
-    """Responses that the prior over few-response prompts counts for; 0: none."""
+    """Number of responses that the prior of log_z counts for; 0 for no prior."""
 
     @model_validator(mode="after")
     def _prior_has_a_meaning(self) -> Self:
@@ -67,7 +67,7 @@ class SftParams(Params):
     """Supervised fine-tuning (``training.objective: sft``)."""
 
     responses: Literal["top", "all"]
-    """``top``: the response with the highest reward of each prompt; ``all``: every one."""
+    """Responses to train on: ``top``, the best of each prompt by reward, or ``all``."""
 
 
 class KtoParams(Params):
@@ -76,9 +76,9 @@ class KtoParams(Params):
     beta: float = Field(gt=0)
     """Sharpness of the preference, per nat of the log-ratio; smaller moves further."""
     desirable_weight: float = Field(gt=0)
-    """Weight of the losses of desirable responses: rewarded above the mean of the train rows."""
+    """Weight of the losses of desirable responses, whose reward is above the mean of train."""
     undesirable_weight: float = Field(gt=0)
-    """Weight of the losses of the others."""
+    """Weight of the losses of the other responses."""
 
 
 class DroParams(Params):
@@ -87,7 +87,7 @@ class DroParams(Params):
     tau: float = Field(gt=0)
     """Temperature in units of the normalised reward; larger stays nearer the reference."""
     value_learning_rate: float = Field(gt=0)
-    """Peak learning rate of the value head, which starts from nothing."""
+    """Peak learning rate of the value head, which is not pretrained."""
 
 
 class QrpoParams(Params):
@@ -98,10 +98,10 @@ class QrpoParams(Params):
 
 
 class ObjectiveParams(Params):
-    """The blocks that an objective needs, as training takes them."""
+    """The blocks that an objective needs in training."""
 
     rpo: RpoParams
-    """How log-probabilities are reduced, also for other objectives than ``rpo``."""
+    """Block ``rpo``; other objectives read ``logp_reduction`` from it."""
     sft: SftParams | None = None
     kto: KtoParams | None = None
     dro: DroParams | None = None
@@ -119,29 +119,30 @@ class TrainingParams(Params):
     warmup_share: float = Field(ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""
     weight_decay: float = Field(ge=0)
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     max_grad_norm: float = Field(gt=0)
-    """Gradients with a larger norm are scaled down to it."""
+    """Largest norm of the gradient; a larger gradient is scaled down to it."""
     micro_batch_tokens: int = Field(gt=0)
-    """Tokens, padding included, of one forward pass on one device."""
+    """Tokens of one forward pass on one device, padding included."""
     global_batch_groups: int = Field(gt=0)
-    """Prompt groups of one optimizer step."""
+    """Number of prompt groups in one optimizer step."""
     validation_every: int = Field(gt=0)
-    """Steps between two validation losses; the best model is kept."""
+    """Number of steps between two validation losses; the best model is kept."""
     patience: int | None = Field(gt=0)
-    """Validations without a better loss before training stops; null: never."""
+    """Number of validations without a better loss after which training stops; null for never."""
     checkpoint_every: int = Field(gt=0)
-    """Steps between two checkpoints, from which a killed training goes on."""
+    """Number of steps between two checkpoints, from which a killed training resumes."""
     keep_last: int = Field(gt=0)
-    """Checkpoints kept while training."""
+    """Number of checkpoints to keep while training."""
     resume: bool
-    """Go on from the checkpoint of a training that was killed; false: start anew."""
+    """Whether to resume a killed training from its checkpoint; false to start anew."""
     gradient_checkpointing: bool
-    """Compute activations again in the backward pass: less memory, about a third more time."""
+    """Whether to compute activations again in the backward pass, which saves memory and takes about
+    a third more time."""
     num_processes: int = Field(gt=0)
-    """Processes that share each step; 1 trains in the process of ``kedro run``."""
+    """Number of processes that share each step; 1 trains in the process of ``kedro run``."""
     accelerate_config: str | None
     """Configuration of ``accelerate launch``, such as ``conf/accelerate/fsdp2.yaml``, for GPUs;
-    null: ``torch.distributed.run``."""
+    null to start by ``torch.distributed.run``."""
     seed: Seed
-    """Of every random choice in a run."""
+    """Seed of every random choice in a run."""

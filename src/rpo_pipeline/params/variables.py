@@ -1,21 +1,21 @@
-"""Environment variables. One that is set and blank counts as unset, as env files leave them."""
+"""Environment variables; blank ones, which env files may leave, count as unset."""
 
 import os
 from typing import overload
 
 READ_BY_LIBRARIES = ("RPO_", "MLFLOW_", "HF_", "AWS_")
-"""Beginnings of names that Python packages read without asking us. Not among them is
-``CUDA_VISIBLE_DEVICES``, where blank has a meaning."""
+"""Beginnings of the names of variables that Python packages read by themselves. A blank
+``CUDA_VISIBLE_DEVICES`` has a meaning, so it is not among them."""
 
 DEFAULTS = {
-    # MLflow's own seven retries would hold up a run for minutes, more than once.
+    # MLflow's default of seven retries would delay a run by minutes, several times.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-    # It would print the server's address with the password in it.
+    # MLflow would print the server's address with the password in it.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # It would report to its makers what it is used for.
+    # MLflow would report its usage to its makers.
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-"""Values of variables that libraries read, where the environment does not set them."""
+"""Default values of variables that libraries read."""
 
 
 @overload
@@ -23,13 +23,13 @@ def variable(name: str) -> str | None: ...
 @overload
 def variable(name: str, default: str) -> str: ...
 def variable(name: str, default: str | None = None) -> str | None:
-    """The value of a variable, or the default where it is unset, empty or white space."""
+    """Return the value of a variable, or the default if it is unset, empty or white space."""
     value = os.environ.get(name, "")
     return value if value.strip() else default
 
 
 def prepare_environment() -> None:
-    """Take blank variables out, so that libraries see them as unset too, and set our defaults."""
+    """Remove blank variables, so that libraries see them as unset too, and set our defaults."""
     for name in list(os.environ):
         if name.startswith(READ_BY_LIBRARIES) and variable(name) is None:
             os.environ.pop(name, None)

@@ -1,4 +1,4 @@
-"""Under which terms the base model was published."""
+"""Reads the licence of the base model from its card."""
 
 import logging
 import re
@@ -16,18 +16,18 @@ logger = logging.getLogger(__name__)
 CARD = "README.md"
 UNKNOWN, NONE = "unknown", "none: no base model, built from scratch"
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+_-]{0,63}")
-"""What a licence is called in one line, which stands in tags and in the model's own card."""
+"""Identifier of a licence, short enough for tags and model cards."""
 
 
 def base_licence(policy: PolicyParams) -> str:
-    """Licence of the base model, as its card states it.
+    """Read the licence that the card of the base model states.
 
     Args:
-        policy: Where the model comes from: a directory, or a hub id.
+        policy: Parameters with the directory or hub id of the model.
 
     Returns:
         An identifier such as ``apache-2.0``, several with commas between them; ``unknown``, with a
-        warning, where no card states one, or what it states is no identifier.
+        warning, if the card states none, or something that is no identifier.
     """
     if policy.name_or_path is None:
         return NONE

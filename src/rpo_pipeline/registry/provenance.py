@@ -1,4 +1,4 @@
-"""What a version was made from: data by content, the reference, the base model, its licence."""
+"""Provenance of a version: hash of the data, reference, base model and its licence."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from rpo_pipeline.storage import model_fingerprint
 
 
 def trace(feedback: pd.DataFrame, reference: Path, policy: PolicyParams) -> dict[str, Any]:
-    """Write down what a policy comes from.
+    """Collect the provenance of a policy.
 
     Args:
         feedback: Columns row_id (a hash of prompt and response), split, raw_reward.
-        reference: Its directory.
-        policy: Where the base model came from.
+        reference: Directory of the reference.
+        policy: Parameters with the base model.
 
     Returns:
         data_digest, reference_fingerprint, base_model, base_revision and base_licence.
@@ -33,7 +33,7 @@ def trace(feedback: pd.DataFrame, reference: Path, policy: PolicyParams) -> dict
 
 
 def data_digest(feedback: pd.DataFrame) -> str:
-    """Hash of the feedback's content, whatever the order of its rows and the format of its file."""
+    """Hash the feedback's content independently of the order of rows and the format of the file."""
     rows = feedback[["row_id", "split", "raw_reward"]].sort_values("row_id")
     digest = hashlib.sha256()
     for row_id, split, reward in rows.itertuples(index=False):
@@ -42,7 +42,7 @@ def data_digest(feedback: pd.DataFrame) -> str:
 
 
 def resolved_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Blocks of a run as values for JSON, typed or not; without the helpers of the YAML."""
+    """Convert blocks of parameters, typed or not, to values for JSON, without YAML's helpers."""
     return {
         name: block.model_dump(mode="json") if isinstance(block, Params) else block
         for name, block in parameters.items()

@@ -1,4 +1,4 @@
-"""What travels with a registered version so that it is served as it was trained."""
+"""Documents of a registered version with which it is served as it was trained."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +9,13 @@ SETTINGS, CODE = "serving.json", "encoding.py"
 
 
 def serving_documents(policy: Mapping[str, Any]) -> dict[str, Any]:
-    """Limits of the served model, and the code by which it reads prompts.
+    """Collect the limits of the served model, and the code by which it reads prompts.
 
     Args:
-        policy: The parameter block, as the version was trained with it.
+        policy: Parameter block that the version was trained with.
 
     Returns:
-        Documents by file name, as ``register_version`` takes them.
+        Documents by file name, for ``register_version``.
     """
     from rpo_pipeline.engine import SOURCE  # noqa: PLC0415 (torch)
 

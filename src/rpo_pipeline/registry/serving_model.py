@@ -1,7 +1,7 @@
-"""The model that MLflow serves (models from code): prompts in, answers out.
+"""The model that MLflow serves (by models from code): it responds to prompts.
 
-It needs transformers and nothing of this project, so a registered version outlives the code that
-trained it: what it shares with training, ``encoding.py``, travels with the version.
+It needs transformers and nothing of this project, so a registered version does not depend on later
+code: ``encoding.py``, which it shares with training, is an artifact of the version.
 """
 
 import importlib.util
@@ -30,32 +30,32 @@ from transformers import (
 )
 
 logger = logging.getLogger(__name__)
-# A prompt is a text or a chat. MLflow warns that it does not check that; `predict` does.
+# MLflow warns that it does not check the type of prompts; `predict` does.
 logging.getLogger("mlflow.types.type_hints").setLevel(logging.ERROR)
 
 BATCH_SIZE = 32
 LOG = "RPO_SERVING_LOG"
-"""Environment variable: a file that gets a line of JSON for each answer."""
+"""Environment variable with the file that gets a line of JSON for each response."""
 MAX_NEW_TOKENS, MAX_PROMPTS = "RPO_SERVING_MAX_NEW_TOKENS", "RPO_SERVING_MAX_PROMPTS"
-"""Environment variables: lower ceilings of an answer's tokens, and of a request's prompts."""
+"""Environment variables that lower the limits of a response's tokens and a request's prompts."""
 PROMPTS = 256
-"""Of one request; a longer list is for several."""
+"""Largest number of prompts in one request."""
 CHARACTERS = 1_000_000
-"""Of one prompt, most of which would be cut anyway."""
+"""Largest length of one prompt, most of which would be cut anyway."""
 TEMPERATURES = (0.01, 100.0)
-"""Beyond them every draw is the same token, or noise; 0 takes the most likely token."""
+"""Range of temperatures; outside it sampling is greedy or uniform. 0 is greedy decoding."""
 UNSET = -1
-"""Of a whole number in a request: the ceiling of new tokens; a new seed for every request."""
+"""Value of ``max_new_tokens`` or ``seed`` in a request that stands for the default."""
 META = "registered_model_meta"
-"""File that MLflow puts beside a model that it fetched from the registry."""
+"""File that MLflow puts beside a model that it downloaded from the registry."""
 UNREGISTERED = "unregistered"
-"""The version of a model that was fetched from elsewhere."""
+"""Version of a model that does not come from the registry."""
 
 Message = dict[str, str]
 
 
 class PolicyModel(PythonModel):
-    """Answers prompts with a causal or encoder-decoder model."""
+    """Responds to prompts with a causal or encoder-decoder model."""
 
     def load_context(self, context: Any) -> None:  # noqa: ANN401 (MLflow's own type is private)
         """Load the checkpoint that was logged with this version."""
@@ -82,22 +82,22 @@ class PolicyModel(PythonModel):
     def predict(  # type: ignore[override] # the form without a context, which MLflow takes too
         self, model_input: list[str | list[Message]], params: dict[str, Any] | None = None
     ) -> list[dict[str, str]]:
-        """Answer each prompt.
+        """Respond to each prompt.
 
         Args:
-            model_input: Prompts: texts, or chats as lists of messages with role and content. What
-                is longer than in training is cut as there.
-            params: ``max_new_tokens``, at most as in training and evaluation, which is the default;
-                ``sampling_temperature`` (or ``temperature``), 0 for the most likely answer;
-                ``seed`` of the sampling, without which every request draws anew.
+            model_input: Prompts, each a text or a chat (a list of messages with role and content).
+                Prompts above the limit of training are cut as in training.
+            params: ``max_new_tokens``, whose limit and default are those of training and
+                evaluation; ``sampling_temperature`` (or ``temperature``), 0 for greedy decoding;
+                ``seed`` of the sampling, by default a new one for every request.
 
         Returns:
-            One answer per prompt, in order: ``response_id``, which ratings refer to, ``response``
-            and ``model_version``.
+            For each prompt ``response_id``, which ratings refer to, ``response`` and
+            ``model_version``.
 
         Raises:
             ValueError: If a prompt is neither a text nor a chat, or a parameter or the request is
-                beyond its limits.
+                outside its limits.
         """
         ceiling = _ceiling(MAX_PROMPTS, PROMPTS)
         if len(model_input) > ceiling:
@@ -119,7 +119,7 @@ class PolicyModel(PythonModel):
         return answers
 
     def _settings(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Settings of the generation, each within its limits."""
+        """Read the settings of the generation, and check their limits."""
         ceiling = _ceiling(MAX_NEW_TOKENS, self.settings["max_response_tokens"])
         limit = _whole("max_new_tokens", params, 1, ceiling)
         seed = _whole("seed", params, 0, 2**63 - 1)
@@ -133,7 +133,7 @@ class PolicyModel(PythonModel):
                 f"{highest:g}; got {temperature!r}"
             )
         torch.manual_seed(secrets.randbits(63) if seed == UNSET else seed)
-        # Top-k and top-p off: the policy's own distribution, not a trimmed one.
+        # Without top-k and top-p, samples follow the policy's own distribution.
         sampling = {"do_sample": True, "temperature": float(temperature), "top_k": 0, "top_p": 1.0}
         return {
             "max_new_tokens": ceiling if limit == UNSET else limit,
@@ -167,7 +167,7 @@ class PolicyModel(PythonModel):
         ]
 
     def _read(self, prompt: Any) -> str | list[Message]:  # noqa: ANN401 (what a request holds)
-        """A prompt as training would have it, or an error in words."""
+        """Check a prompt and bring it into the form of training."""
         if not _is_prompt(prompt):
             raise ValueError(
                 "a prompt is a text, or a list of messages such as "
@@ -187,7 +187,7 @@ class PolicyModel(PythonModel):
 
 
 def _load_module(file: Path) -> ModuleType:
-    """Code that travels with a version, under a name that no other version takes."""
+    """Load the code of a version under a name that no other version has."""
     spec = importlib.util.spec_from_file_location(f"rpo_{uuid.uuid4().hex}", file)
     assert spec
     assert spec.loader
@@ -197,7 +197,7 @@ def _load_module(file: Path) -> ModuleType:
 
 
 def _ceiling(variable: str, limit: int) -> int:
-    """A limit, or the lower one of the environment."""
+    """Return a limit, or the lower one that an environment variable sets."""
     lower = os.environ.get(variable, "").strip()
     if lower and not (lower.isascii() and lower.isdigit() and int(lower)):
         raise ValueError(f"{variable} is a whole number from 1; got {lower!r}")
@@ -236,20 +236,20 @@ def _is_prompt(prompt: object) -> bool:
 
 
 def _as_text(chat: list[Message]) -> str:
-    """As training wrote chats for a model without a template; a single user turn is its text."""
+    """Write a chat as in training without a template; a single user turn is its text."""
     if len(chat) == 1 and chat[0]["role"] == "user":
         return chat[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in chat)
 
 
 def _log(answer: dict[str, Any]) -> None:
-    """Append a line to the serving log; an answer goes out even if it cannot be logged."""
+    """Append a line to the serving log; if that fails, the response is returned all the same."""
     file = os.environ.get(LOG, "")
     if not file.strip():
         return
     line = json.dumps({**answer, "timestamp": datetime.now(UTC).isoformat()}, ensure_ascii=False)
     try:
-        # One write of a file that is only appended to: lines of several workers stay whole.
+        # A single write to a file in append mode keeps the lines of several workers apart.
         log = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(log, f"{line}\n".encode())

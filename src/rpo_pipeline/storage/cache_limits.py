@@ -1,4 +1,4 @@
-"""Keeping a folder of shards (``row_store``) within its limits."""
+"""Keeps a folder of shards (``row_store``) within its limits."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ SECONDS_OF_A_DAY = 86_400
 
 
 class Pruned(NamedTuple):
-    """What was removed."""
+    """Number and size of the removed shards."""
 
     num_shards: int
     num_bytes: int
@@ -24,16 +24,16 @@ class Pruned(NamedTuple):
 def prune_cache(
     cache: Path, *, max_bytes: float, max_age_days: float, in_use_since: float
 ) -> Pruned:
-    """Remove shards that nobody asked for in a long time, and then the least recently used.
+    """Remove shards that were not used for long, and then the least recently used ones.
 
     Args:
-        cache: Shards may be at any depth of it.
-        max_bytes: Size of all shards that is allowed.
-        max_age_days: Since a row of a shard was last asked for.
-        in_use_since: Seconds since 1970; a shard used later never goes, whatever the limits.
+        cache: Folder with shards at any depth.
+        max_bytes: Largest size of all shards.
+        max_age_days: Days without use after which a shard is removed.
+        in_use_since: Time in seconds since 1970; a shard used later is never removed.
 
     Returns:
-        How much was removed.
+        Number and size of the removed shards.
     """
     now, removed = time.time(), []
     shards = []

@@ -1,4 +1,4 @@
-"""What reading a damaged file ends in: one cut off, filled with something else, or no file."""
+"""Errors of damaged files, which are cut, overwritten, or no files at all."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 DAMAGED = (pa.ArrowException, OSError)
-"""What pyarrow raises for a file that is no whole Parquet file."""
+"""Errors that pyarrow raises for a file that is no whole Parquet file."""
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line of at most 200 characters."""
+    """Write an error in one line of at most 200 characters."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]
 
 
 def is_whole_parquet(file: Path) -> bool:
-    """Whether a file is there and ends as Parquet does; its pages are not read."""
+    """Tell whether a file exists and ends like Parquet; its pages are not read."""
     try:
         pq.read_metadata(file)
     except DAMAGED:

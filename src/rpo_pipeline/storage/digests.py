@@ -7,7 +7,7 @@ from typing import Any
 
 from rpo_pipeline.storage.places import files_below
 
-# What decides a log-probability; notes beside it (how it was made, how it generates) do not.
+# Files that decide log-probabilities; others (on its training, or generation) do not count.
 FINGERPRINTED = (
     *("*.safetensors", "config.json", "chat_template*"),
     *("tokenizer*", "special_tokens_map.json", "vocab*", "merges*", "*.model"),
@@ -15,7 +15,7 @@ FINGERPRINTED = (
 
 
 def path_digest(path: Path) -> str | None:
-    """Hash of a file, or of a folder's files and their names; None where there is neither."""
+    """Hash a file, or a folder's files and their names; the result is None if there is neither."""
     if not path.exists():
         return None
     digest = hashlib.blake2b(digest_size=16)
@@ -27,10 +27,10 @@ def path_digest(path: Path) -> str | None:
 
 
 def model_fingerprint(directory: Path) -> str:
-    """Content hash of a model directory: weights, configuration and tokenizer."""
+    """Hash the content of a model directory: weights, configuration and tokenizer."""
     digest = hashlib.sha256()
     for path in sorted({p for pattern in FINGERPRINTED for p in directory.glob(pattern)}):
-        if not path.is_file():  # a folder of that name, or a link that leads nowhere
+        if not path.is_file():  # a folder of that name, or a broken link
             continue
         digest.update(path.relative_to(directory).as_posix().encode())
         with path.open("rb") as file:
@@ -42,14 +42,14 @@ def named_content(
     value: Any,  # noqa: ANN401 (any value that JSON can say)
     known: dict[str, str | None] | None = None,
 ) -> dict[str, str | None]:
-    """Hash of each folder that parameters only name, and whose content decides a result.
+    """Hash each folder that parameters name and whose content decides a result.
 
     Args:
         value: A number, text, list, mapping or parameter block.
-        known: Hashes that were taken before, which are not taken again; gets the new ones.
+        known: Known hashes, which are not computed again; new ones are added.
 
     Returns:
-        By folder; of a hub id nothing, because its revision is a parameter.
+        Hash by folder; hub ids have none, because their revision is a parameter.
     """
     known = {} if known is None else known
     plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
@@ -70,11 +70,11 @@ def named_content(
 
 
 NAMED_FOLDERS = {"name_or_path": model_fingerprint, "include_path": path_digest}
-"""Parameters whose value may be a folder that no node writes, and how its content is told."""
+"""Parameters that may name a folder that no node writes, and the functions that hash it."""
 
 
 def value_digest(value: Any) -> str:  # noqa: ANN401 (any value that JSON can say)
-    """Hash of parameters: a number, text, list, mapping or parameter block."""
+    """Hash a value of parameters: a number, text, list, mapping or parameter block."""
     plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""The model hub, where it can be reached."""
+"""Checks whether the model hub can be reached."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ SECONDS = 5
 
 
 def use_hub_or_cache(name_or_path: str | Path) -> None:
-    """Go offline for good if the hub is needed and does not answer: what it gave before is used.
+    """Use only the local cache from now on if the hub is needed and does not answer.
 
-    The hub's own client tries each of a model's files again and again, which takes minutes.
+    The hub's own client repeats the request for each file of a model, which takes minutes.
 
     Args:
-        name_or_path: What is going to be loaded; of a directory no hub is asked.
+        name_or_path: Model to load; a directory does not need the hub.
     """
     if constants.HF_HUB_OFFLINE or Path(name_or_path).is_dir():
         return
@@ -31,4 +31,4 @@ def use_hub_or_cache(name_or_path: str | Path) -> None:
             err,
         )
         constants.HF_HUB_OFFLINE = True
-        os.environ["HF_HUB_OFFLINE"] = "1"  # of workers
+        os.environ["HF_HUB_OFFLINE"] = "1"  # for worker processes

@@ -1,15 +1,15 @@
-"""Peak memory of this process between two moments."""
+"""Measures the peak memory of this process between two moments."""
 
 from pathlib import Path
 
-# ``ru_maxrss`` cannot be set back: it would give every node the peak of the one before.
+# ``ru_maxrss`` cannot be reset, so a node would get the peak of the nodes before it.
 PEAK, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 KIBIBYTES_OF_A_MEBIBYTE = 1024
 
 
 def reset_peak() -> bool:
-    """Start measuring anew; whether the system can (Linux, where ``clear_refs`` may be written)."""
+    """Reset the peak, and tell whether the system can (Linux with a writable ``clear_refs``)."""
     try:
         RESET.write_text(RESET_PEAK)
     except OSError:
@@ -18,6 +18,6 @@ def reset_peak() -> bool:
 
 
 def peak_mebibytes() -> float:
-    """Largest resident memory since the reset, in MiB, without that of other processes."""
+    """Read the largest resident memory of this process since the reset, in MiB."""
     (line,) = (line for line in PEAK.read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / KIBIBYTES_OF_A_MEBIBYTE

@@ -1,4 +1,4 @@
-"""Folders as they are on people's machines: behind links, shared with a group, or read-only."""
+"""Folders that may be behind links, shared with a group, or read-only."""
 
 import errno
 import os
@@ -23,11 +23,11 @@ WHERE = "`data` and `cache` in conf/*/globals.yml name the folders"
 def folders_below(
     folder: Path, unreadable: Callable[[OSError], None] | None = None
 ) -> Iterator[Path]:
-    """A folder and all below it, through links too, each once; nothing where there is none.
+    """List a folder and all folders below it, also through links, each once.
 
     Args:
-        folder: Where to begin.
-        unreadable: Is told of each folder that this user may not look into.
+        folder: First folder, which may not exist.
+        unreadable: Function that is called for each folder that this user may not read.
 
     Yields:
         The folders, by name.
@@ -35,7 +35,7 @@ def folders_below(
     seen: set[tuple[int, int]] = set()
     for place, names, _ in os.walk(folder, onerror=unreadable, followlinks=True):
         status = Path(place).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above it
             names.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -46,7 +46,7 @@ def folders_below(
 def files_below(
     folder: Path, pattern: str = "*", unreadable: Callable[[OSError], None] | None = None
 ) -> Iterator[Path]:
-    """Files of a folder at every depth, through links too; what goes meanwhile is left out."""
+    """List files at every depth, also through links; files removed meanwhile are left out."""
     for place in folders_below(folder, unreadable):
         with suppress(FileNotFoundError):
             yield from (path for path in sorted(place.glob(pattern)) if path.is_file())
@@ -54,16 +54,15 @@ def files_below(
 
 @contextmanager
 def working_in(project: Path, data: Path) -> Iterator[None]:
-    """Work in the project's folder, and write files that nobody but the user reads.
+    """Change to the project's folder, and create files that only the user can read.
 
-    Relative paths of the configuration start there, wherever the command was called or the
-    notebook lies. Files hold what people asked and were told, so only their owner reads them. A
-    data folder that is shared with its group says so itself, by its set-group-id bit
-    (``chmod g+s``): then the group reads and writes as well.
+    Relative paths of the configuration start in this folder, also if the command is called
+    elsewhere. Files hold prompts and responses, so only their owner may read them. A data folder
+    with the set-group-id bit (``chmod g+s``) is shared: its group may read and write as well.
 
     Args:
         project: Folder with ``conf/``.
-        data: Folder of what runs make, which may not exist yet.
+        data: Data folder, which may not exist yet.
     """
     is_shared = data.is_dir() and data.stat().st_mode & stat.S_ISGID
     before = os.umask(stat.S_IRWXO if is_shared else stat.S_IRWXG | stat.S_IRWXO)
@@ -75,13 +74,13 @@ def working_in(project: Path, data: Path) -> Iterator[None]:
 
 
 def ensure_folder(folder: Path) -> None:
-    """Make a folder that is not there.
+    """Create a folder, with the folders above it, unless it exists.
 
     Args:
-        folder: With the folders above it.
+        folder: Folder to create.
 
     Raises:
-        DataError: If it cannot be made.
+        DataError: If it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,13 +89,13 @@ def ensure_folder(folder: Path) -> None:
 
 
 def ensure_writable(folder: Path) -> None:
-    """Make a folder and write into it, so that a run does not find out at its end that it cannot.
+    """Create a folder and write into it, so that a run that cannot write fails at its start.
 
     Args:
-        folder: Made if it is not there.
+        folder: Folder to create, unless it exists.
 
     Raises:
-        DataError: If it cannot be made or written to.
+        DataError: If it cannot be created or written to.
     """
     ensure_folder(folder)
     probe = folder / f".probe-{os.getpid()}-{uuid4().hex[:8]}"

@@ -1,8 +1,8 @@
-"""Expensive rows kept by content: a folder of shards, each written whole or not at all.
+"""Caches expensive rows by content in a folder of shards, each of which is written atomically.
 
-A shard counts once it is complete, so a pass that was killed goes on where it stopped, and two
-writers at once do no harm but work twice. Each row names the prompt that it was computed for, to be
-erased with it. A shard's time of modification is when a row of it was last asked for.
+A killed pass resumes after the last complete shard, and two writers at once only compute rows
+twice. Each row names the prompt that it was computed for, and is erased with it. The modification
+time of a shard is the time of its last use.
 """
 
 import logging
@@ -29,7 +29,7 @@ SHARDS = "shard-*.parquet"
 
 
 def content_key(*parts: Sequence[int]) -> str:
-    """Hash of lists of numbers, such as token ids, each list on its own: 32 hex digits."""
+    """Hash lists of numbers, such as token ids, with their lengths: 32 hexadecimal digits."""
     digest = blake2b(digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
@@ -46,19 +46,19 @@ def fetch_rows(
     verb: str,
     shard_rows: int = SHARD_ROWS,
 ) -> pd.DataFrame:
-    """Read the rows that are stored; compute the others, shard by shard, and store them.
+    """Read stored rows, and compute and store the others shard by shard.
 
-    A shard that cannot be read, or that another process prunes meanwhile, is no error: its rows
-    are computed again.
+    The rows of a shard that cannot be read, or that another process removes meanwhile, are computed
+    again.
 
     Args:
-        folder: Of what the rows depend on beside their content.
-        keys: Content key of each row; equal ones are computed once.
-        compute: From positions in ``keys`` to one line of values each, in that order. A line
-            without any value is given back but not stored, so that it is asked for again.
-        prompt_ids: Prompt of each row; of rows with equal keys one of theirs.
-        verb: What ``compute`` does, for people.
-        shard_rows: Rows computed between two writes.
+        folder: Folder of the shards, named by everything that decides the rows beside their keys.
+        keys: Content key of each row; rows with equal keys are computed once.
+        compute: Function from positions in ``keys`` to one line of values each, in that order. A
+            line without any value is returned but not stored, so it is computed again next time.
+        prompt_ids: Prompt of each row; one of them is stored for rows with equal keys.
+        verb: What ``compute`` does, for the log.
+        shard_rows: Number of rows computed between two writes.
 
     Returns:
         The values, in the order of the keys.
@@ -80,20 +80,20 @@ def fetch_rows(
                 if known.any():
                     computed.append(_save(folder, rows[known]).set_index("key"))
                 bar.update(len(shard))
-        # Not read from the folder again: another process may prune it meanwhile.
+        # The shards are not read again, because another process may remove them meanwhile.
         found = [table for table in (stored, *computed) if not table.empty]
         stored = pd.concat(found) if found else stored
         if stored.empty:  # no row has ever had a value
             stored = stored.reindex(columns=stored.columns.union(values.columns))
     asked_for = stored.reindex(list(keys))
     for shard_file in asked_for["shard"].dropna().unique():
-        with suppress(FileNotFoundError, PermissionError):  # pruned; another user's
+        with suppress(FileNotFoundError, PermissionError):  # removed, or owned by another user
             os.utime(folder / shard_file)
     return asked_for.drop(columns=["shard", "prompt_id"]).reset_index(drop=True)
 
 
 def missing_rows(folder: Path, keys: Sequence[str]) -> list[int]:
-    """Positions of the keys that are not stored in a folder."""
+    """Return the positions of the keys that are not stored in a folder."""
     return _missing(_load(folder), keys)
 
 
@@ -109,7 +109,7 @@ def _load(folder: Path) -> pd.DataFrame:
 
 
 def _read(file: Path) -> pd.DataFrame | None:
-    """A shard; None of one that was pruned meanwhile, or cannot be read: it is computed again."""
+    """Read a shard; the result is None if it was removed meanwhile or cannot be read."""
     try:
         with file.open("rb") as stream:
             return pd.read_parquet(stream).dropna(subset="key").assign(shard=file.name)
@@ -124,7 +124,7 @@ def _read(file: Path) -> pd.DataFrame | None:
 
 
 def _save(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Store rows as a shard; the shard, as it will be read."""
+    """Store rows as a shard, and return them as they will be read."""
     target = folder / f"shard-{uuid4().hex}.parquet"
     prepared = temporary_sibling(target)
     table = pa.Table.from_pandas(rows, preserve_index=False)

@@ -1,4 +1,4 @@
-"""Getting what a run logs to its tracking server, at once or once the server is back."""
+"""Delivers what a run logs to its tracking server, at once or when the server answers again."""
 
 import logging
 import threading
@@ -19,19 +19,19 @@ from rpo_pipeline.tracking.outbox import Entry, Outbox
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS, RETRY_FACTOR = 10.0, 20
-"""Pause after a try that failed: at least so long, and so many times what the try took. A server
-that fails slowly costs a run a twentieth of its time at most."""
+"""Shortest pause after a failed attempt, and the pause as a multiple of the attempt's duration.
+Failing attempts thus take at most a twentieth of a run's time."""
 CALL_TAG = "rpo.call"
-"""Of a nested run: the call that made it, so that the same call finds it again."""
+"""Tag of a nested run with the hash of the call that created it, by which the call finds it."""
 
 
 class Delivery:
     """Delivers the calls of one run in order.
 
     Args:
-        client: Of the tracking server.
-        outbox: Where calls wait while it is away.
-        on_outage: ``continue`` or ``fail``, once the server stops answering.
+        client: Tracking client.
+        outbox: Outbox that stores calls while the server does not answer.
+        on_outage: Whether to ``continue`` or ``fail`` when the server stops answering.
     """
 
     def __init__(
@@ -42,25 +42,25 @@ class Delivery:
         self._on_outage = on_outage
         self._uri = str(client.tracking_uri)
         self._shown_uri = without_password(self._uri)
-        self._lock = threading.Lock()  # nodes, and the thread that follows their metrics
+        self._lock = threading.Lock()  # for nodes and the thread that follows their metrics
         self._next_try = 0.0
 
     def deliver(self, entry: Entry) -> None:
-        """Deliver a call, or keep it for when the server is back.
+        """Deliver a call, or store it until the server answers again.
 
         Args:
-            entry: The call, with the ``run_id`` it belongs to.
+            entry: Call with the ``run_id`` that it belongs to.
 
         Raises:
-            RegistryError: If the server refuses the call, or stopped answering and that is to end
-                the run.
+            RegistryError: If the server refuses the call, or if it does not answer and
+                ``on_outage`` is ``fail``.
         """
         with self._lock:
             if not self._outbox:
                 started = time.monotonic()
                 try:
                     self._make(entry)
-                except Exception as err:  # whatever the store raises: HTTP, SQL, S3
+                except Exception as err:  # stores raise errors of HTTP, SQL, S3
                     self._take(err)
                     self._pause(started)
                 else:
@@ -70,7 +70,7 @@ class Delivery:
                 self._send()
 
     def close(self) -> None:
-        """Try for the last time, and say what could not be sent."""
+        """Send for the last time, and log what could not be sent."""
         with self._lock:
             if self._outbox:
                 self._send()
@@ -85,14 +85,17 @@ class Delivery:
             self._outbox.release()
 
     def settle_left_behind(self, outboxes: Path) -> None:
-        """Send what earlier runs could not, and close those that were killed.
+        """Send the calls that earlier runs could not, and close runs that were killed.
 
-        What is refused now as well stays, and is said.
+        Calls that cannot be sent now either stay, with a warning.
+
+        Args:
+            outboxes: Folder of the outboxes.
         """
         for folder in sorted(outboxes.iterdir()) if outboxes.is_dir() else ():
             try:
                 outbox = Outbox.left_behind(folder)
-            except OSError as err:  # the folder of another user, a damaged disk
+            except OSError as err:  # a folder of another user, or a damaged disk
                 logger.warning("%s cannot be read, and is left as it is: %s", folder, err)
                 continue
             if outbox is None:
@@ -113,12 +116,12 @@ class Delivery:
         try:
             info = self._client.get_run(run_id).info
         except MlflowException as err:
-            if is_refusal(err):  # there is no such run: nothing is open
+            if is_refusal(err):  # there is no such run, so nothing must be closed
                 return
             raise
         if info.status == "RUNNING" and info.lifecycle_stage == "active":
             self._client.set_terminated(run_id, "KILLED")
-            logger.warning("MLflow run %s ended without a word, and is KILLED now", run_id)
+            logger.warning("MLflow run %s was not closed by its process, and is KILLED now", run_id)
 
     def _take(self, error: Exception) -> None:
         reason = describe(error, self._uri)
@@ -179,7 +182,7 @@ class Delivery:
                 raise ValueError(f"there is no call {other!r}")
 
     def _nested(self, entry: Entry) -> str:
-        """The nested run of a call; one that a killed delivery made is taken up."""
+        """Create the nested run of a call, or find the one that a killed delivery created."""
         client, run_id, name = self._client, entry["run_id"], entry["name"]
         experiment_id = client.get_run(run_id).info.experiment_id
         call = value_digest(entry)
@@ -199,5 +202,5 @@ class Delivery:
 
 
 def _is_verdict(error: Exception) -> bool:
-    """Whether an error is about the call and not about the server: it will be the same again."""
+    """Tell whether an error is caused by the call, so that repeating the call is of no use."""
     return is_refusal(error) or not is_of_store(error)

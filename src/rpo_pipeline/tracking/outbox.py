@@ -1,7 +1,7 @@
-"""What a tracking server has not taken yet, kept on disk until it does.
+"""Stores calls on disk until a tracking server accepts them.
 
-What never can be sent, because it is damaged or the server refuses it, is set aside in a folder
-beside the outbox, ``<run id>.broken``, so that it holds up nothing and is not lost.
+Calls that can never be sent, because they are damaged or the server refuses them, are moved to a
+folder beside the outbox, ``<run id>.broken``, so that they neither block others nor are lost.
 """
 
 import json
@@ -19,26 +19,26 @@ from rpo_pipeline.storage import link_or_copy, put_in_place, temporary_sibling
 logger = logging.getLogger(__name__)
 
 Entry = dict[str, Any]
-"""One call: what JSON can say; ``file`` is the path of an artifact."""
+"""One call as JSON; ``file`` is the path of an artifact."""
 BROKEN = ".broken"
 ENTRIES, LOCK = "entries.jsonl", "lock"
 
 
 class Outbox:
-    """Calls in the order in which they were made, as lines of JSON, with copies of their files.
+    """Stores calls in their order as lines of JSON, with copies of their files.
 
-    Whoever opens it owns it until it is released, or the process ends: an outbox that nobody owns
-    is of a run that is over.
+    The process that opens an outbox holds its lock until it releases the outbox or ends, so an
+    unlocked outbox belongs to a run that has ended.
 
     Args:
-        folder: Its own; there while it is open, and after that only with entries.
+        folder: Folder of this outbox; it is removed on release if it holds no call.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = folder / ENTRIES
         self._broken = folder.with_name(folder.name + BROKEN)
-        # Not by thread: the one that follows metrics adds to it as well.
+        # The lock belongs to the process: the thread that follows metrics adds calls as well.
         self._lock = FileLock(folder / LOCK, thread_local=False)
         self._waiting: list[Entry] = []
 
@@ -47,9 +47,13 @@ class Outbox:
 
     @classmethod
     def left_behind(cls, folder: Path) -> Self | None:
-        """The outbox of a run that has ended, with its entries; None where one is still at it.
+        """Open the outbox of a run that has ended.
 
-        What is no outbox is set aside.
+        Args:
+            folder: Folder of the outbox; a folder that is none is renamed ``*.broken``.
+
+        Returns:
+            The outbox with its entries; None if its run is still active, or if it is none.
         """
         if folder.name.startswith(".") or folder.name.endswith(BROKEN):
             return None
@@ -65,20 +69,20 @@ class Outbox:
         return outbox
 
     def open(self, *, timeout: float = -1) -> None:
-        """Own it, with what an earlier process of the same run left in it.
+        """Lock the outbox and read the calls that an earlier process of the same run stored.
 
-        Lines that say no call are set aside.
+        Damaged lines are set aside.
 
         Args:
-            timeout: Seconds to wait for whoever owns it; below 0 without end.
+            timeout: Seconds to wait for the lock; a negative number waits without end.
 
         Raises:
-            Timeout: If he still does.
+            Timeout: If another process still holds the lock.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock.acquire(timeout=timeout)
         lines = self._file.read_bytes().splitlines(keepends=True) if self._file.exists() else []
-        # A line that a killed run did not finish tells of a call that came to nothing either.
+        # An incomplete line is of a call that a killed run had not finished.
         complete = [line for line in lines if line.endswith(b"\n")]
         read = [(line, _read(line)) for line in complete]
         self._waiting = [entry for _, entry in read if entry is not None]
@@ -92,7 +96,7 @@ class Outbox:
             self._write()
 
     def add(self, entry: Entry) -> None:
-        """Keep a call, with its file as it is now."""
+        """Store a call with its file in its current state."""
         if "file" in entry:
             entry = {**entry, "file": str(self._keep(Path(entry["file"])))}
         with self._file.open("a") as file:
@@ -102,14 +106,15 @@ class Outbox:
     def send(
         self, deliver: Callable[[Entry], None], *, refuses: Callable[[Exception], bool]
     ) -> int:
-        """Deliver from the first call on; what follows one that fails stays.
+        """Deliver calls in order until one fails; that call and later ones stay.
 
         Args:
-            deliver: Takes an entry; its error is passed on.
-            refuses: Whether an error is a verdict on the entry. It is set aside then.
+            deliver: Function that delivers an entry; its errors are raised again.
+            refuses: Function that tells whether an error refuses the entry, which is then set
+                aside.
 
         Returns:
-            How many were delivered.
+            Number of delivered calls.
         """
         before, refused = len(self), 0
         try:
@@ -128,19 +133,19 @@ class Outbox:
                 self._write()
             if refused:
                 logger.warning(
-                    "%d calls of %s were refused; they and why are in %s",
+                    "%d calls of %s were refused; they and the reasons are in %s",
                     *(refused, self.folder, self._broken),
                 )
         return before - refused
 
     def release(self) -> None:
-        """Leave it to whoever comes next; an empty one is removed."""
+        """Release the lock; an empty outbox is removed."""
         if not self._waiting:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release(force=True)
 
     def _keep(self, file: Path) -> Path:
-        """Link a file, under its own name: results are replaced, never written over."""
+        """Link a file under its own name; a link is enough, as results are never edited."""
         kept = self.folder / uuid4().hex / file.name
         kept.parent.mkdir()
         link_or_copy(file, kept)
@@ -159,7 +164,7 @@ class Outbox:
             folder.replace(self._broken / folder.name)
 
     def _unnamed_files(self) -> list[Path]:
-        """Folders of files that no call names which can be read."""
+        """List folders of files that no readable call names."""
         named = {Path(str(entry.get("file"))).parent for entry in self._waiting}
         return [path for path in self.folder.iterdir() if path.is_dir() and path not in named]
 
@@ -170,10 +175,10 @@ class Outbox:
 
 
 def _read(line: bytes) -> Entry | None:
-    """The call of a line; None where it says none."""
+    """Parse the call of a line; the result is None if the line is damaged."""
     try:
         entry = json.loads(line)
-    except (ValueError, RecursionError):  # no JSON, or no UTF-8
+    except (ValueError, RecursionError):  # the line is no JSON, or no UTF-8
         return None
     is_call = isinstance(entry, dict) and all(
         isinstance(entry.get(key), str) for key in ("run_id", "call")
