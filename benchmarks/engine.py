@@ -15,11 +15,12 @@ from transformers import (
     T5Config,
 )
 
+from rpo_pipeline.engine import TrainView
 from rpo_pipeline.engine.batches import score_groups
 from rpo_pipeline.engine.groups import Group
 from rpo_pipeline.engine.loading import LanguageModel, as_language_model, without_dropout
 from rpo_pipeline.operations.environments import open_configuration
-from rpo_pipeline.params import TrainingParams
+from rpo_pipeline.params import PolicyParams, TrainingParams
 from rpo_pipeline.training.loop import prepare
 from rpo_pipeline.training.objectives import Objective, RpoObjective, SftObjective
 from rpo_pipeline.training.step import optimizer_step
@@ -75,9 +76,7 @@ def twin(language_model: LanguageModel, dtype: torch.dtype = torch.float32) -> L
 
 def score(language_model: LanguageModel, groups: list[Group]) -> Tensor:
     """The partition pass: log-probability of every row, shape ``(R,)``."""
-    return score_groups(
-        language_model, groups, micro_batch_tokens=MICRO_BATCH_TOKENS, title="scoring"
-    )
+    return score_groups(language_model, groups, micro_batch_tokens=MICRO_BATCH_TOKENS)
 
 
 class TrainingStep:
@@ -88,10 +87,14 @@ class TrainingStep:
     ) -> None:
         num_rows = sum(len(group.rows) for group in groups)
         self.model, self._groups = language_model.model, groups
-        shipped = open_configuration(Path())["parameters"]["training"]
-        settings = TrainingParams(**shipped | {"micro_batch_tokens": MICRO_BATCH_TOKENS})
+        shipped = open_configuration(Path())["parameters"]
+        policy = PolicyParams(**shipped["policy"])
+        view = TrainView(language_model, policy, MICRO_BATCH_TOKENS)
         self._trainee, _ = prepare(
-            language_model, _objective(objective, num_rows), settings, num_steps=1
+            view,
+            _objective(objective, num_rows),
+            TrainingParams(**shipped["training"]),
+            num_steps=1,
         )
 
     def __call__(self) -> None:

@@ -15,8 +15,11 @@ import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from rpo_pipeline.engine.batches import score_groups
 from rpo_pipeline.engine.building import build_language_model
 from rpo_pipeline.engine.loading import LanguageModel
+from rpo_pipeline.engine.tokenisation import tokenise_groups
+from rpo_pipeline.engine.train_view import TrainView
 from rpo_pipeline.ingestion.redaction import Privacy
 from rpo_pipeline.ingestion.rows import NOTHING_PRIVATE
 from rpo_pipeline.ingestion.sources import read_rejected, read_rows, read_sources
@@ -77,6 +80,30 @@ def build_small(model_type: str, seed: int = 0) -> LanguageModel:
         with torch.no_grad():
             language_model.model.get_output_embeddings().weight.mul_(0.05)
     return language_model
+
+
+def view_of(language_model: LanguageModel, micro_batch_tokens: int = 2048) -> TrainView:
+    """A model as a training has it."""
+    return TrainView(language_model, limits(64, 64), micro_batch_tokens)
+
+
+def score_table(
+    language_model: LanguageModel, table: pd.DataFrame, policy: Params | None = None
+) -> pd.DataFrame:
+    """row_id and logps of a table of text, scored in one pass without a cache."""
+    text_format = language_model.text_format(policy or limits(64, 64))
+    groups = tokenise_groups(table, text_format)
+    logps = score_groups(language_model, groups, micro_batch_tokens=500)
+    sizes = pd.Series(
+        {row: len(ids) for g in groups for row, ids in zip(g.rows, g.responses, strict=True)}
+    )
+    return pd.DataFrame(
+        {
+            "row_id": table["row_id"].to_numpy(),
+            "logps": logps.numpy(),
+            "num_tokens": sizes.sort_index().to_numpy(),
+        }
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,11 +8,9 @@ from peft import PeftModel
 
 from rpo_pipeline.engine.adapters import FOLDER, add_adapters, merged_weights
 from rpo_pipeline.engine.loading import load_language_model
-from rpo_pipeline.engine.row_scoring import score_table
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import LoraParams
-from tests.conftest import SIZES, build_small
-from tests.training.test_reference import policy
+from tests.conftest import SIZES, build_small, score_table
 
 EXPERTS = {"num_key_value_heads": 2, "head_dim": 8}
 SIZES["mixtral"] = {**SIZES["llama"], **EXPERTS, "num_local_experts": 3}
@@ -23,7 +21,7 @@ LORA = LoraParams(r=2, alpha=3, target_modules="all-linear")
 
 
 def scores(language_model, rows):
-    table = score_table(language_model, rows, policy(), micro_batch_tokens=500)
+    table = score_table(language_model, rows)
     return torch.tensor(table["logps"].to_numpy())
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from rpo_pipeline.engine.batches import choose_route
+from rpo_pipeline.engine.batches import choose_route, score_groups
 from rpo_pipeline.engine.building import build_language_model
+from rpo_pipeline.engine.groups import Group
 from rpo_pipeline.engine.lengths import attention_window, check_positions, forget_lengths, row_kind
-from rpo_pipeline.engine.row_scoring import score_rows
+from rpo_pipeline.engine.trials import Trials
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.params import FromConfigParams
 from tests.conftest import SIZES, TEXTS, build_small, limits
@@ -75,13 +76,16 @@ def built(name):
 def rows_of_all_lengths(vocab_size):
     """Short groups first, whose routes are tried first; then rows beyond every limit above."""
     generator = torch.Generator().manual_seed(3)
-    pairs = []
+    groups, row = [], 0
     for prompt, lengths in ((2, [1] * 5), (1, [3, 5, 1, 9]), (12, [4, 30, 1]), (40, [2, 60])):
         ids = torch.randint(4, vocab_size, (prompt,), generator=generator).tolist()
-        for length in lengths:
-            response = torch.randint(4, vocab_size, (length,), generator=generator).tolist()
-            pairs.append((ids, [*response, 1]))
-    return pairs
+        responses = [
+            [*torch.randint(4, vocab_size, (length,), generator=generator).tolist(), 1]
+            for length in lengths
+        ]
+        groups.append(Group(ids, responses, list(range(row, row + len(lengths)))))
+        row += len(lengths)
+    return groups
 
 
 def logps_alone(language_model, prompt, response):
@@ -96,17 +100,14 @@ def logps_alone(language_model, prompt, response):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_row_scores_the_same_in_any_company_by_any_route(name):
     language_model = built(name)
-    pairs = rows_of_all_lengths(len(language_model.tokenizer))
-    prompts, responses = zip(*pairs, strict=True)
+    groups = rows_of_all_lengths(len(language_model.tokenizer))
+    pairs = [(group.prompt, ids) for group in groups for ids in group.responses]
     expected = torch.tensor([logps_alone(language_model, *pair) for pair in pairs])
     sizes = torch.tensor([len(response) for _, response in pairs])
     for route in ("off", "tree", "cache", "auto"):
         for budget in (64, 100_000):
-            tried = replace(
-                language_model, prefix_sharing=route, checked_routes={}, checked_lengths={}
-            )
-            table = score_rows(tried, prompts, responses, micro_batch_tokens=budget, title="")
-            difference = torch.tensor(table["logps"].to_numpy()) - expected
+            tried = replace(language_model, prefix_sharing=route, trials=Trials())
+            difference = score_groups(tried, groups, micro_batch_tokens=budget) - expected
             assert float((difference.abs() / sizes).max()) < 1e-4, (route, budget)
 
 
@@ -132,9 +133,7 @@ def test_a_model_that_sees_everything_has_no_window():
 
 
 def test_a_route_is_tried_again_where_groups_are_longer_than_those_it_was_tried_on(caplog):
-    language_model = replace(
-        built("local attention by columns"), checked_routes={}, checked_lengths={}
-    )
+    language_model = replace(built("local attention by columns"), trials=Trials())
     assert (
         choose_route(replace(language_model, prefix_sharing="tree"), [group(1, [1, 1])]) == "tree"
     )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rpo_pipeline.engine.batches import choose_route, micro_batches, score_groups
 from rpo_pipeline.engine.groups import Group, collate
 from rpo_pipeline.engine.scoring import group_logps
+from rpo_pipeline.engine.trials import Trials
 from tests.conftest import SIZES, build_small
 
 SIZES["qwen2"] = {**SIZES["llama"], "num_key_value_heads": 2}
@@ -134,7 +135,7 @@ def test_checkpointing_changes_neither_values_nor_gradients(model_type, lora, gr
 
 @pytest.mark.parametrize("model_type", ["llama", "t5"])
 def test_a_route_that_fails_gives_way_to_row_by_row_with_a_warning(model_type, caplog):
-    language_model = replace(prepared(model_type, checkpointing=True), checked_routes={})
+    language_model = replace(prepared(model_type, checkpointing=True), trials=Trials())
     batch = collate([group(20, [3, 4])], 0)
     torch.testing.assert_close(
         group_logps(language_model, batch, "cache"), plain_logps(language_model, batch)
@@ -157,8 +158,8 @@ def test_cache_is_not_chosen_under_checkpointing_even_if_wished(model_type):
 def test_scores_do_not_depend_on_the_budget_by_any_route(model_type, route, groups, budget):
     plain = replace(prepared(model_type), prefix_sharing="off")
     shared = replace(plain, prefix_sharing=route)
-    expected = score_groups(plain, groups, micro_batch_tokens=10_000, title="")
-    got = score_groups(shared, groups, micro_batch_tokens=budget, title="")
+    expected = score_groups(plain, groups, micro_batch_tokens=10_000)
+    got = score_groups(shared, groups, micro_batch_tokens=budget)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-4)
 
 

@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rpo_pipeline.engine.batches import score_groups
 from rpo_pipeline.engine.groups import collate
-from rpo_pipeline.engine.row_scoring import score_rows
 from rpo_pipeline.engine.scoring import group_logps, group_scores
 from rpo_pipeline.engine.tokenisation import tokenise_groups
+from rpo_pipeline.engine.trials import Trials
 from tests.conftest import SIZES, build_small, limits
 
 SIZES["gemma2"] = {**SIZES["llama"], "num_key_value_heads": 2, "head_dim": 8}
@@ -59,27 +59,9 @@ def test_gradients_equal_those_of_the_plain_forward_pass(language_model, rows):
 @pytest.mark.parametrize("micro_batch_tokens", [1, 60, 100_000])
 def test_scores_do_not_depend_on_the_token_budget(language_model, rows, micro_batch_tokens):
     groups = groups_of(language_model, rows)
-    whole = score_groups(language_model, groups, micro_batch_tokens=10_000, title="")
-    split = score_groups(language_model, groups, micro_batch_tokens=micro_batch_tokens, title="")
+    whole = score_groups(language_model, groups, micro_batch_tokens=10_000)
+    split = score_groups(language_model, groups, micro_batch_tokens=micro_batch_tokens)
     torch.testing.assert_close(split, whole, rtol=1e-5, atol=1e-5)
-
-
-def test_rows_given_one_by_one_score_like_their_groups(language_model, rows):
-    groups = groups_of(language_model, rows)
-    pairs = [
-        (g.prompt, ids, row) for g in groups for ids, row in zip(g.responses, g.rows, strict=True)
-    ]
-    table = score_rows(
-        language_model,
-        [prompt for prompt, _, _ in pairs],
-        [response for _, response, _ in pairs],
-        micro_batch_tokens=200,
-        title="",
-    )
-    expected = score_groups(language_model, groups, micro_batch_tokens=200, title="")
-    got = torch.zeros(len(pairs))
-    got[[row for _, _, row in pairs]] = torch.tensor(table["logps"].to_numpy())
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_no_more_logits_are_computed_than_there_are_response_tokens(rows, monkeypatch):
@@ -176,8 +158,8 @@ def test_every_tensor_is_made_on_the_device_of_the_batch(language_model, rows, r
 
 def test_half_precision_is_near_float32(language_model, rows):
     groups = groups_of(language_model, rows)
-    half = replace(language_model, dtype=torch.bfloat16, checked_routes={})
-    exact = score_groups(language_model, groups, micro_batch_tokens=200, title="")
-    got = score_groups(half, groups, micro_batch_tokens=200, title="")
+    half = replace(language_model, dtype=torch.bfloat16, trials=Trials())
+    exact = score_groups(language_model, groups, micro_batch_tokens=200)
+    got = score_groups(half, groups, micro_batch_tokens=200)
     torch.testing.assert_close(got, exact, rtol=5e-3, atol=0.05)
-    assert half.checked_routes["head"]
+    assert half.trials.head_is_plain

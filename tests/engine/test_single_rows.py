@@ -28,7 +28,7 @@ def build(model_type):
 
 
 def score(language_model):
-    return score_groups(language_model, GROUPS, micro_batch_tokens=500, title="")
+    return score_groups(language_model, GROUPS, micro_batch_tokens=500)
 
 
 @pytest.mark.parametrize("model_type", ["switch_transformers", "nllb-moe"])
@@ -56,7 +56,7 @@ def test_a_model_that_scores_a_row_by_its_batch_is_refused(use):
 
 def test_rows_are_compared_at_first_use_only(language_model):
     score(language_model)
-    assert language_model.checked_routes["single rows"]
+    assert language_model.trials.compared_rows
     language_model.model.forward = None  # nobody calls it again
     check_routes(language_model, [GROUPS[1]])
 

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rpo_pipeline.engine import Engine
 from rpo_pipeline.evaluation.generation import generate, held_out_prompts
 from rpo_pipeline.params import SamplingParams
 from tests.conftest import block, build_small
@@ -12,12 +13,12 @@ PROMPTS = pd.DataFrame({"prompt_id": ["p0", "p1"], "prompt": ["Help!", "Hello, m
 
 
 def write(models, tmp_path, **settings):
-    directories = {}
+    engines = {}
     for name, language_model in models.items():
-        directories[name] = tmp_path / name
-        language_model.save(directories[name])
-    settings = {"seed": 0, "micro_batch_tokens": 1000, **settings}
-    table = generate(directories, PROMPTS, SAMPLING, POLICY, tmp_path / "cache", **settings)
+        language_model.save(tmp_path / name)
+        cache = tmp_path / "cache"
+        engines[name] = Engine(tmp_path / name, POLICY, cache, micro_batch_tokens=1000)
+    table = generate(engines, PROMPTS, SAMPLING, **{"seed": 0, **settings})
     return {name: rows.reset_index(drop=True) for name, rows in table.groupby("model")}
 
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from rpo_pipeline.engine import StoredModel
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.evaluation.harness import add_tasks, run_tasks
 from rpo_pipeline.params import LmEvalParams
@@ -62,8 +63,11 @@ def toy(tmp_path):
 
 
 def run(models, settings):
-    limits = {"micro_batch_tokens": 4096, "num_resamples": 100}
-    return run_tasks(models, settings, block("policy"), **limits)
+    engines = {
+        name: StoredModel(model, block("policy"), micro_batch_tokens=4096)
+        for name, model in models.items()
+    }
+    return run_tasks(engines, settings, num_resamples=100)
 
 
 @pytest.mark.integration

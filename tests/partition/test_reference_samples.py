@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rpo_pipeline.engine import Engine
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.labeling.labeling import label_responses
 from rpo_pipeline.labeling.normaliser import fit_normaliser, normalise
@@ -38,9 +39,7 @@ def test_quantile_samples_for_every_prompt_and_estimators_from_the_log_for_none(
 def sample(prompts, reference, cache, *, label=LABEL, normaliser=NORMALISER, logged=None):
     return sample_reference(
         prompts,
-        reference,
-        cache,
-        policy=policy(max_response_tokens=12),
+        Engine(reference, policy(max_response_tokens=12), cache, micro_batch_tokens=500),
         num_samples=3,
         label=label,
         rewards_of=partial(normalise, normaliser=normaliser, logged=logged),

@@ -4,9 +4,8 @@ import pandas as pd
 import pytest
 
 from rpo_pipeline.engine.loading import load_language_model
-from rpo_pipeline.engine.row_scoring import score_table
 from rpo_pipeline.pipelines.partition_estimation.nodes import score_mismatched
-from tests.conftest import block, build_small
+from tests.conftest import block, build_small, score_table
 from tests.training.test_reference import policy
 
 
@@ -48,7 +47,7 @@ def test_labelled_rows_of_train_and_validation_are_scored_after_another_prompt(
     assert (mismatched["prompt_id"].to_numpy() != rows["prompt_id"][pairs["row_id"]]).all()
     assert set(pairs["prompt_id"]) == {"p0", "p1", "p2"}
     model = load_language_model(reference)
-    expected = score_table(model, pairs, policy(), micro_batch_tokens=500)
+    expected = score_table(model, pairs)
     assert mismatched["logps"].tolist() == pytest.approx(expected["logps"].tolist(), rel=1e-5)
 
 

@@ -7,8 +7,8 @@ from datetime import datetime
 import mlflow
 import pytest
 
-from rpo_pipeline.engine.generation import sample_responses
 from rpo_pipeline.engine.loading import as_language_model
+from rpo_pipeline.engine.sampling import sample_responses
 from tests.conftest import build_small, limits
 from tests.registries import register
 

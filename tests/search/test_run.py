@@ -4,14 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rpo_pipeline.engine.row_scoring import score_table
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import ComparisonParams, MethodParams
 from rpo_pipeline.reporting.comparison_page import render_comparison
 from rpo_pipeline.search.cells import Cell, Settings, settings_of
 from rpo_pipeline.search.material import Material, change_log, sampled_rows
 from rpo_pipeline.search.run import run_cells, run_comparison
-from tests.conftest import block, build_small
+from tests.conftest import block, build_small, score_table
 from tests.labeling.test_reward_model import save_reward_model
 
 SETTINGS = Settings(
@@ -62,7 +61,7 @@ def material(tmp_path_factory):
     rewards = rows[["row_id"]].assign(
         raw_reward=[1.0, -1.0] * 12, reward=[1.0, -1.0] * 12, labeler="column"
     )
-    logps = score_table(language_model, rows, SETTINGS.policy, micro_batch_tokens=512)
+    logps = score_table(language_model, rows, SETTINGS.policy)
     logps = logps.assign(prompt_is_cut=False, response_is_cut=False)
     empty = pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
     samples = pd.DataFrame(columns=["prompt_id", "reward", "labeler"])
@@ -71,7 +70,7 @@ def material(tmp_path_factory):
         response="Hello!", sample=0, raw_reward=0.5, reward=0.5, labeler="rules"
     )
     written = sampled_rows(answers.drop(columns=["row_id", "prompt", "split"]), rows)
-    scores = score_table(language_model, written, SETTINGS.policy, micro_batch_tokens=512)
+    scores = score_table(language_model, written, SETTINGS.policy)
     written = written.merge(scores, on="row_id").assign(
         mismatched_prompt_id=None,
         mismatched_logps=None,

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from rpo_pipeline.engine.row_scoring import score_table
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.search.temperature import choose, choose_tau
-from tests.conftest import block, build_small
+from tests.conftest import block, build_small, score_table
 from tests.training.test_loop import SETTINGS
 from tests.training.test_reference import policy
 
@@ -28,7 +27,7 @@ def test_among_equals_the_most_cautious_is_taken():
 def search(rows, tmp_path, split):
     reference, limits = build_small("llama"), policy(max_response_tokens=8)
     reference.save(tmp_path / "reference")
-    ref_logps = score_table(reference, rows, limits, micro_batch_tokens=500)["logps"]
+    ref_logps = score_table(reference, rows, limits)["logps"]
     asked = []
 
     def rows_at(tau):

@@ -6,8 +6,8 @@ from functools import cache
 
 import pytest
 
+from rpo_pipeline.engine.batches import score_groups
 from rpo_pipeline.engine.loading import load_checkpoint
-from rpo_pipeline.engine.row_scoring import score_rows
 from rpo_pipeline.params.extras import EXTRAS
 from rpo_pipeline.pipeline_registry import register_pipelines
 from rpo_pipeline.storage import freshness
@@ -154,7 +154,7 @@ def test_a_library_that_is_not_installed_has_no_version():
 
 
 def key(*content):
-    return result_key(*content, code=[score_rows], libraries=["torch", "transformers"])
+    return result_key(*content, code=[score_groups], libraries=["torch", "transformers"])
 
 
 def test_a_key_follows_content_and_the_versions_that_are_installed(monkeypatch):

@@ -9,7 +9,7 @@ from rpo_pipeline.engine.loading import load_language_model
 from rpo_pipeline.engine.tokenisation import tokenise_groups
 from rpo_pipeline.training.loop import train
 from rpo_pipeline.training.objectives import RpoObjective, SftObjective
-from tests.conftest import block, build_small, limits
+from tests.conftest import block, build_small, limits, view_of
 
 SETTINGS = block(
     "training",
@@ -26,7 +26,7 @@ def run(language_model, rows, workspace, objective=None, validation=(), **settin
     text_format = language_model.text_format(limits(64, 64))
     groups = tokenise_groups(rows, text_format)
     return train(
-        language_model,
+        view_of(language_model, SETTINGS.micro_batch_tokens),
         {"train": groups, "validation": [groups[i] for i in validation]},
         objective or SftObjective(),
         SETTINGS.model_copy(update=settings),
@@ -48,11 +48,11 @@ def test_sft_learns_its_rows(language_model, rows, tmp_path):
 def test_rpo_moves_each_log_ratio_to_its_target(language_model, rows, tmp_path):
     text_format = language_model.text_format(limits(64, 64))
     groups = tokenise_groups(rows, text_format)
-    ref_logps = score_groups(language_model, groups, micro_batch_tokens=2048, title="")
+    ref_logps = score_groups(language_model, groups, micro_batch_tokens=2048)
     targets = torch.tensor([1.0, -3.0, 2.0, 0.5, -1.0, 2.0])
     objective = RpoObjective(ref_logps, targets, per_token=False)
     run(language_model, rows, tmp_path, objective, num_epochs=150, learning_rate=3e-3)
-    logps = score_groups(language_model, groups, micro_batch_tokens=2048, title="")
+    logps = score_groups(language_model, groups, micro_batch_tokens=2048)
     torch.testing.assert_close(logps - ref_logps, targets, atol=0.3, rtol=0)
 
 
@@ -76,7 +76,7 @@ def test_the_model_with_the_lowest_validation_loss_is_kept(rows, tmp_path):
     kept = load_language_model(tmp_path / "best")
     text_format = kept.text_format(limits(64, 64))
     group = tokenise_groups(rows[rows["prompt_id"] == "p2"].reset_index(drop=True), text_format)
-    logps = score_groups(kept, group, micro_batch_tokens=2048, title="")
+    logps = score_groups(kept, group, micro_batch_tokens=2048)
     num_tokens = sum(len(ids) for ids in group[0].responses)
     assert float(-logps.sum() / num_tokens) == pytest.approx(summary.best_validation_loss, rel=1e-4)
 

@@ -4,13 +4,12 @@ import torch
 
 from rpo_pipeline.engine.batches import score_groups
 from rpo_pipeline.engine.loading import load_language_model
-from rpo_pipeline.engine.row_scoring import score_table
 from rpo_pipeline.engine.tokenisation import tokenise_groups
 from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.params import ObjectiveParams
 from rpo_pipeline.partition.mismatched import mismatched_pairs
 from rpo_pipeline.training.policy import train_policy, training_rows
-from tests.conftest import block, build_small, limits
+from tests.conftest import block, build_small, limits, score_table
 from tests.training.test_loop import SETTINGS, metrics_of
 from tests.training.test_reference import policy
 
@@ -27,9 +26,9 @@ def reference(tmp_path):
 def joined(rows, reference):
     """Training rows as the pipeline joins them: tau is 0.5 and log_z 0.25 everywhere."""
     model = load_language_model(reference)
-    scores = score_table(model, rows, policy(), micro_batch_tokens=500)
+    scores = score_table(model, rows)
     pairs = mismatched_pairs(rows, seed=0)
-    logps = score_table(model, pairs, policy(), micro_batch_tokens=500)["logps"]
+    logps = score_table(model, pairs)["logps"]
     rewards = rows[["row_id"]].assign(reward=[0.1, -0.9, 0.8, 0.2, -0.3, 0.6])
     feedback = rows.assign(split=rows["prompt_id"].map({"p2": "validation"}).fillna("train"))
     targets = rows[["row_id"]].assign(target=rewards["reward"] / 0.5 - 0.25)
@@ -56,10 +55,7 @@ def learn(
 def gains(joined, reference, tmp_path):
     """How much likelier each response is than under the reference, in nats, by row_id."""
     models = [load_language_model(tmp_path / "best"), load_language_model(reference)]
-    after, before = (
-        score_table(model, joined, policy(), micro_batch_tokens=500).set_index("row_id")["logps"]
-        for model in models
-    )
+    after, before = (score_table(model, joined).set_index("row_id")["logps"] for model in models)
     return after - before
 
 
@@ -85,7 +81,7 @@ def test_sft_on_top_responses_learns_from_the_best_of_each_prompt_alone(
     groups = tokenise_groups(
         only_top[only_top["split"] == "train"].reset_index(drop=True), text_format
     )
-    logps = score_groups(model, groups, micro_batch_tokens=500, title="")
+    logps = score_groups(model, groups, micro_batch_tokens=500)
     num_tokens = sum(len(ids) for group in groups for ids in group.responses)
     first_loss = metrics_of(tmp_path)["train/loss"].iloc[0]
     assert first_loss == pytest.approx(float(-logps.sum() / num_tokens), rel=1e-4)

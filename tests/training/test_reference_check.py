@@ -63,8 +63,8 @@ def test_what_another_kernel_rounds_otherwise_passes(made):
 
 def test_bfloat16_may_be_noisy_but_not_another_model(made):
     trainee, groups = made
-    language_model = replace(trainee.language_model, dtype=torch.bfloat16)
-    noisy = replace(trainee, language_model=language_model)
+    language_model = replace(trainee.view.language_model, dtype=torch.bfloat16)
+    noisy = replace(trainee, view=replace(trainee.view, language_model=language_model))
     check_reference(shifted((noisy, groups), 0.01), groups)
     with pytest.raises(StaleReferenceError):
         check_reference(shifted((noisy, groups), 0.3), groups)

@@ -12,7 +12,7 @@ from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.training.loop import prepare
 from rpo_pipeline.training.objectives import KtoObjective, RpoObjective, SftObjective
 from rpo_pipeline.training.step import mean_loss, optimizer_step
-from tests.conftest import block, build_small, limits
+from tests.conftest import block, build_small, limits, view_of
 
 
 def groups_of(language_model, rows):
@@ -21,7 +21,7 @@ def groups_of(language_model, rows):
 
 
 def rpo_objective(language_model, groups, targets=(1.0, -2.0, 0.5, 3.0, -1.0, 0.0), **settings):
-    ref_logps = score_groups(language_model, groups, micro_batch_tokens=10_000, title="")
+    ref_logps = score_groups(language_model, groups, micro_batch_tokens=10_000)
     return RpoObjective(ref_logps, torch.tensor(targets), per_token=False, **settings)
 
 
@@ -30,8 +30,7 @@ def kto_objective(language_model, groups, beta=0.1):
     partners = {g.prompt_id: p for g, p in zip(groups, prompts[1:] + prompts[:1], strict=True)}
     pairs = [replace(group, prompt=partners[group.prompt_id]) for group in groups]
     ref_logps, mismatched_ref_logps = (
-        score_groups(language_model, some, micro_batch_tokens=10_000, title="")
-        for some in (groups, pairs)
+        score_groups(language_model, some, micro_batch_tokens=10_000) for some in (groups, pairs)
     )
     return KtoObjective(
         ref_logps=ref_logps,
@@ -43,8 +42,9 @@ def kto_objective(language_model, groups, beta=0.1):
 
 
 def trainee(language_model, objective, micro_batch_tokens=10_000, learning_rate=1e-2):
-    settings = block("training", micro_batch_tokens=micro_batch_tokens, max_grad_norm=1e9)
-    made, _ = prepare(language_model, objective, settings, num_steps=1)
+    settings = block("training", max_grad_norm=1e9)
+    view = view_of(language_model, micro_batch_tokens)
+    made, _ = prepare(view, objective, settings, num_steps=1)
     optimizer = torch.optim.SGD(language_model.model.parameters(), lr=learning_rate)
     return replace(made, optimizer=optimizer)
 
@@ -90,7 +90,7 @@ def test_the_loss_is_the_mean_over_rows_not_over_groups(rows):
 def test_the_sft_loss_is_the_mean_over_tokens(rows):
     language_model = build_small("llama")
     groups = groups_of(language_model, rows)
-    logps = score_groups(language_model, groups, micro_batch_tokens=10_000, title="")
+    logps = score_groups(language_model, groups, micro_batch_tokens=10_000)
     num_tokens = sum(len(ids) for group in groups for ids in group.responses)
     loss = mean_loss(trainee(language_model, SftObjective()), groups)
     assert loss == pytest.approx(float(-logps.sum() / num_tokens), rel=1e-5)
@@ -121,7 +121,7 @@ def test_with_mean_reduction_both_log_probabilities_are_per_token(rows):
         )
     )
     lengths = torch.tensor([float(len(by_row[row])) for row in range(6)])
-    shifted = score_groups(language_model, groups, micro_batch_tokens=10_000, title="") - lengths
+    shifted = score_groups(language_model, groups, micro_batch_tokens=10_000) - lengths
     objective = RpoObjective(shifted, torch.ones(6), per_token=True)
     assert mean_loss(trainee(language_model, objective), groups) == pytest.approx(0.0, abs=1e-8)
 

@@ -24,6 +24,7 @@ from rpo_pipeline.engine.loading import LanguageModel
 from rpo_pipeline.engine.routes import Route
 from rpo_pipeline.engine.scoring import group_logps, read_by, warn_of_failure
 from rpo_pipeline.engine.single_rows import check_single_rows
+from rpo_pipeline.engine.trials import Trials
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def check_routes(language_model: LanguageModel, groups: Sequence[Group]) -> None
 
 
 def score_groups(
-    language_model: LanguageModel, groups: Sequence[Group], *, micro_batch_tokens: int, title: str
+    language_model: LanguageModel, groups: Sequence[Group], *, micro_batch_tokens: int
 ) -> Tensor:
     """Score groups without gradients, in micro-batches of a token budget.
 
@@ -115,7 +116,6 @@ def score_groups(
         language_model: The model that scores.
         groups: Whose rows are 0 to R - 1, each once.
         micro_batch_tokens: Tokens of a forward pass, padding included.
-        title: Of the progress bar.
 
     Returns:
         Summed log-probabilities in nats, float32, on the CPU, shape ``(R,)``, by ``Group.rows``.
@@ -124,7 +124,7 @@ def score_groups(
     logps = torch.zeros(num_rows)
     with (
         torch.inference_mode(),
-        tqdm(total=num_rows, desc=title, unit="row", disable=None, leave=None) as bar,
+        tqdm(total=num_rows, desc="scoring", unit="row", disable=None, leave=None) as bar,
     ):
         for batch, route in micro_batches(language_model, groups, micro_batch_tokens):
             logps[batch.rows.cpu()] = group_logps(language_model, batch, route).cpu()
@@ -146,8 +146,8 @@ def _companies(language_model: LanguageModel, groups: Sequence[Group]) -> list[l
             piece = group if len(kinds) == 1 else group.take(places)
             key = (kind, _longest_row(piece) > window)
             companies.setdefault(key, []).append(piece)
-    far = {"window": any(key[1] for key in companies), "kind": any(key[0] for key in companies)}
-    _warn_of_length(language_model, far, window)
+    is_far = any(key[1] for key in companies), any(key[0] for key in companies)
+    _warn_of_length(language_model.trials, *is_far, window)
     return [companies[key] for key in sorted(companies)]
 
 
@@ -155,21 +155,22 @@ def _is_far(model: PreTrainedModel, num_tokens: int) -> bool:
     return num_tokens > attention_window(model) or row_kind(model, num_tokens) != 0
 
 
-def _warn_of_length(language_model: LanguageModel, far: dict[str, bool], window: float) -> None:
-    checked = language_model.checked_routes
-    if far["window"] and checked.setdefault("long rows", True):
+def _warn_of_length(
+    trials: Trials, beyond_window: bool, beyond_frequencies: bool, window: float
+) -> None:
+    if beyond_window and not trials.warned_of_window:
         logger.warning(
             "prompt groups with rows over the model's attention window of %d tokens are scored row "
             "by row",
             window,
         )
-        checked["long rows"] = False
-    if far["kind"] and checked.setdefault("row kinds", True):
+        trials.warned_of_window = True
+    if beyond_frequencies and not trials.warned_of_frequencies:
         logger.warning(
             "the model's rotary frequencies depend on the length of a row: rows beyond its trained "
             "length are scored apart, and row by row"
         )
-        checked["row kinds"] = False
+        trials.warned_of_frequencies = True
 
 
 def _longest_row(group: Group) -> int:
@@ -191,13 +192,13 @@ def _cheapest(hidden_size: int, groups: Sequence[Group]) -> Route:
 
 def _is_exact(language_model: LanguageModel, groups: Sequence[Group], route: Route) -> bool:
     """Whether a route agrees with scoring row by row, tried at first use and for longer groups."""
-    checked, lengths = language_model.checked_routes, language_model.checked_lengths
+    trials = language_model.trials
     longest = max(group.num_tokens for group in groups)
-    again = longest > lengths.get(route, 0) and not language_model.is_sharded
-    if checked.get(route, True) and again:
-        checked[route] = _agrees(language_model, _tried(language_model.model, groups), route)
-        lengths[route] = longest
-    return checked.get(route, False)
+    again = longest > trials.route_lengths.get(route, 0) and not language_model.is_sharded
+    if trials.routes.get(route, True) and again:
+        trials.routes[route] = _agrees(language_model, _tried(language_model.model, groups), route)
+        trials.route_lengths[route] = longest
+    return trials.routes.get(route, False)
 
 
 def _tried(model: PreTrainedModel, groups: Sequence[Group]) -> list[Group]:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,10 +22,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rpo_pipeline.engine.chat_templates import warn_of_opening
 from rpo_pipeline.engine.checks import check_kind
-from rpo_pipeline.engine.loading import LanguageModel, as_language_model, without_dropout
+from rpo_pipeline.engine.lengths import check_positions
+from rpo_pipeline.engine.loading import (
+    LanguageModel,
+    as_language_model,
+    load_language_model,
+    without_dropout,
+)
 from rpo_pipeline.errors import ModelError
-from rpo_pipeline.params import FromConfigParams
+from rpo_pipeline.params import FromConfigParams, PolicyParams
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +81,37 @@ def check_architecture(settings: FromConfigParams) -> PreTrainedConfig:
         logger.warning("policy.from_config.%s is no setting of a %r model", name, kind)
     check_kind("policy.from_config", config, _auto_class(config))
     return config
+
+
+def make_language_model(policy: PolicyParams, texts: Iterable[str], *, seed: int) -> LanguageModel:
+    """Load the model that a reference starts from, or build it where there is no checkpoint.
+
+    Args:
+        policy: Where the model comes from, its precision, and the limits on tokens.
+        texts: What the tokenizer of a built model is fitted on.
+        seed: Seed of the weights of a built model.
+
+    Returns:
+        The model in evaluation mode; a chat template of it writes today's date.
+
+    Raises:
+        ModelError: If it cannot be loaded or built, or has fewer positions than the limits allow
+            tokens.
+    """
+    if policy.from_config:
+        language_model = build_language_model(
+            policy.from_config, texts, seed=seed, dtype=policy.dtype
+        )
+    else:
+        language_model = load_language_model(
+            str(policy.name_or_path),
+            dtype=policy.dtype,
+            revision=policy.revision,
+            day=datetime.now(UTC).date(),
+        )
+    check_positions(language_model.model, policy)
+    warn_of_opening(language_model.tokenizer)
+    return language_model
 
 
 def build_language_model(

@@ -36,6 +36,7 @@ from rpo_pipeline.engine.checks import (
 from rpo_pipeline.engine.encoding import control_tokens
 from rpo_pipeline.engine.lengths import check_positions
 from rpo_pipeline.engine.tokenisation import TextFormat, find_end_token
+from rpo_pipeline.engine.trials import Trials
 from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.params import PolicyParams, PrefixSharing
 from rpo_pipeline.storage import use_hub_or_cache
@@ -57,15 +58,18 @@ class LanguageModel:
     """Precision of the forward pass; the weights stay float32."""
     prefix_sharing: PrefixSharing = "auto"
     """How a decoder computes a prompt once for all its responses."""
-    checked_routes: dict[str, bool] = field(default_factory=dict, compare=False)
-    """Routes that were compared with row-by-row scoring, and whether they agreed."""
-    checked_lengths: dict[str, int] = field(default_factory=dict, compare=False)
-    """Tokens of the longest row that each route was compared with."""
+    trials: Trials = field(default_factory=Trials, compare=False)
+    """What the first passes have shown."""
 
     @property
     def is_encoder_decoder(self) -> bool:
         """Whether an encoder reads the prompt."""
         return bool(self.model.config.is_encoder_decoder)
+
+    @property
+    def reads_chats(self) -> bool:
+        """Whether it is a decoder that reads a prompt through a chat template."""
+        return bool(self.tokenizer.chat_template) and not self.is_encoder_decoder
 
     @property
     def is_sharded(self) -> bool:

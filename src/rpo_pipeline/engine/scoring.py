@@ -61,8 +61,8 @@ def group_scores(
 
 
 def _read(language_model: LanguageModel, batch: GroupBatch, route: Route) -> tuple[Tensor, Reading]:
-    checked = language_model.checked_routes
-    if not checked.get(route, True):  # it failed after this batch was laid out
+    trials = language_model.trials
+    if not trials.routes.get(route, True):  # it failed after this batch was laid out
         route = "off"
     try:
         return read_by(language_model, batch, route)
@@ -71,7 +71,7 @@ def _read(language_model: LanguageModel, batch: GroupBatch, route: Route) -> tup
         if route == "off" or language_model.is_sharded or isinstance(err, torch.OutOfMemoryError):
             raise
         warn_of_failure(route, err)
-        checked[route] = False
+        trials.routes[route] = False
         return read_by(language_model, batch, "off")
 
 
@@ -88,7 +88,7 @@ def read_by(
     Returns:
         Summed log-probabilities in nats, float32, shape ``(R,)``, and what the head read.
     """
-    model, checked = language_model.model, language_model.checked_routes
+    model, trials = language_model.model, language_model.trials
     labels = batch.response_ids[batch.loss_mask]
     forget_lengths(model)
     with language_model.autocast():
@@ -96,13 +96,13 @@ def read_by(
             model,
             batch,
             route,
-            with_logits=not checked.get("head", True),
+            with_logits=trials.head_is_plain is False,
             in_one_pass=language_model.is_sharded,
         )
         head = model.get_output_embeddings()
-        if "head" not in checked:
-            checked["head"] = _ends_with(head, reading)
-            if not checked["head"]:
+        if trials.head_is_plain is None:
+            trials.head_is_plain = _ends_with(head, reading)
+            if not trials.head_is_plain:
                 reading = read_responses(model, batch, route)
         if reading.logits is None:
             scored = projected_logps(reading.states, head.weight, head.bias, labels)

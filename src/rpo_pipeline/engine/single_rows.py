@@ -13,7 +13,6 @@ from rpo_pipeline.errors import ModelError
 
 ROUNDING = 1e-2
 """Nats a token by which a row may differ; what a model gets wrong is far beyond it."""
-_CHECKED = "single rows"
 
 
 def check_single_rows(language_model: LanguageModel, groups: Sequence[Group]) -> None:
@@ -28,8 +27,8 @@ def check_single_rows(language_model: LanguageModel, groups: Sequence[Group]) ->
     Raises:
         ModelError: If it cannot score them, or scores a row by the batch that it is in.
     """
-    checked = language_model.checked_routes
-    if _CHECKED in checked or language_model.is_sharded:
+    trials = language_model.trials
+    if trials.compared_rows or language_model.is_sharded:
         return
     rows = [
         group.take([place])
@@ -39,7 +38,7 @@ def check_single_rows(language_model: LanguageModel, groups: Sequence[Group]) ->
     ]
     if not rows:
         return
-    checked[_CHECKED] = True
+    trials.compared_rows = True
     rows.sort(key=_length)
     longer = (row for row in rows[len(rows) // 2 :] if _pads(row, rows[0]))
     tried = [rows[0], next(longer, rows[-1])]

@@ -132,13 +132,16 @@ def find_end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(next((i for i in behind["input_ids"] if i in special), tokenizer.eos_token_id))
 
 
-def tokenise_groups(table: pd.DataFrame, text_format: TextFormat) -> list[Group]:
+def tokenise_groups(
+    table: pd.DataFrame, text_format: TextFormat, *, as_drawn: bool = False
+) -> list[Group]:
     """Turn rows into prompt groups.
 
     Args:
         table: Columns prompt_id, prompt (text or messages), response; the rows of a prompt need
             not be adjacent.
         text_format: How the model reads and writes.
+        as_drawn: Take the tokens of a response from the column token_ids, not from its text.
 
     Returns:
         One group per prompt_id in order of prompt_id; ``Group.rows`` are positions in ``table``.
@@ -149,7 +152,10 @@ def tokenise_groups(table: pd.DataFrame, text_format: TextFormat) -> list[Group]
     ids = table["prompt_id"].to_numpy(str)[order]
     starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
     prompts = text_format.encode_uncut(table["prompt"].iloc[order[starts]].tolist())
-    responses = text_format.encode_responses(table["response"].iloc[order].tolist())
+    if as_drawn:
+        responses = [[*map(int, tokens)] for tokens in table["token_ids"].iloc[order]]
+    else:
+        responses = text_format.encode_responses(table["response"].iloc[order].tolist())
     groups = [
         Group(
             prompt=text_format.cut(prompt),
@@ -160,8 +166,9 @@ def tokenise_groups(table: pd.DataFrame, text_format: TextFormat) -> list[Group]
         )
         for prompt, (start, stop) in zip(prompts, pairwise([*starts, len(order)]), strict=True)
     ]
-    _warn_of_cuts(count_truncation(groups, text_format), text_format)
-    _warn_of_unknown(prompts, responses, table["response"], text_format.tokenizer)
+    if not as_drawn:
+        _warn_of_cuts(count_truncation(groups, text_format), text_format)
+        _warn_of_unknown(prompts, responses, table["response"], text_format.tokenizer)
     return groups
 
 

@@ -3,15 +3,14 @@
 import logging
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rpo_pipeline.engine import LanguageModel, load_checkpoint
+from rpo_pipeline.engine import StoredModel
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.evaluation.statistics import NORMAL_QUANTILE, Interval
-from rpo_pipeline.params import LmEvalParams, PolicyParams
+from rpo_pipeline.params import LmEvalParams
 
 logger = logging.getLogger(__name__)
 
@@ -20,22 +19,15 @@ Results = dict[str, Any]
 
 
 def run_tasks(
-    models: Mapping[str, Path],
-    settings: LmEvalParams,
-    policy: PolicyParams,
-    *,
-    micro_batch_tokens: int,
-    num_resamples: int,
+    models: Mapping[str, StoredModel], settings: LmEvalParams, *, num_resamples: int
 ) -> dict[str, Any]:
     """Run named tasks on every model.
 
     A decoder with a chat template gets tasks through it, like prompts.
 
     Args:
-        models: Directories by name: ``reference``, ``challenger``, perhaps ``champion``.
+        models: Models by name: ``reference``, ``challenger``, perhaps ``champion``.
         settings: Names of the tasks and number of documents.
-        policy: Precision and limits on tokens.
-        micro_batch_tokens: Token budget of a forward pass.
         num_resamples: Number of resamples for standard errors without a formula.
 
     Returns:
@@ -49,23 +41,21 @@ def run_tasks(
     from lm_eval.models.huggingface import HFLM  # noqa: PLC0415
 
     tasks = _find_tasks(settings)
-    tokens = policy.max_prompt_tokens + policy.max_response_tokens
     results: dict[str, Results] = {}
-    for name, directory in models.items():
-        language_model = load_checkpoint(directory, policy)
+    for name in models:
         logger.info("lm_eval: %s on %s", ", ".join(settings.tasks), name)
-        with language_model.autocast():
+        with models[name] as model, model.language_model.autocast():
             results[name] = simple_evaluate(
                 HFLM(
-                    pretrained=language_model.model,
-                    tokenizer=language_model.tokenizer,
-                    batch_size=max(1, micro_batch_tokens // tokens),
+                    pretrained=model.language_model.model,
+                    tokenizer=model.language_model.tokenizer,
+                    batch_size=model.rows_at_once,
                 ),
                 tasks=settings.tasks,
                 task_manager=tasks,
                 limit=settings.limit,
                 num_fewshot=settings.num_fewshot,
-                apply_chat_template=_is_chat(language_model),
+                apply_chat_template=model.language_model.reads_chats,
                 bootstrap_iters=num_resamples,
             )
     numbers = {name: _intervals(result) for name, result in results.items()}
@@ -109,10 +99,6 @@ def _find_tasks(settings: LmEvalParams) -> Any:  # noqa: ANN401 (untyped package
             f"{settings.include_path}; `lm-eval ls tasks` lists the others)"
         )
     return every
-
-
-def _is_chat(language_model: LanguageModel) -> bool:
-    return bool(language_model.tokenizer.chat_template) and not language_model.is_encoder_decoder
 
 
 def _intervals(results: Results) -> dict[str, Interval]:

@@ -1,13 +1,12 @@
 """Responses of the reference, labelled like those that were logged."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from rpo_pipeline.engine import load_checkpoint, sample_new_rows, samples_key
+from rpo_pipeline.engine import Engine
 from rpo_pipeline.labeling import require_labels
-from rpo_pipeline.params import PolicyParams, RpoParams
+from rpo_pipeline.params import RpoParams
 
 
 def prompts_to_sample(rows: pd.DataFrame, rpo: RpoParams) -> pd.DataFrame:
@@ -32,10 +31,8 @@ def prompts_to_sample(rows: pd.DataFrame, rpo: RpoParams) -> pd.DataFrame:
 
 def sample_reference(
     prompts: pd.DataFrame,
-    reference: Path,
-    cache: Path,
+    engine: Engine,
     *,
-    policy: PolicyParams,
     num_samples: int,
     label: Callable[[Sequence[str], Sequence[str]], pd.DataFrame],
     rewards_of: Callable[[pd.DataFrame], pd.Series],
@@ -44,10 +41,8 @@ def sample_reference(
 
     Args:
         prompts: Columns prompt_id and prompt; without any, no model is loaded.
-        reference: Its directory.
-        cache: Samples of earlier runs are kept in it.
-        policy: Limits on tokens, and precision.
-        num_samples: Of each prompt.
+        engine: The reference, with the cache of its samples.
+        num_samples: Samples of each prompt.
         label: From prompts and responses to raw_reward and labeler.
         rewards_of: From prompt_id, response and raw_reward to reward.
 
@@ -60,13 +55,7 @@ def sample_reference(
     columns = ["prompt_id", "sample", "response", "token_ids", "raw_reward", "reward", "labeler"]
     if prompts.empty:
         return pd.DataFrame(columns=columns)
-    samples = sample_new_rows(
-        load_checkpoint(reference, policy),
-        prompts,
-        policy,
-        cache / samples_key(reference, policy),
-        num_samples=num_samples,
-    )
+    samples = engine.sample_each(prompts, num_samples)
     labels = label(samples["prompt"].tolist(), samples["response"].tolist())
     samples = samples.join(require_labels(labels)[["raw_reward", "labeler"]])
     return samples.assign(reward=rewards_of(samples))[columns]

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from rpo_pipeline.engine import Engine
 from rpo_pipeline.evaluation import (
     distinct,
     generate,
@@ -126,23 +128,24 @@ def _finish(
     )
     feedback = material.feedback
     prompts = held_out_prompts(feedback, comparison.num_prompts, cell.split)
+    engine = partial(
+        Engine, policy=settings.policy, micro_batch_tokens=settings.training.micro_batch_tokens
+    )
     answers = generate(
-        {"reference": material.reference, "challenger": workspace / "best"},
+        {
+            "reference": engine(material.reference, cache=material.model_cache),
+            "challenger": engine(workspace / "best", cache=material.model_cache),
+        },
         prompts,
         settings.evaluation.sampling,
-        settings.policy,
-        material.model_cache,
         seed=0,  # the same noise for every cell
-        micro_batch_tokens=settings.training.micro_batch_tokens,
     )
     heldout = score_heldout(
         feedback.loc[feedback["prompt_id"].isin(prompts["prompt_id"]), ROWS],
         material.rewards,
         material.reference_logps,
-        workspace / "best",
-        settings.policy,
+        engine(workspace / "best"),
         per_token=settings.rpo.logp_reduction == "mean",
-        micro_batch_tokens=settings.training.micro_batch_tokens,
     )
     by_prompt, numbers = _measure(answers, heldout, settings.evaluation, material.label_cache)
     prepared = temporary_sibling(target)

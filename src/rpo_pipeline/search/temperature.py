@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.engine import load_checkpoint, row_seed, sample_responses
+from rpo_pipeline.engine import Engine, row_seed
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.labeling import label_responses, require_labels
 from rpo_pipeline.params import (
@@ -73,7 +73,8 @@ def choose_tau(
             workspace=folder,
         )
         prompts = _validation_prompts(rows, evaluation.num_prompts)
-        responses = _responses(folder / "best", prompts, policy, evaluation, training.seed)
+        engine = Engine(folder / "best", policy, micro_batch_tokens=training.micro_batch_tokens)
+        responses = _responses(engine, prompts, evaluation, training.seed)
         rewards[tau] = _rewards(responses, evaluation, workspace / "labels")
         logger.info("tau %g: reward %.3f on validation", tau, rewards[tau].mean())
     return choose(rewards)
@@ -117,26 +118,15 @@ def _validation_prompts(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
 
 
 def _responses(
-    model: Path,
-    prompts: pd.DataFrame,
-    policy: PolicyParams,
-    evaluation: EvaluationParams,
-    seed: int,
+    engine: Engine, prompts: pd.DataFrame, evaluation: EvaluationParams, seed: int
 ) -> pd.DataFrame:
-    """A model's responses to each prompt: columns prompt_id, prompt, response."""
+    """A model's responses to each prompt: columns prompt_id, prompt, response, token_ids."""
     sampling = evaluation.sampling
     table = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     number = table.groupby("prompt_id").cumcount()
-    language_model = load_checkpoint(model, policy)
-    text_format = language_model.text_format(policy)
-    sampled = sample_responses(
-        language_model,
-        text_format.encode_prompts(table["prompt"].tolist()),
-        seeds=[row_seed(seed, *key) for key in zip(table["prompt_id"], number, strict=True)],
-        sampling_temperature=sampling.sampling_temperature,
-        max_new_tokens=policy.max_response_tokens,
-    )
-    return table.assign(response=[response.text for response in sampled])
+    seeds = [row_seed(seed, *key) for key in zip(table["prompt_id"], number, strict=True)]
+    temperature = sampling.sampling_temperature
+    return table.join(engine.sample(table, seeds, sampling_temperature=temperature))
 
 
 def _rewards(table: pd.DataFrame, evaluation: EvaluationParams, label_cache: Path) -> Array:

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
-import torch
 from pydantic import BaseModel, ConfigDict
 
-from rpo_pipeline.engine import add_adapters, load_checkpoint, tokenise_groups
+from rpo_pipeline.engine import TrainView
 from rpo_pipeline.errors import StaleReferenceError
 from rpo_pipeline.params import ObjectiveParams, PolicyParams, TrainingParams
 from rpo_pipeline.storage import model_fingerprint, result_key
@@ -84,15 +83,16 @@ class TrainingJob(BaseModel):
 
     def _run(self) -> TrainingSummary:
         rows = pd.read_parquet(self._rows)
-        language_model = load_checkpoint(self.start, self.policy)
-        torch.manual_seed(self.training.seed)
-        if self.policy.lora:
-            add_adapters(language_model.model, self.policy.lora)
-        text_format = language_model.text_format(self.policy)
-        groups = tokenise_groups(rows, text_format)
+        view = TrainView.load(
+            self.start,
+            self.policy,
+            micro_batch_tokens=self.training.micro_batch_tokens,
+            seed=self.training.seed,
+        )
+        groups = view.groups(rows)
         in_train = (rows["split"] == "train").to_numpy()
         return train(
-            language_model,
+            view,
             {
                 "train": [group for group in groups if in_train[group.rows[0]]],
                 "validation": [group for group in groups if not in_train[group.rows[0]]],

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
-from rpo_pipeline.engine import Group, LanguageModel, check_routes
+from rpo_pipeline.engine import Group, TrainView
 from rpo_pipeline.params import TrainingParams
 from rpo_pipeline.storage import put_in_place, temporary_sibling
 from rpo_pipeline.training.checkpoint import Checkpoints, Identity
@@ -48,7 +48,7 @@ class TrainingSummary:
 
 
 def train(
-    language_model: LanguageModel,
+    view: TrainView,
     groups: Mapping[str, Sequence[Group]],
     objective: Objective,
     settings: TrainingParams,
@@ -57,10 +57,10 @@ def train(
     area: str = "train",
     identity: Identity | None = None,
 ) -> TrainingSummary:
-    """Train a language model in place; every process of a launch calls this alike.
+    """Train a model in place; every process of a launch calls this alike.
 
     Args:
-        language_model: Its weights are updated.
+        view: The model; its weights are updated.
         groups: By split: it learns from ``train``; ``validation`` decides which model is the best,
             and without any the last one is.
         objective: Loss of each row.
@@ -75,14 +75,14 @@ def train(
 
     Raises:
         ConfigError: If an interrupted training in the workspace had other settings.
-        StaleReferenceError: If cached log-probabilities are not those of the language model.
+        StaleReferenceError: If cached log-probabilities are not those of the model.
         TrainingError: If a loss or a gradient is not finite.
     """
     started = time.monotonic()
     num_groups = len(groups["train"])
     num_steps = math.ceil(settings.num_epochs * num_groups / settings.global_batch_groups)
-    check_routes(language_model, [*groups["train"], *groups["validation"]])
-    trainee, schedule = prepare(language_model, objective, settings, num_steps)
+    view.check_routes([*groups["train"], *groups["validation"]])
+    trainee, schedule = prepare(view, objective, settings, num_steps)
     checkpoints = Checkpoints(
         workspace / "checkpoints",
         trainee,
@@ -135,12 +135,12 @@ def train(
 
 
 def prepare(
-    language_model: LanguageModel, objective: Objective, settings: TrainingParams, num_steps: int
+    view: TrainView, objective: Objective, settings: TrainingParams, num_steps: int
 ) -> tuple[Trainee, LambdaLR]:
     """Set up what an optimizer step needs.
 
     Args:
-        language_model: The policy; only what has gradients is trained.
+        view: The policy; only what has gradients is trained.
         objective: Loss of each row.
         settings: Optimizer, schedule and limits.
         num_steps: Length of the schedule.
@@ -150,9 +150,10 @@ def prepare(
     """
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     if settings.gradient_checkpointing:
-        language_model.model.activation_checkpointing_enable({"use_reentrant": False})
-        language_model.model.train()  # it is off in evaluation mode; every dropout is 0
-    scorer = Scorer(language_model, with_values=objective.value_learning_rate is not None)
+        model = view.language_model.model
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.train()  # it is off in evaluation mode; every dropout is 0
+    scorer = Scorer(view, with_values=objective.value_learning_rate is not None)
     optimizer = torch.optim.AdamW(
         _parameter_groups(scorer, objective, settings), weight_decay=settings.weight_decay
     )
@@ -165,12 +166,11 @@ def prepare(
         min_lr_rate=0.1,
     )
     trainee = Trainee(
-        language_model=language_model,
+        view=view,
         scorer=scorer,
         optimizer=optimizer,
         accelerator=accelerator,
         objective=objective,
-        micro_batch_tokens=settings.micro_batch_tokens,
         max_grad_norm=settings.max_grad_norm,
     )
     return trainee, schedule
@@ -207,7 +207,7 @@ def _save_policy(trainee: Trainee, directory: Path) -> None:
             for name, tensor in weights.items()
             if name.startswith(f"{POLICY}.")
         }
-        trainee.language_model.save(prepared, own)
+        trainee.view.language_model.save(prepared, own)
         put_in_place(prepared, directory)
     trainee.accelerator.wait_for_everyone()
 

@@ -3,19 +3,13 @@
 import json
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.engine import (
-    LanguageModel,
-    build_language_model,
-    check_positions,
-    load_language_model,
-    warn_of_opening,
-)
+from rpo_pipeline.engine import make_language_model
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import PolicyParams, TrainingParams
 from rpo_pipeline.storage import named_content
@@ -76,30 +70,16 @@ def prepare_reference(
         return existing
     if policy.name_or_path:
         origin[CONTENT] = named_content(policy).get(policy.name_or_path)
-    language_model = _load_or_build(feedback, policy, training.seed)
-    check_positions(language_model.model, policy)
-    warn_of_opening(language_model.tokenizer)
     directory = workspace / "initial"
-    language_model.save(directory)
+    train = feedback[feedback["split"] == "train"]
+    texts = chain(train["prompt"].drop_duplicates(), train["response"])
+    make_language_model(policy, texts, seed=training.seed).save(directory)
     if policy.warm_start_epochs > 0:
         directory = _warm_start(directory, feedback, policy, training, workspace)
     if _learns(policy):
-        origin[LOG] = sketch_log(feedback[feedback["split"] == "train"])
+        origin[LOG] = sketch_log(train)
     (directory / ORIGIN_FILE).write_text(json.dumps(origin, indent=2))
     return directory
-
-
-def _load_or_build(feedback: pd.DataFrame, policy: PolicyParams, seed: int) -> LanguageModel:
-    if policy.from_config is None:
-        return load_language_model(
-            str(policy.name_or_path),
-            dtype=policy.dtype,
-            revision=policy.revision,
-            day=datetime.now(UTC).date(),
-        )
-    train_rows = feedback[feedback["split"] == "train"]
-    texts = [*train_rows["prompt"].drop_duplicates(), *train_rows["response"]]
-    return build_language_model(policy.from_config, texts, seed=seed, dtype=policy.dtype)
 
 
 def _warm_start(

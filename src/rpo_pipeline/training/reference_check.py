@@ -32,7 +32,7 @@ def check_reference(trainee: Trainee, groups: Sequence[Group]) -> None:
     Raises:
         StaleReferenceError: If a log-ratio is further from 0 than rounding explains.
     """
-    share, a_token = TOLERANCES[trainee.language_model.dtype]
+    share, a_token = TOLERANCES[trainee.view.language_model.dtype]
     for scored, ref_logps in trainee.objective.cached(groups):
         num_tokens = torch.tensor([len(ids) for group in scored for ids in group.responses])
         log_ratio = (score(trainee, scored) - ref_logps).cpu()

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from rpo_pipeline.engine import GroupBatch, LanguageModel, Route, group_logps, group_scores
+from rpo_pipeline.engine import GroupBatch, Route, TrainView
 from rpo_pipeline.training.objectives import RowScores
 from rpo_pipeline.training.value_head import ValueHead
 
@@ -13,14 +13,14 @@ class Scorer(nn.Module):
     """Scores prompt groups with the policy, whatever route that takes through it.
 
     Args:
-        language_model: The policy.
+        view: The policy.
         with_values: Add a value head, which reads the policy's states of the prompts.
     """
 
-    def __init__(self, language_model: LanguageModel, *, with_values: bool) -> None:
+    def __init__(self, view: TrainView, *, with_values: bool) -> None:
         super().__init__()
-        model = language_model.model
-        self._language_model = language_model
+        model = view.language_model.model
+        self._view = view
         self._no_split_modules = model._no_split_modules  # accelerate shards by it
         self.add_module(POLICY, model)
         self.value_head = (
@@ -30,6 +30,6 @@ class Scorer(nn.Module):
     def forward(self, batch: GroupBatch, route: Route) -> RowScores:
         """Log-probabilities of the rows of a batch, and values of their prompts if asked for."""
         if self.value_head is None:
-            return RowScores(logps=group_logps(self._language_model, batch, route))
-        logps, prompt_states = group_scores(self._language_model, batch, route)
+            return RowScores(logps=self._view.logps(batch, route))
+        logps, prompt_states = self._view.scores(batch, route)
         return RowScores(logps, values=self.value_head(prompt_states)[batch.prompt_index])

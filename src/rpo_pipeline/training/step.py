@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rpo_pipeline.engine import Group, GroupBatch, LanguageModel, Route, micro_batches
+from rpo_pipeline.engine import Group, GroupBatch, Route, TrainView
 from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.training.objectives import Objective
 
@@ -19,13 +19,12 @@ from rpo_pipeline.training.objectives import Objective
 class Trainee:
     """The policy with what moves it."""
 
-    language_model: LanguageModel
+    view: TrainView
     scorer: nn.Module
     """A ``Scorer`` as accelerate prepared it: what the optimizer moves."""
     optimizer: Optimizer
     accelerator: Accelerator
     objective: Objective
-    micro_batch_tokens: int
     max_grad_norm: float
 
 
@@ -136,13 +135,10 @@ def _shares(trainee: Trainee, groups: Sequence[Group]) -> Iterator[_Share]:
     if world > 1:
         own = sorted(groups, key=lambda group: group.num_tokens, reverse=True)[rank::world]
 
-    def cut(some: Sequence[Group]) -> list[tuple[GroupBatch, Route]]:
-        return list(micro_batches(trainee.language_model, some, trainee.micro_batch_tokens))
-
-    batches = cut(own) if own else []
+    batches = trainee.view.micro_batches(own) if own else []
     count = torch.tensor([len(batches)], device=accelerator.device)
     number = int(accelerator.gather(count).max())
-    fill = batches or cut(groups[:1])
+    fill = batches or trainee.view.micro_batches(groups[:1])
     for index in range(number):
         batch, route = fill[index % len(fill)]
         yield _Share(batch, route, float(index < len(batches)), last=index == number - 1)

@@ -50,16 +50,18 @@ def generate_responses(
     cache: Path,
 ) -> pd.DataFrame:
     """Let every model answer the same test prompts."""
+    from rpo_pipeline.engine import Engine
     from rpo_pipeline.evaluation import generate, held_out_prompts
 
+    tokens = training.micro_batch_tokens
     return generate(
-        _models(reference, challenger, champion),
+        {
+            name: Engine(model, policy, cache, micro_batch_tokens=tokens)
+            for name, model in _models(reference, challenger, champion).items()
+        },
         held_out_prompts(feedback, evaluation.num_prompts),
         evaluation.sampling,
-        policy,
-        cache,
         seed=training.seed,
-        micro_batch_tokens=training.micro_batch_tokens,
     )
 
 
@@ -127,6 +129,7 @@ def score_heldout(
     evaluation: EvaluationParams,
 ) -> pd.DataFrame:
     """Compute the policy's log-ratio on labelled rows of the test prompts."""
+    from rpo_pipeline.engine import Engine
     from rpo_pipeline.evaluation import held_out_prompts, score_heldout
 
     prompts = held_out_prompts(feedback, evaluation.num_prompts)
@@ -135,10 +138,8 @@ def score_heldout(
         rows[["row_id", "prompt_id", "prompt", "response"]],
         rewards,
         reference_logps,
-        challenger,
-        policy,
+        Engine(challenger, policy, micro_batch_tokens=training.micro_batch_tokens),
         per_token=rpo.logp_reduction == "mean",
-        micro_batch_tokens=training.micro_batch_tokens,
     )
     own_tau = chosen_tau["tau"] if rpo.tau == "auto" else rpo.tau
     tau = {"rpo": own_tau, "dro": dro.tau}.get(training.objective, float("nan"))
@@ -175,15 +176,18 @@ def run_tasks(
     training: TrainingParams,
 ) -> dict[str, Any]:
     """Run tasks of the lm-evaluation-harness on every model; nothing unless asked for."""
+    from rpo_pipeline.engine import StoredModel
     from rpo_pipeline.evaluation import run_tasks
 
     if evaluation.lm_eval is None:
         return {}
+    tokens = training.micro_batch_tokens
     return run_tasks(
-        _models(reference, challenger, champion),
+        {
+            name: StoredModel(model, policy, micro_batch_tokens=tokens)
+            for name, model in _models(reference, challenger, champion).items()
+        },
         evaluation.lm_eval,
-        policy,
-        micro_batch_tokens=training.micro_batch_tokens,
         num_resamples=evaluation.bootstrap_samples,
     )
 

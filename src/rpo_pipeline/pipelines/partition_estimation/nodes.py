@@ -39,15 +39,10 @@ def score_reference(
     cache: Path,
 ) -> pd.DataFrame:
     """Compute the reference's log-probability of every response, once."""
-    from rpo_pipeline.engine import cache_key, load_checkpoint, score_new_rows
+    from rpo_pipeline.engine import Engine
 
-    return score_new_rows(
-        load_checkpoint(reference, policy),
-        feedback,
-        policy,
-        cache / "logps" / cache_key(reference, policy),
-        micro_batch_tokens=training.micro_batch_tokens,
-    )
+    tokens = training.micro_batch_tokens
+    return Engine(reference, policy, cache, micro_batch_tokens=tokens).logps(feedback)
 
 
 def score_mismatched(
@@ -84,6 +79,7 @@ def sample_reference(
     label_cache: Path,
 ) -> pd.DataFrame:
     """Sample and label responses of the reference, where the estimator wants them."""
+    from rpo_pipeline.engine import Engine
     from rpo_pipeline.labeling import label_responses, normalise
     from rpo_pipeline.partition import partition_settings, prompts_to_sample, sample_reference
 
@@ -93,9 +89,7 @@ def sample_reference(
     settings = partition_settings(rpo, qrpo, training)
     return sample_reference(
         prompts_to_sample(rows, settings),
-        reference,
-        cache / "samples",
-        policy=policy,
+        Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens),
         num_samples=rpo.reference_samples.num_samples,
         label=partial(label_responses, labelers=labeling.labelers, cache=label_cache),
         rewards_of=partial(normalise, normaliser=normaliser, logged=rows),

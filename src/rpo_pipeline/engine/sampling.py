@@ -114,14 +114,14 @@ def _batches_exactly(language_model: LanguageModel, *prompts: list[int]) -> bool
     Tried at first use, and again for the first prompts of unequal length: models with a state that
     goes from token to token may carry padding or another row in it.
     """
-    checked = language_model.checked_routes
-    key = "padded prompts" if len({*map(len, prompts)}) > 1 else "batched prompts"
-    if key not in checked:
+    found = language_model.trials.samples_by_padding
+    is_padded = len({*map(len, prompts)}) > 1
+    if is_padded not in found:
         together = _first_logps(language_model, prompts)
         alone = [_first_logps(language_model, [prompt])[0] for prompt in prompts]
         pairs = zip(alone, together, strict=True)
         error = max(_difference(one, other) for one, other in pairs)
-        checked[key] = error <= ROUNDING
+        found[is_padded] = error <= ROUNDING
         if error > ROUNDING:
             logger.warning(
                 "the model writes other responses to prompts in a batch than to each alone (the "
@@ -129,7 +129,7 @@ def _batches_exactly(language_model: LanguageModel, *prompts: list[int]) -> bool
                 "longer",
                 error,
             )
-    return checked.get("padded prompts", True) and checked.get("batched prompts", True)
+    return all(found.values())
 
 
 def _first_logps(language_model: LanguageModel, prompts: Sequence[list[int]]) -> Tensor:

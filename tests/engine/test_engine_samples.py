@@ -1,7 +1,9 @@
+"""Numbered samples: only new ones are drawn."""
+
 import pandas as pd
 import pytest
 
-from rpo_pipeline.engine.samples_cache import sample_new_rows, samples_key
+from rpo_pipeline.engine.engine import Engine
 from tests.conftest import build_small
 from tests.training.test_reference import policy
 
@@ -17,12 +19,14 @@ def prompts():
 
 
 def draw(language_model, prompts, cache, num_samples=3):
-    short = policy(max_response_tokens=12)
-    return sample_new_rows(language_model, prompts, short, cache, num_samples=num_samples)
+    model = cache.parent / "model"
+    language_model.save(model)
+    engine = Engine(model, policy(max_response_tokens=12), cache, micro_batch_tokens=500)
+    return engine.sample_each(prompts, num_samples)
 
 
 def stored(cache):
-    return [key for file in cache.glob("*.parquet") for key in pd.read_parquet(file)["key"]]
+    return [key for file in cache.rglob("*.parquet") for key in pd.read_parquet(file)["key"]]
 
 
 def tokens_of(samples):
@@ -32,7 +36,7 @@ def tokens_of(samples):
 def test_each_prompt_gets_its_samples_as_token_ids_that_end_or_reach_the_limit(
     language_model, prompts, tmp_path
 ):
-    samples = draw(language_model, prompts, tmp_path)
+    samples = draw(language_model, prompts, tmp_path / "cache")
     assert samples["prompt_id"].tolist() == ["p0"] * 3 + ["p1"] * 3 + ["p2"] * 3
     assert samples["sample"].tolist() == [0, 1, 2] * 3
     tokenizer = language_model.tokenizer
@@ -42,7 +46,7 @@ def test_each_prompt_gets_its_samples_as_token_ids_that_end_or_reach_the_limit(
 
 
 def test_samples_of_one_prompt_differ(prompts, tmp_path):
-    samples = draw(build_small("llama"), prompts[:1], tmp_path, num_samples=6)
+    samples = draw(build_small("llama"), prompts[:1], tmp_path / "cache", num_samples=6)
     assert len(set(map(tuple, tokens_of(samples)))) > 1
 
 
@@ -63,25 +67,9 @@ def test_a_sample_depends_on_its_prompt_and_number_not_on_what_was_drawn_beside_
 
 def test_more_samples_and_new_prompts_cost_what_they_are(prompts, tmp_path):
     language_model = build_small("llama")
-    first = draw(language_model, prompts[:2], tmp_path, num_samples=2)
-    assert len(stored(tmp_path)) == 4
-    more = draw(language_model, prompts, tmp_path, num_samples=3)
-    assert len(stored(tmp_path)) == len(set(stored(tmp_path))) == 9
+    first = draw(language_model, prompts[:2], tmp_path / "cache", num_samples=2)
+    assert len(stored(tmp_path / "cache")) == 4
+    more = draw(language_model, prompts, tmp_path / "cache", num_samples=3)
+    assert len(stored(tmp_path / "cache")) == len(set(stored(tmp_path / "cache"))) == 9
     old = more[(more["sample"] < 2) & (more["prompt_id"] != "p2")]
     assert tokens_of(old) == tokens_of(first)
-
-
-def test_weights_precision_and_the_limit_are_part_of_the_key_and_nothing_else(tmp_path):
-    build_small("llama").save(tmp_path / "model")
-    build_small("llama", seed=1).save(tmp_path / "other")
-    key = samples_key(tmp_path / "model", policy())
-    assert samples_key(tmp_path / "other", policy()) != key
-    for change in ({"dtype": "bfloat16"}, {"max_response_tokens": 63}):
-        assert samples_key(tmp_path / "model", policy(**change)) != key
-    assert samples_key(tmp_path / "model", policy(), 0.7) != key
-    ends = tmp_path / "model/generation_config.json"
-    ends.write_text(ends.read_text() + " ")
-    assert samples_key(tmp_path / "model", policy()) != key
-    key = samples_key(tmp_path / "model", policy())
-    for change in ({"max_prompt_tokens": 63}, {"warm_start_epochs": 9}):
-        assert samples_key(tmp_path / "model", policy(**change)) == key

@@ -2,9 +2,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from rpo_pipeline.engine.generation import GumbelNoise, sample_responses
+from rpo_pipeline.engine.batches import score_groups
+from rpo_pipeline.engine.groups import Group
 from rpo_pipeline.engine.loading import as_language_model
-from rpo_pipeline.engine.row_scoring import score_rows
+from rpo_pipeline.engine.sampling import GumbelNoise, sample_responses
 from tests.conftest import build_small, limits
 
 
@@ -41,13 +42,8 @@ def test_temperature_zero_takes_the_most_likely_token(language_model):
     prompts, (response, *_) = sample(language_model, ["Help!"], [7], sampling_temperature=0)
     for other in range(5):
         changed = [other, *response.token_ids[1:2]]
-        scores = score_rows(
-            language_model,
-            [prompts[0]] * 2,
-            [response.token_ids[:1], changed[:1]],
-            micro_batch_tokens=500,
-            title="",
-        )["logps"]
+        pair = Group(prompts[0], [response.token_ids[:1], changed[:1]], [0, 1])
+        scores = score_groups(language_model, [pair], micro_batch_tokens=500)
         assert scores[0] >= scores[1]
 
 
@@ -89,5 +85,5 @@ def test_a_model_that_mixes_rows_gives_a_row_the_response_that_it_gives_it_alone
 
 def test_rows_that_share_a_batch_exactly_are_told_of_nowhere(language_model, caplog):
     sample(language_model, TEXTS, [1, 2, 3])
-    assert language_model.checked_routes["padded prompts"]
+    assert language_model.trials.samples_by_padding[True]
     assert "one by one" not in caplog.text

@@ -1,0 +1,49 @@
+"""Names of the folders of a cache: what a result depends on beside the tokens of its row."""
+
+from pathlib import Path
+
+from rpo_pipeline.engine.batches import score_groups
+from rpo_pipeline.engine.loading import load_checkpoint
+from rpo_pipeline.engine.sampling import sample_responses
+from rpo_pipeline.params import PolicyParams
+from rpo_pipeline.storage import MODEL_LIBRARIES, model_fingerprint, path_digest, result_key
+
+
+def logps_key(model: Path, policy: PolicyParams) -> str:
+    """Name of what a log-probability depends on beside the tokens of its row.
+
+    Args:
+        model: Model directory: weights, configuration, tokenizer.
+        policy: Its precision counts and nothing else of it: where a text is cut decides its tokens.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    return result_key(
+        model_fingerprint(model),
+        policy.dtype,
+        code=[load_checkpoint, score_groups],
+        libraries=MODEL_LIBRARIES,
+    )
+
+
+def samples_key(model: Path, policy: PolicyParams, sampling_temperature: float) -> str:
+    """Name of what a sample depends on beside the tokens of its prompt and its noise.
+
+    Args:
+        model: Model directory: weights, configuration, tokenizer.
+        policy: Its precision and its limit of a response count, and nothing else of it.
+        sampling_temperature: 1 is the model's own distribution.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    return result_key(
+        model_fingerprint(model),
+        path_digest(model / "generation_config.json"),  # it may name tokens that end a response
+        policy.dtype,
+        policy.max_response_tokens,
+        sampling_temperature,
+        code=[load_checkpoint, sample_responses],
+        libraries=MODEL_LIBRARIES,
+    )

@@ -1,0 +1,202 @@
+"""The engine: one model, and what it scored and wrote before, kept by content."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from rpo_pipeline.engine.batches import score_groups
+from rpo_pipeline.engine.caches import logps_key, samples_key
+from rpo_pipeline.engine.groups import Group
+from rpo_pipeline.engine.sampling import sample_responses
+from rpo_pipeline.engine.stored_model import StoredModel
+from rpo_pipeline.engine.tokenisation import TextFormat, tokenise_groups
+from rpo_pipeline.params import PolicyParams
+from rpo_pipeline.storage import SHARD_ROWS, content_key, fetch_rows
+
+SAMPLING_TEMPERATURE = 1.0
+"""The model's own distribution: log_z is an expectation under it."""
+
+
+class Engine(StoredModel):
+    """Scores and samples with one model, which is loaded when it is first needed.
+
+    Args:
+        directory: Model directory.
+        policy: Precision, prefix sharing, limits on tokens.
+        cache: Folder in which log-probabilities and samples are kept by content; null: none are.
+        micro_batch_tokens: Tokens of a forward pass, padding included.
+        shard_rows: Rows that are computed between two writes to the cache.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        policy: PolicyParams,
+        cache: Path | None = None,
+        *,
+        micro_batch_tokens: int,
+        shard_rows: int = SHARD_ROWS,
+    ) -> None:
+        super().__init__(directory, policy, micro_batch_tokens=micro_batch_tokens)
+        self._cache = cache
+        self._shard_rows = shard_rows
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Token ids by token; samples are scored by models of the same vocabulary only."""
+        return self.language_model.tokenizer.get_vocab()
+
+    def logps(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Score rows of text; what the cache holds is not scored again.
+
+        Args:
+            table: Columns row_id, prompt_id, prompt and response.
+
+        Returns:
+            row_id, logps (summed, nats), num_tokens, and whether prompt_is_cut and response_is_cut
+            at the limits on tokens, in the order of the table.
+        """
+        groups = tokenise_groups(table, self._text_format)
+        end = self._text_format.end_token_id
+        scores = self._logps(groups).assign(
+            prompt_is_cut=[group.prompt_is_cut for group in groups for _ in group.rows],
+            response_is_cut=[ids[-1] != end for group in groups for ids in group.responses],
+        )
+        return table[["row_id"]].reset_index(drop=True).join(scores)
+
+    def sample_logps(self, samples: pd.DataFrame) -> pd.DataFrame:
+        """Score sampled responses, of this model or another with its vocabulary, token by token.
+
+        Args:
+            samples: Columns prompt_id, prompt and token_ids, as ``sample`` gives them.
+
+        Returns:
+            logps (summed, nats) and num_tokens, in the order of the samples.
+        """
+        return self._logps(tokenise_groups(samples, self._text_format, as_drawn=True)).sort_index()
+
+    def sample(
+        self,
+        table: pd.DataFrame,
+        seeds: Sequence[int],
+        *,
+        sampling_temperature: float = SAMPLING_TEMPERATURE,
+    ) -> pd.DataFrame:
+        """Write a response to each prompt; what the cache holds is not drawn again.
+
+        Args:
+            table: Columns prompt_id and prompt, one line per response.
+            seeds: Seed of the noise of each line; with the prompt's tokens it names the sample.
+            sampling_temperature: 1 samples from the model's own distribution.
+
+        Returns:
+            response, and token_ids as they were drawn, in the order of the table.
+        """
+        prompts = self._text_format.encode_prompts(table["prompt"].tolist())
+        return self._samples(prompts, seeds, table["prompt_id"].tolist(), sampling_temperature)
+
+    def sample_each(self, prompts: pd.DataFrame, num_samples: int) -> pd.DataFrame:
+        """Write numbered responses to each prompt, from the model's own distribution.
+
+        The noise of a sample comes from the tokens of its prompt and from its number, so one that
+        is drawn again is the same, and a larger number draws the additional ones only.
+
+        Args:
+            prompts: Columns prompt_id and prompt, one line per prompt.
+            num_samples: Responses to each prompt.
+
+        Returns:
+            prompt_id, prompt, sample (its number, from 0), response and token_ids; one line per
+            sample, in the order of the prompts.
+        """
+        encoded = self._text_format.encode_prompts(prompts["prompt"].tolist())
+        drawn = [(ids, number) for ids in encoded for number in range(num_samples)]
+        repeated = prompts.loc[prompts.index.repeat(num_samples), ["prompt_id", "prompt"]]
+        samples = self._samples(
+            [ids for ids, _ in drawn],
+            [int(content_key(ids, [number])[:14], 16) for ids, number in drawn],
+            repeated["prompt_id"].tolist(),
+        )
+        numbers = [number for _, number in drawn]
+        return repeated.reset_index(drop=True).assign(sample=numbers).join(samples)
+
+    @property
+    def _text_format(self) -> TextFormat:
+        return self.language_model.text_format(self.policy)
+
+    def _logps(self, groups: Sequence[Group]) -> pd.DataFrame:
+        """Columns logps and num_tokens, indexed by ``Group.rows``, prompt by prompt."""
+
+        def score(some: Sequence[Group]) -> pd.DataFrame:
+            sizes = {
+                row: len(ids)
+                for group in some
+                for row, ids in zip(group.rows, group.responses, strict=True)
+            }
+            logps = score_groups(
+                self.language_model, some, micro_batch_tokens=self.micro_batch_tokens
+            )
+            return pd.DataFrame(
+                {"logps": logps.numpy(), "num_tokens": [sizes[row] for row in range(len(sizes))]}
+            )
+
+        rows = [row for group in groups for row in group.rows]
+        if self._cache is None:
+            return score(groups).loc[rows]
+        # A shard holds rows prompt by prompt, so that it computes each of its prompts once.
+        origins = [(i, place) for i, group in enumerate(groups) for place in range(len(group.rows))]
+        scores = fetch_rows(
+            self._cache / "logps" / logps_key(self.directory, self.policy),
+            [content_key(group.prompt, ids) for group in groups for ids in group.responses],
+            lambda missing: score(_take(groups, origins, missing)),
+            prompt_ids=[group.prompt_id for group in groups for _ in group.rows],
+            verb="score",
+            shard_rows=self._shard_rows,
+        )
+        return scores.set_index(pd.Index(rows))
+
+    def _samples(
+        self,
+        prompts: Sequence[list[int]],
+        seeds: Sequence[int],
+        prompt_ids: Sequence[str],
+        sampling_temperature: float = SAMPLING_TEMPERATURE,
+    ) -> pd.DataFrame:
+        def sample(rows: Sequence[int]) -> pd.DataFrame:
+            responses = sample_responses(
+                self.language_model,
+                [prompts[row] for row in rows],
+                seeds=[seeds[row] for row in rows],
+                sampling_temperature=sampling_temperature,
+                max_new_tokens=self.policy.max_response_tokens,
+            )
+            return pd.DataFrame(
+                {
+                    "response": [response.text for response in responses],
+                    "token_ids": [response.token_ids for response in responses],
+                }
+            )
+
+        if self._cache is None:
+            return sample(range(len(prompts)))
+        key = samples_key(self.directory, self.policy, sampling_temperature)
+        return fetch_rows(
+            self._cache / "samples" / key,
+            [content_key(ids, [seed]) for ids, seed in zip(prompts, seeds, strict=True)],
+            sample,
+            prompt_ids=prompt_ids,
+            verb="sample",
+            shard_rows=self._shard_rows,
+        )
+
+
+def _take(
+    groups: Sequence[Group], origins: Sequence[tuple[int, int]], rows: Sequence[int]
+) -> list[Group]:
+    """Some rows of groups, each given by its group and its place in it, and numbered anew."""
+    taken: dict[int, dict[int, int]] = {}
+    for row, (group, place) in enumerate(origins[row] for row in rows):
+        taken.setdefault(group, {})[row] = place
+    return [replace(groups[group].take([*p.values()]), rows=[*p]) for group, p in taken.items()]
