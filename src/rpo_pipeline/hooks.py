@@ -208,7 +208,7 @@ class TrackingHooks:
         """Keep the cache within its limits; what a skipped node last used is in use as well."""
         from rpo_pipeline.storage import prune_cache
 
-        users = [node.name for node in pipeline.nodes if CACHE in node.inputs]
+        users = [node.short_name for node in pipeline.nodes if CACHE in node.inputs]
         limits = cast(CachesParams, self._blocks["caches"])
         cache = file_of(catalog, CACHE) if users else None
         if cache is None:
@@ -229,9 +229,9 @@ class TrackingHooks:
         for follower in self._followers.pop(node.name, []):
             follower.stop()
         seconds = time.monotonic() - self._started.pop(node.name)
-        numbers = {f"time/{node.name}": seconds}
+        numbers = {f"time/{node.short_name}": seconds}
         if self._measures_memory:
-            numbers[f"memory/{node.name}"] = peak_mebibytes()
+            numbers[f"memory/{node.short_name}"] = peak_mebibytes()
         self._run.log_metrics(numbers)
 
 

@@ -45,7 +45,7 @@ INGESTION = {
 @cache
 def nodes():
     pipelines = register_pipelines().values()
-    return {node.name: node.func for pipeline in pipelines for node in pipeline.nodes}
+    return {node.short_name: node.func for pipeline in pipelines for node in pipeline.nodes}
 
 
 def digests(package):

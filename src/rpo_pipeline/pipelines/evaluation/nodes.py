@@ -94,7 +94,11 @@ def label_generations(
 
 
 def measure_labelers(
-    feedback: pd.DataFrame, labeling: LabelingParams, evaluation: EvaluationParams, cache: Path
+    feedback: pd.DataFrame,
+    fitted: list[dict[str, Any]],  # noqa: ARG001 (a head must be there to be measured)
+    labeling: LabelingParams,
+    evaluation: EvaluationParams,
+    cache: Path,
 ) -> dict[str, Any]:
     """Compare the labelers that judge with ratings that they have not seen."""
     from rpo_pipeline.evaluation import measure_labelers

@@ -57,7 +57,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 measure_labelers,
-                [FEEDBACK, "params:labeling", EVALUATION, "label_cache"],
+                [FEEDBACK, "fitted_reward_models", "params:labeling", EVALUATION, "label_cache"],
                 "labeler_agreement",
                 name="measure_labelers",
             ),

@@ -156,7 +156,7 @@ def measure_candidate(
     verdicts = nodes.judge_generations(generations, feedback, evaluation, label_cache)
     scored = (feedback, rewards, reference_logps, path, chosen_tau)
     heldout = nodes.score_heldout(*scored, policy, rpo, dro, training, evaluation)
-    agreement = nodes.measure_labelers(feedback, labeling, evaluation, label_cache)
+    agreement = nodes.measure_labelers(feedback, [], labeling, evaluation, label_cache)
     metrics = nodes.compare_models(labelled, heldout, verdicts, agreement, evaluation, training)
     tasks = nodes.run_tasks(reference, path, champion, policy, evaluation, training)
     return nodes.summarise(metrics, tasks, agreement, champion, promotion, mlflow_run)
