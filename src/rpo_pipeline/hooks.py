@@ -259,10 +259,8 @@ def _numbers(area: str, report: dict[str, Any]) -> dict[str, float]:
 
 def _headline(summary: Summary) -> dict[str, float | None]:
     baseline = summary.gate.baseline
-    numbers = {f"eval/{name}": m["value"] for name, m in summary.challenger.items()}
-    differences = summary.versus(baseline)
-    numbers |= {f"eval/{name}_vs_{baseline}": m["value"] for name, m in differences.items()}
-    return {**numbers, "gate/passed": float(summary.gate.passed)}
+    gains = {f"eval/{k}_vs_{baseline}": m["value"] for k, m in summary.versus(baseline).items()}
+    return {**summary.headline, **gains, "gate/passed": float(summary.gate.passed)}
 
 
 def _verdict(summary: Summary) -> str:

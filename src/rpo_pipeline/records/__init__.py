@@ -100,6 +100,11 @@ class Measured:
             "champion": self.champion,
         }[model]
 
+    @property
+    def headline(self) -> dict[str, float | None]:
+        """Values of the challenger by the names that MLflow shows."""
+        return {f"eval/{name}": metric["value"] for name, metric in self.challenger.items()}
+
     def versus(self, baseline: str) -> Metrics:
         """Differences of the challenger to a baseline; none where there is no such."""
         return self.difference.get(f"vs_{baseline}") or {}

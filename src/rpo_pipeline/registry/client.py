@@ -38,6 +38,15 @@ SERVED_WITH = ("mlflow", "torch", "transformers")
 POLICY_TAG = "policy"
 """Of a version: fingerprint of its checkpoint."""
 LOGGED = "models:/"
+EXAMPLE = (
+    ["Hello"],
+    {
+        "max_new_tokens": -1,  # what is served unless a request says more
+        **dict.fromkeys(("sampling_temperature", "temperature"), 0.0),
+        "seed": -1,
+    },
+)
+"""A request, from which MLflow tells the signature of the model."""
 ANOTHER_CHAMPION = (
     "To make another version champion: `kedro run --pipelines rollback` for the one before, "
     "`kedro run --pipelines promotion --params promotion.version=N`, or `MlflowClient()."
@@ -164,8 +173,8 @@ def register_version(
     model_name: str,
     checkpoint: Path,
     documents: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
+    metrics: Mapping[str, float | None],
+    tags: Mapping[str, Any],
 ) -> Registration:
     """Log the policy to a run and register it as the challenger.
 
@@ -177,8 +186,8 @@ def register_version(
         model_name: Registered model; made if it is new.
         checkpoint: Model directory.
         documents: What travels with the version, by file name: texts, and values for JSON.
-        metrics: Numbers to bind to the logged model.
-        tags: Of the version.
+        metrics: Numbers to bind to the logged model, those that are known.
+        tags: Facts to tag the version with, those that are known.
 
     Returns:
         The version.
@@ -187,19 +196,37 @@ def register_version(
     mlflow.set_experiment(experiment_id=run.experiment_id)
     client = MlflowClient(run.tracking_uri)
     fingerprint = model_fingerprint(checkpoint)
-    found = _undecided(client, model_name, fingerprint)
-    if found is not None:
+    if found := _undecided(client, model_name, fingerprint):
         client.set_registered_model_alias(model_name, CHALLENGER, found.version)
         return found
+    model_id = _log_model(run, checkpoint, documents)
+    for name, value in metrics.items():
+        if value is not None:
+            client.log_metric(run.run_id, name, value, model_id=model_id)
+    if not client.search_registered_models(f"name = '{model_name}'"):
+        client.create_registered_model(model_name)
+    facts = {name: str(value) for name, value in tags.items() if value is not None}
+    created = client.create_model_version(
+        model_name,
+        f"{LOGGED}{model_id}",
+        run.run_id,
+        tags={**facts, POLICY_TAG: fingerprint},
+        model_id=model_id,
+    )
+    client.set_registered_model_alias(model_name, CHALLENGER, created.version)
+    return Registration(str(created.version), model_id, fingerprint)
+
+
+def _log_model(run: RunAddress, checkpoint: Path, documents: Mapping[str, Any]) -> str:
+    """Log a checkpoint and its documents as a model that MLflow can serve; the model's id."""
     with temporary_folder(checkpoint.parent) as folder:
         # MLflow stores a folder under its own name. Links: the weights are not copied for that.
         staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=link_or_copy)
         artifacts = {CHECKPOINT: str(staged)}
         for name, document in documents.items():
-            file = folder / name
             text = document if isinstance(document, str) else json.dumps(document, indent=2)
-            file.write_text(text)
-            artifacts[name] = str(file)
+            (folder / name).write_text(text)
+            artifacts[name] = str(folder / name)
         info = Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
@@ -207,30 +234,10 @@ def register_version(
             name="policy",
             python_model=str(SERVING_MODEL),
             artifacts=artifacts,
-            input_example=(
-                ["Hello"],
-                {
-                    "max_new_tokens": -1,  # what is served unless a request says more
-                    "sampling_temperature": 0.0,
-                    "temperature": 0.0,
-                    "seed": -1,
-                },
-            ),
+            input_example=EXAMPLE,
             pip_requirements=[f"{name}=={installed_version(name)}" for name in SERVED_WITH],
         )
-    for name, value in metrics.items():
-        client.log_metric(run.run_id, name, value, model_id=info.model_id)
-    if not client.search_registered_models(f"name = '{model_name}'"):
-        client.create_registered_model(model_name)
-    created = client.create_model_version(
-        model_name,
-        f"models:/{info.model_id}",
-        run.run_id,
-        tags={**tags, POLICY_TAG: fingerprint},
-        model_id=info.model_id,
-    )
-    client.set_registered_model_alias(model_name, CHALLENGER, created.version)
-    return Registration(str(created.version), info.model_id, fingerprint)
+    return str(info.model_id)
 
 
 def _require_ours(client: MlflowClient, model_name: str, version: str) -> ModelVersion:

@@ -18,12 +18,20 @@ from rpo_pipeline.records import (
 
 
 def trace_provenance(
-    feedback: pd.DataFrame, reference: Path, policy: PolicyParams
+    feedback: pd.DataFrame,
+    reference: Path,
+    normaliser: dict[str, Any],
+    parameters: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write down what the policy was made from."""
-    from rpo_pipeline.registry import trace
+    """Write down what the policy was made from, as documents that travel with its version."""
+    from rpo_pipeline.registry import resolved_parameters, trace
 
-    return trace(feedback, reference, policy)
+    policy = PolicyParams.model_validate(parameters["policy"])
+    return {
+        "normaliser.json": normaliser,
+        "provenance.json": trace(feedback, reference, policy),
+        "parameters.json": resolved_parameters(parameters),
+    }
 
 
 def write_model_card(
@@ -32,11 +40,9 @@ def write_model_card(
     data_statistics: dict[str, Any],
     training_summary: dict[str, Any],
     chosen_tau: dict[str, Any],
-    provenance: dict[str, Any],
-    parameters: dict[str, Any],
+    documents: dict[str, Any],
 ) -> str:
     """Describe the policy for whoever meets it in the registry."""
-    from rpo_pipeline.registry import resolved_parameters
     from rpo_pipeline.reporting import render_model_card
 
     return render_model_card(
@@ -45,24 +51,9 @@ def write_model_card(
         statistics=data_statistics,
         training_summary=training_summary,
         chosen_tau=chosen_tau,
-        provenance=provenance,
-        parameters=resolved_parameters(parameters),
+        provenance=documents["provenance.json"],
+        parameters=documents["parameters.json"],
     )
-
-
-def gather_documents(
-    normaliser: dict[str, Any], provenance: dict[str, Any], parameters: dict[str, Any]
-) -> dict[str, Any]:
-    """Put together what travels with a version so that it is served and traced as it was made."""
-    from rpo_pipeline.registry import resolved_parameters, serving_documents
-
-    resolved = resolved_parameters(parameters)
-    return {
-        "normaliser.json": normaliser,
-        "provenance.json": provenance,
-        "parameters.json": resolved,
-        **serving_documents(resolved["policy"]),
-    }
 
 
 def register_version(
@@ -76,23 +67,20 @@ def register_version(
     mlflow_run: RunAddress,
 ) -> Registration:
     """Register the policy as the challenger, unless it is a version already or another is named."""
-    from rpo_pipeline.registry import has_version, register_version
+    from rpo_pipeline.registry import has_version, register_version, serving_documents
     from rpo_pipeline.storage import model_fingerprint
 
     name, previous = promotion.model_name, previous or Registration()
     known = previous.policy == model_fingerprint(policy)
     if promotion.version or (known and has_version(mlflow_run, name, previous)):
         return previous
-    metrics = {f"eval/{metric}": m["value"] for metric, m in summary.challenger.items()}
+    # The code that it is served by is read at the last moment, as it is now.
+    served = serving_documents(documents["parameters.json"]["policy"])
     pages = {"report.html": report, "model_card.md": model_card}
-    return register_version(
-        mlflow_run,
-        name,
-        policy,
-        documents={"summary.json": to_json(summary), **documents, **pages},
-        metrics={metric: value for metric, value in metrics.items() if value is not None},
-        tags={k: str(v) for k, v in documents["provenance.json"].items() if v is not None},
-    )
+    summed = {"summary.json": to_json(summary)}
+    everything = {**summed, **documents, **pages, **served}
+    tags = documents["provenance.json"]
+    return register_version(mlflow_run, name, policy, everything, summary.headline, tags)
 
 
 def name_candidate(

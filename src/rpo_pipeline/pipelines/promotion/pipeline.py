@@ -3,7 +3,6 @@ from kedro.pipeline import Node, Pipeline
 from rpo_pipeline.catalog import ALWAYS
 
 from .nodes import (
-    gather_documents,
     measure_candidate,
     name_candidate,
     note_consumed,
@@ -22,29 +21,18 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 trace_provenance,
-                [FEEDBACK, "reference", "params:policy"],
-                "provenance",
+                [FEEDBACK, "reference", "normaliser", "parameters"],
+                "version_documents",
                 name="trace_provenance",
             ),
             Node(
                 write_model_card,
                 [
-                    "summary",
-                    "row_account",
-                    "data_statistics",
-                    "training_summary",
-                    "chosen_tau",
-                    "provenance",
-                    "parameters",
+                    *("summary", "row_account", "data_statistics", "training_summary"),
+                    *("chosen_tau", "version_documents"),
                 ],
                 "model_card",
                 name="write_model_card",
-            ),
-            Node(
-                gather_documents,
-                ["normaliser", "provenance", "parameters"],
-                "version_documents",
-                name="gather_documents",
             ),
             Node(
                 register_version,
