@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from werkzeug.serving import make_server
 
 from rpo_pipeline.params import GateParams, PromotionParams, TrackingParams
+from rpo_pipeline.records import Decision
 from rpo_pipeline.registry import aliases
 from rpo_pipeline.registry import client as registry
 from rpo_pipeline.registry.serving import serving_documents
@@ -93,12 +94,12 @@ def register(tracked, model_name, checkpoint, **documents):
         },
         metrics={"eval/reward_mean": 0.5},
         tags={"base_licence": "apache-2.0"},
-    )["version"]
+    ).version
 
 
 def decision(passed=True, champion=None, look=1):
     check = {"metric": "reward_mean", "passed": passed, "reason": "because of the numbers"}
-    return {"passed": passed, "champion_version": champion, "look": look, "checks": [check]}
+    return Decision(passed, champion_version=champion, look=look, checks=(check,))
 
 
 def promotion(model_name, **changes):

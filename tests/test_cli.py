@@ -1,10 +1,12 @@
 """What of Kedro's own errors is said in one sentence, and what stays a traceback."""
 
 import pytest
+from kedro.framework.project import configure_project
 from kedro.io import DataCatalog
 from kedro.pipeline import node, pipeline
 
 from rpo_pipeline.cli import explain
+from rpo_pipeline.operations.session import with_stages
 
 
 def read_number(text):
@@ -40,3 +42,9 @@ def test_a_fault_of_our_own_code_stays_a_traceback():
     with pytest.raises(ValueError, match="invalid literal") as error:
         one_node().nodes[0].run({"text": "seven"})
     assert explain(error.value) is None
+
+
+def test_a_node_may_be_named_with_its_stage_or_without():
+    configure_project("rpo_pipeline")
+    named = with_stages(["summarise", "evaluation.summarise", "train_polcy"])
+    assert named == ["evaluation.summarise", "evaluation.summarise", "train_polcy"]

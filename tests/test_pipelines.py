@@ -7,7 +7,7 @@ import pytest
 
 from rpo_pipeline.catalog.config_loader import environment_names
 from rpo_pipeline.operations.environments import open_configuration
-from rpo_pipeline.pipeline_registry import register_pipelines
+from rpo_pipeline.pipeline_registry import STAGES, register_pipelines
 from tests.conftest import ROOT
 
 
@@ -59,3 +59,19 @@ def test_every_environment_shares_what_is_kept_by_content(cache, folder):
         open_configuration(ROOT, env)["catalog"] for env in environment_names(ROOT / "conf")
     ]
     assert {catalog[cache]["filepath"] for catalog in catalogs} == {folder}
+
+
+def test_kedro_viz_folds_each_pipeline_into_a_box_and_no_dataset_or_parameter_is_renamed():
+    pipelines = register_pipelines()
+    for name in STAGES:
+        assert {node.namespace for node in pipelines[name].nodes} == {name}
+    own = catalog().keys() | {"parameters", "mlflow_run"}
+    used = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
+    assert {name for name in used if not name.startswith("params:")} <= own
+    assert not [name for name in used if name.startswith("params:") and "." in name]
+
+
+def test_short_names_of_nodes_are_unique_so_that_a_command_may_leave_the_stage_out():
+    pipelines = register_pipelines()
+    names = {node.name for pipeline in pipelines.values() for node in pipeline.nodes}
+    assert len({name.partition(".")[2] for name in names}) == len(names)

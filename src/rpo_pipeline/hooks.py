@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,6 +39,7 @@ from rpo_pipeline.params import (
     validate_catalog,
     variable,
 )
+from rpo_pipeline.records import Summary
 from rpo_pipeline.secrets import keep_secret
 from rpo_pipeline.storage import (
     clear_abandoned,
@@ -121,7 +123,7 @@ class TrackingHooks:
         if "champion" in pipeline.all_outputs():
             self._require_champion()
         versions = {**_git_tags(context.project_path), **_constraints_tag(context.project_path)}
-        catalog["mlflow_run"] = MemoryDataset({**self._run.describe(), **versions})
+        catalog["mlflow_run"] = MemoryDataset(replace(self._run.describe(), versions=versions))
         self._run.log_params({name: block.model_dump() for name, block in self._blocks.items()})
         names = {
             "mlflow.runName": " ".join(run_params["pipeline_names"] or ["refresh"]),
@@ -208,7 +210,7 @@ class TrackingHooks:
         """Keep the cache within its limits; what a skipped node last used is in use as well."""
         from rpo_pipeline.storage import prune_cache
 
-        users = [node.name for node in pipeline.nodes if CACHE in node.inputs]
+        users = [node.short_name for node in pipeline.nodes if CACHE in node.inputs]
         limits = cast(CachesParams, self._blocks["caches"])
         cache = file_of(catalog, CACHE) if users else None
         if cache is None:
@@ -229,9 +231,9 @@ class TrackingHooks:
         for follower in self._followers.pop(node.name, []):
             follower.stop()
         seconds = time.monotonic() - self._started.pop(node.name)
-        numbers = {f"time/{node.name}": seconds}
+        numbers = {f"time/{node.short_name}": seconds}
         if self._measures_memory:
-            numbers[f"memory/{node.name}"] = peak_mebibytes()
+            numbers[f"memory/{node.short_name}"] = peak_mebibytes()
         self._run.log_metrics(numbers)
 
 
@@ -255,23 +257,21 @@ def _numbers(area: str, report: dict[str, Any]) -> dict[str, float]:
     return {f"{area}/{k}": v for k, v in report.items() if isinstance(v, int | float)}
 
 
-def _headline(summary: dict[str, Any]) -> dict[str, float | None]:
-    baseline = summary["gate"]["baseline"]
-    numbers = {f"eval/{name}": m["value"] for name, m in summary["challenger"].items()}
-    differences = summary["difference"][f"vs_{baseline}"]
-    numbers |= {f"eval/{name}_vs_{baseline}": m["value"] for name, m in differences.items()}
-    return {**numbers, "gate/passed": float(summary["gate"]["passed"])}
+def _headline(summary: Summary) -> dict[str, float | None]:
+    baseline = summary.gate.baseline
+    gains = {f"eval/{k}_vs_{baseline}": m["value"] for k, m in summary.versus(baseline).items()}
+    return {**summary.headline, **gains, "gate/passed": float(summary.gate.passed)}
 
 
-def _verdict(summary: dict[str, Any]) -> str:
-    baseline = summary["gate"]["baseline"]
-    gain = summary["difference"][f"vs_{baseline}"]["reward_mean"]
-    failed = [check["reason"] for check in summary["gate"]["checks"] if not check["passed"]]
+def _verdict(summary: Summary) -> str:
+    baseline = summary.gate.baseline
+    gain, other = summary.versus(baseline)["reward_mean"], summary.of(baseline) or {}
+    failed = [check["reason"] for check in summary.gate.checks if not check["passed"]]
     return (
         f"gate {f'not passed, because {failed[0]}' if failed else 'passed'}: reward "
-        f"{summary['challenger']['reward_mean']['value']:.2f}, {baseline} "
-        f"{summary[baseline]['reward_mean']['value']:.2f}; difference {gain['value']:+.2f} "
-        f"({gain['low']:+.2f} to {gain['high']:+.2f}) on {summary['num_prompts']} test prompts"
+        f"{summary.challenger['reward_mean']['value']:.2f}, {baseline} "
+        f"{other['reward_mean']['value']:.2f}; difference {gain['value']:+.2f} "
+        f"({gain['low']:+.2f} to {gain['high']:+.2f}) on {summary.num_prompts} test prompts"
     )
 
 

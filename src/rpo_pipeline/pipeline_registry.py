@@ -13,26 +13,35 @@ from rpo_pipeline.pipelines import (
     rpo_training,
 )
 
+STAGES = {
+    "data_ingestion": data_ingestion,
+    "reward_labeling": reward_labeling,
+    "partition_estimation": partition_estimation,
+    "rpo_training": rpo_training,
+    "evaluation": evaluation,
+    "promotion": promotion,
+}
+
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Map each name to its pipeline; ``refresh``, the default, chains all six stages.
 
     ``comparison`` brings what it stands on: the data, the rewards and the scored reference.
     """
-    stages = {
-        "data_ingestion": data_ingestion.create_pipeline(),
-        "reward_labeling": reward_labeling.create_pipeline(),
-        "partition_estimation": partition_estimation.create_pipeline(),
-        "rpo_training": rpo_training.create_pipeline(),
-        "evaluation": evaluation.create_pipeline(),
-        "promotion": promotion.create_pipeline(),
-    }
+    stages = {name: _folded(name, module.create_pipeline()) for name, module in STAGES.items()}
     refresh = sum(stages.values(), start=Pipeline([]))
-    scored = refresh.to_nodes("score_reference", "normalise_rewards")
+    scored = refresh.to_nodes(
+        "partition_estimation.score_reference", "reward_labeling.normalise_rewards"
+    )
     return {
         **stages,
         "refresh": refresh,
         "__default__": refresh,
-        "comparison": scored + comparison.create_pipeline(),
-        "rollback": rollback.create_pipeline(),
+        "comparison": scored + _folded("comparison", comparison.create_pipeline()),
+        "rollback": _folded("rollback", rollback.create_pipeline()),
     }
+
+
+def _folded(name: str, pipeline: Pipeline) -> Pipeline:
+    """A pipeline that kedro-viz draws as one box; datasets and parameters keep their names."""
+    return Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)

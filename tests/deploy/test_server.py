@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from rpo_pipeline.ingestion.sample_data import write_sample_data
+from rpo_pipeline.records import RunAddress
 from rpo_pipeline.registry.client import fetch_champion
 from tests.conftest import ROOT, make_project
 from tests.deploy.test_compose import REQUIRED, compose
@@ -177,10 +178,10 @@ def test_a_run_is_promoted_on_the_server_and_says_no_password(finished, account)
 
 def test_the_champion_comes_back_from_the_store_byte_for_byte(finished, account, tmp_path):
     folder, _ = finished
-    run = {"tracking_uri": account, "registry_wait_seconds": "0"}
+    run = RunAddress(account)
     champion = fetch_champion(run, MODEL, tmp_path)
     weights = "model.safetensors"
-    assert (Path(champion["path"]) / weights).read_bytes() == (
+    assert (champion.path / weights).read_bytes() == (
         folder / "data/smoke/06_models/policy" / weights
     ).read_bytes()
 

@@ -51,8 +51,8 @@ def compare(gains, seed=0):
 
 def test_differences_are_paired_by_prompt_so_that_the_prompts_own_level_cancels():
     numbers = compare({"reference": 0.0, "challenger": 0.5})
-    difference = numbers["difference"]["vs_reference"]["reward_mean"]
-    own = numbers["challenger"]["reward_mean"]
+    difference = numbers.difference["vs_reference"]["reward_mean"]
+    own = numbers.challenger["reward_mean"]
     assert difference["value"] == pytest.approx(0.5, abs=0.1)
     assert difference["low"] > 0.35
     assert difference["high"] - difference["low"] < 0.2 * (own["high"] - own["low"])
@@ -60,14 +60,14 @@ def test_differences_are_paired_by_prompt_so_that_the_prompts_own_level_cancels(
 
 def test_without_a_champion_its_numbers_are_null():
     numbers = compare({"reference": 0.0, "challenger": 0.5})
-    assert numbers["champion"] is None
-    assert numbers["difference"]["vs_champion"] is None
+    assert numbers.champion is None
+    assert numbers.difference["vs_champion"] is None
 
 
 def test_with_a_champion_the_challenger_is_compared_with_both():
     numbers = compare({"reference": 0.0, "challenger": 0.5, "champion": 0.7})
-    assert numbers["difference"]["vs_reference"]["reward_mean"]["low"] > 0
-    assert numbers["difference"]["vs_champion"]["reward_mean"]["high"] < 0
+    assert numbers.difference["vs_reference"]["reward_mean"]["low"] > 0
+    assert numbers.difference["vs_champion"]["reward_mean"]["high"] < 0
 
 
 def test_every_metric_of_the_contract_is_there_with_its_interval():
@@ -81,7 +81,7 @@ def test_every_metric_of_the_contract_is_there_with_its_interval():
         "length_mean",
         "rank_correlation",
     ):
-        assert set(numbers["challenger"][metric]) == {"value", "low", "high"}
+        assert set(numbers.challenger[metric]) == {"value", "low", "high"}
 
 
 def test_the_same_seed_gives_the_same_intervals():
@@ -92,15 +92,15 @@ def test_the_same_seed_gives_the_same_intervals():
 
 def test_the_win_rate_over_a_baseline_is_counted_against_that_baseline():
     numbers = compare({"reference": 0.0, "challenger": 2.0, "champion": 9.0})
-    assert numbers["difference"]["vs_reference"]["win_rate"]["value"] == 0.5
-    assert numbers["difference"]["vs_champion"]["win_rate"]["value"] == -0.5
+    assert numbers.difference["vs_reference"]["win_rate"]["value"] == 0.5
+    assert numbers.difference["vs_champion"]["win_rate"]["value"] == -0.5
 
 
 def test_a_true_gain_as_large_as_is_detectable_passes_the_first_look_four_times_in_five():
     numbers = compare({"reference": 0.0, "challenger": 0.0})
-    spread = numbers["by_prompt"]["vs_reference"]["reward_mean"]
+    spread = numbers.by_prompt["vs_reference"]["reward_mean"]
     rng, deviation = np.random.default_rng(0), np.std(spread["values"], ddof=1)
-    gaps = torch.tensor(rng.normal(numbers["detectable_difference"], deviation, (1000, 40)))
+    gaps = torch.tensor(rng.normal(numbers.detectable_difference, deviation, (1000, 40)))
     worst = torch.full((1000,), spread["worst"], dtype=gaps.dtype)
     passed = (lower_bound(gaps, worst, error=0.025) > 0).double().mean()
     assert passed == pytest.approx(0.8, abs=0.06)
@@ -114,21 +114,21 @@ def test_a_prompt_could_lose_as_much_as_rewards_lie_apart_in_the_evaluation_or_i
         ({"raw_reward": [-50.0, 0.0]}, rewards.max() + 50),
     ):
         numbers = compare_models(tables, HELDOUT, NOT_JUDGED, ranges, num_resamples=100, seed=0)
-        spread = numbers["by_prompt"]["vs_reference"]["reward_mean"]
+        spread = numbers.by_prompt["vs_reference"]["reward_mean"]
         assert spread["worst"] == pytest.approx(-apart)
         assert np.mean(spread["values"]) == pytest.approx(
-            numbers["difference"]["vs_reference"]["reward_mean"]["value"]
+            numbers.difference["vs_reference"]["reward_mean"]["value"]
         )
 
 
 def test_p_values_pay_for_the_metrics_beside_them_and_a_metric_that_never_differs_has_1():
-    p_holm = compare({"reference": 0.0, "challenger": 0.5})["p_holm"]["vs_reference"]
+    p_holm = compare({"reference": 0.0, "challenger": 0.5}).p_holm["vs_reference"]
     assert p_holm["reward_mean"] < 0.001
     assert p_holm["toxicity_mean"] == p_holm["toxicity_p95"] == 1
 
 
 def test_a_log_ratio_that_rises_with_reward_over_tau_is_calibrated_within_prompts():
-    slope = compare({"reference": 0.0, "challenger": 0.5})["challenger"]["calibration_slope"]
+    slope = compare({"reference": 0.0, "challenger": 0.5}).challenger["calibration_slope"]
     assert slope["value"] == pytest.approx((0.1 + 0.4) / 2 / 0.5)
     assert slope["low"] < slope["value"] < slope["high"]
 
@@ -137,7 +137,7 @@ def test_an_objective_without_tau_has_no_calibration():
     heldout = HELDOUT.assign(scaled_reward=np.nan)
     tables = table_of({"reference": 0.0, "challenger": 0.5})
     numbers = compare_models(tables, heldout, NOT_JUDGED, {}, num_resamples=100, seed=0)
-    assert "calibration_slope" not in numbers["challenger"]
+    assert "calibration_slope" not in numbers.challenger
 
 
 def test_a_judges_verdicts_become_win_rates_over_each_baseline():
@@ -152,12 +152,12 @@ def test_a_judges_verdicts_become_win_rates_over_each_baseline():
     )
     tables = table_of({"reference": 0.0, "challenger": 0.5, "champion": 0.5})
     numbers = compare_models(tables, HELDOUT, verdicts, {}, num_resamples=200, seed=0)
-    assert numbers["challenger"]["judge_win_rate"]["value"] == 0.875
-    assert numbers["difference"]["vs_reference"]["judge_win_rate"]["value"] == 0.375
-    assert numbers["difference"]["vs_champion"]["judge_win_rate"]["value"] == -0.25
-    assert numbers["judge"]["orders_agree"] == 0.8
-    assert numbers["judge"]["agreement_with_ratings"]["value"] == 0.5
-    assert numbers["judge"]["against_length"]["length_agreement"] == 1
-    assert numbers["by_prompt"]["vs_champion"]["judge_win_rate"] == {
+    assert numbers.challenger["judge_win_rate"]["value"] == 0.875
+    assert numbers.difference["vs_reference"]["judge_win_rate"]["value"] == 0.375
+    assert numbers.difference["vs_champion"]["judge_win_rate"]["value"] == -0.25
+    assert numbers.judge["orders_agree"] == 0.8
+    assert numbers.judge["agreement_with_ratings"]["value"] == 0.5
+    assert numbers.judge["against_length"]["length_agreement"] == 1
+    assert numbers.by_prompt["vs_champion"]["judge_win_rate"] == {
         **{"values": [-0.5, -0.5, 0, 0], "worst": -0.5, "best": 0.5}
     }

@@ -38,11 +38,11 @@ def test_metrics_of_tasks_stand_beside_the_others_and_a_gate_may_name_them():
     tasks = {"reference": numbers, "challenger": numbers, "difference": {"vs_reference": numbers}}
     summary = make_summary(look=1)
     merged = add_tasks(summary, tasks)
-    assert merged["challenger"] == {**summary["challenger"], **numbers}
-    assert merged["champion"] is None
+    assert merged.challenger == {**summary.challenger, **numbers}
+    assert merged.champion is None
     gates = [{"metric": "lm_eval_toy_acc", "against": "champion", "direction": "above"}]
     gates[0] |= {"threshold": 0.45, "bound": "low"}
-    check = decide(merged, block("promotion", gates=gates))["checks"][-1]
+    check = decide(merged, block("promotion", gates=gates)).checks[-1]
     assert check["observed"] == pytest.approx(0.4, abs=0.01)  # of Student's t
     assert (check["against"], check["passed"]) == ("reference", False)
     assert add_tasks(summary, {}) == summary

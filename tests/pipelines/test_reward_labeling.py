@@ -8,6 +8,7 @@ import pytest
 from rpo_pipeline.evaluation.comparison import compare_models
 from rpo_pipeline.pipelines.evaluation.nodes import label_generations
 from rpo_pipeline.pipelines.reward_labeling.nodes import label_rows
+from rpo_pipeline.records import Evidence
 from rpo_pipeline.registry.gate import decide
 from tests.conftest import block
 from tests.evaluation.test_comparison import HELDOUT, NOT_JUDGED, table_of
@@ -18,7 +19,7 @@ from tests.registry.test_gate import check_of, gate, labelers, promotion
 LOGGED = pd.DataFrame(
     [{"row_id": "r", "prompt_id": "p00", "response": "We are sorry.", "split": "train"}]
 )
-REWARDS = pd.DataFrame([{"row_id": "r", "reward": 1.0}])
+ROWS = LOGGED.assign(reward=1.0, is_best=True)
 
 
 def test_labels_of_the_run_before_are_what_drift_is_measured_against(tmp_path):
@@ -48,32 +49,31 @@ def generations():
 def test_a_gate_may_name_a_component_or_a_labeler_that_gives_no_reward(tmp_path, metric, passed):
     evaluation = block("evaluation", labelers=[RULES, LENGTH])
     labelled = label_generations(
-        generations(), LOGGED, REWARDS, block("labeling"), evaluation, tmp_path
+        generations(), LOGGED, ROWS, block("labeling"), evaluation, tmp_path
     )
     numbers = compare_models(labelled, HELDOUT, NOT_JUDGED, {}, num_resamples=100, seed=0)
-    assert numbers["challenger"]["reward_mean"] == numbers["challenger"]["component_rules"]
+    assert numbers.challenger["reward_mean"] == numbers.challenger["component_rules"]
     result = decide(
-        {
-            **numbers,
-            "champion_version": None,
-            "look": 1,
-            "labelers": labelers(brief_length=0.1, brief=0.1, sentiment=0.1),
-        },
+        Evidence(
+            **vars(numbers),
+            look=1,
+            labelers=labelers(brief_length=0.1, brief=0.1, sentiment=0.1),
+        ),
         promotion(gate(metric=metric)),
     )
     assert check_of(result, metric)["observed"] is not None
-    assert result["passed"] is passed
+    assert result.passed is passed
 
 
 def test_a_metric_that_no_labeler_gives_fails_its_gate(tmp_path):
     model = save_reward_model(tmp_path / "model").model_dump(exclude_none=True)
     evaluation = block("evaluation", labelers=[model])
     labelled = label_generations(
-        generations(), LOGGED, REWARDS, block("labeling"), evaluation, tmp_path
+        generations(), LOGGED, ROWS, block("labeling"), evaluation, tmp_path
     )
     numbers = compare_models(labelled, HELDOUT, NOT_JUDGED, {}, num_resamples=100, seed=0)
     toxicity = gate(metric="toxicity_mean", direction="below")
-    result = decide({**numbers, "champion_version": None, "look": 1}, promotion(toxicity))
+    result = decide(Evidence(**vars(numbers), look=1), promotion(toxicity))
     assert (
         "toxicity_mean to the reference was not measured"
         in check_of(result, "toxicity_mean")["reason"]
@@ -82,7 +82,7 @@ def test_a_metric_that_no_labeler_gives_fails_its_gate(tmp_path):
 
 def test_a_labeler_that_judges_and_has_labelled_training_rows_is_warned_of(tmp_path, caplog):
     labeling = block("labeling", labelers=[COLUMN, RULES | {"name": "rules_again", "scale": 2.0}])
-    logged = (LOGGED, REWARDS, labeling)
+    logged = (LOGGED, ROWS, labeling)
     label_generations(generations(), *logged, block("evaluation", labelers=[RULES]), tmp_path)
     assert "rules gives reward_mean and has labelled training rows too" in caplog.text
     caplog.clear()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from rpo_pipeline.params import PromotionParams
+from rpo_pipeline.records import Decision, RunAddress, from_json
 from rpo_pipeline.registry import aliases
 
 if __name__ == "__main__":
@@ -14,6 +15,8 @@ if __name__ == "__main__":
     Path(folder, f"ready-{version}").touch()
     while not Path(folder, "go").exists():
         time.sleep(0.005)
-    run = {"tracking_uri": uri, "registry_wait_seconds": "0"}
-    result = aliases.apply_decision(run, version, json.loads(gate), settings, Path(folder, "lock"))
+    run = RunAddress(uri)
+    result = aliases.apply_decision(
+        run, version, from_json(Decision, json.loads(gate)), settings, Path(folder, "lock")
+    )
     sys.stdout.write(json.dumps(result))

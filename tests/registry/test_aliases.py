@@ -153,6 +153,6 @@ def test_a_version_that_was_rolled_back_is_promoted_again_only_by_name(
 
 def test_a_promotion_says_which_checks_were_waived(challenge, settle):
     gate = decision()
-    gate["checks"][0] |= {"waived": True, "reason": "people rated 0 rows of the log"}
+    gate.checks[0].update({"waived": True, "reason": "people rated 0 rows of the log"})
     reason = settle(challenge(), gate)["reason"]
     assert reason == "promoted over no champion; although people rated 0 rows of the log"

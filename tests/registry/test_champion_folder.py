@@ -43,9 +43,9 @@ def test_two_registered_models_that_share_a_data_folder_get_their_own_weights(
     found = [
         registry.fetch_champion(tracked.describe(), name, tmp_path) for name in (model_name, other)
     ]
-    assert [one["version"] for one in found] == [str(champion.version), version]
+    assert [one.version for one in found] == [str(champion.version), version]
     assert champion.version == int(version)
-    prints = [model_fingerprint(Path(one["path"])) for one in found]
+    prints = [model_fingerprint(one.path) for one in found]
     assert prints == [model_fingerprint(checkpoint), model_fingerprint(another)]
 
 
@@ -60,17 +60,17 @@ def test_the_same_version_number_on_another_server_is_another_champion(
         model_name, "champion", version
     )
     theirs = registry.fetch_champion(elsewhere.describe(), model_name, tmp_path)
-    assert mine["version"] == theirs["version"]
-    assert model_fingerprint(Path(theirs["path"])) == model_fingerprint(another)
+    assert mine.version == theirs.version
+    assert model_fingerprint(theirs.path) == model_fingerprint(another)
 
 
 def test_a_folder_that_was_damaged_is_fetched_again_and_a_damaged_artifact_is_named(
     tracked, client, model_name, champion, checkpoint, tmp_path
 ):
-    fetched = Path(registry.fetch_champion(tracked.describe(), model_name, tmp_path)["path"])
+    fetched = registry.fetch_champion(tracked.describe(), model_name, tmp_path).path
     (fetched / "model.safetensors").write_bytes(b"")
     again = registry.fetch_champion(tracked.describe(), model_name, tmp_path)
-    assert model_fingerprint(Path(again["path"])) == model_fingerprint(checkpoint)
+    assert model_fingerprint(again.path) == model_fingerprint(checkpoint)
     (kept(client, champion) / "config.json").write_text("{}")
     shutil.rmtree(fetched)
     with pytest.raises(RegistryError, match=r"changed or damaged.*pipelines rollback"):

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -11,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.records import Champion
 from rpo_pipeline.registry import client as registry
 from rpo_pipeline.tracking.run import MetricsFollower, flatten
 from tests.registries import apply, decision, holders, register, tracked_run
@@ -35,12 +37,12 @@ def test_the_champions_checkpoint_is_fetched_once_and_there_is_none_at_first(
     tracked, model_name, checkpoint, folder, tmp_path
 ):
     nothing = registry.fetch_champion(tracked.describe(), model_name, tmp_path)
-    assert nothing == {"version": None, "path": None}
+    assert nothing == Champion(None, None)
     version = register(tracked, model_name, checkpoint)
     apply(tracked, model_name, version, decision(), folder)
     champion = registry.fetch_champion(tracked.describe(), model_name, tmp_path)
-    assert champion["version"] == version
-    fetched = Path(champion["path"])
+    assert champion.version == version
+    fetched = champion.path
     assert (fetched / "model.safetensors").read_bytes() == (
         checkpoint / "model.safetensors"
     ).read_bytes()
@@ -56,7 +58,7 @@ def test_the_checkpoint_comes_from_the_server_of_the_run_whatever_the_global_one
     apply(tracked, model_name, version, decision(), folder)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'another.db'}")  # as in a new process
     champion = registry.fetch_champion(tracked.describe(), model_name, tmp_path)
-    assert (Path(champion["path"]) / "model.safetensors").is_file()
+    assert (champion.path / "model.safetensors").is_file()
 
 
 def test_metrics_are_streamed_while_the_file_grows(tracked, client, tmp_path):
@@ -97,8 +99,8 @@ def test_a_version_is_known_until_it_is_deleted(tracked, client, model_name, che
         tracked.describe(), model_name, checkpoint, documents={}, metrics={}, tags={}
     )
     assert registry.has_version(tracked.describe(), model_name, made)
-    assert not registry.has_version(tracked.describe(), model_name, {**made, "model_id": "m-0"})
-    client.delete_model_version(model_name, made["version"])
+    assert not registry.has_version(tracked.describe(), model_name, replace(made, model_id="m-0"))
+    client.delete_model_version(model_name, made.version)
     assert not registry.has_version(tracked.describe(), model_name, made)
 
 

@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.server import app
 
+from rpo_pipeline.records import RunAddress, to_json
 from rpo_pipeline.registry import aliases
 from rpo_pipeline.registry.moves import read_standing
 from tests.conftest import ROOT
@@ -46,7 +47,10 @@ def test_of_two_processes_on_one_host_one_wins_and_the_other_says_that_it_did_no
     first = challenge()
     apply(tracked, model_name, first, decision(), folder)
     rivals = [challenge(), challenge()]
-    gate, settings = json.dumps(decision(champion=first)), promotion(model_name).model_dump_json()
+    gate, settings = (
+        json.dumps(to_json(decision(champion=first))),
+        promotion(model_name).model_dump_json(),
+    )
     script = Path(__file__).with_name("promoting_process.py")
     processes = [
         subprocess.Popen(
@@ -83,7 +87,7 @@ def test_a_promotion_that_another_host_overtakes_notices_and_says_so(
     host = threading.Thread(target=overtake)
     host.start()
     result = aliases.apply_decision(
-        {"tracking_uri": http, "registry_wait_seconds": "0"},
+        RunAddress(http),
         version,
         decision(),
         promotion(model_name),

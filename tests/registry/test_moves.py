@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from rpo_pipeline.registry import aliases
-from rpo_pipeline.registry.champion import find_champion
+from rpo_pipeline.registry.champion import find_standing
 from rpo_pipeline.registry.moves import MOVE_TAG
 from tests.registries import apply, decision, holders
 from tests.tracking.faults import Killed, KilledClient
@@ -61,8 +61,8 @@ def test_a_promotion_that_is_killed_between_any_two_calls_is_finished_by_the_nex
     for calls in itertools.count():
         first, second, third = stand()
         at_work = killed(lambda third=third, second=second: promote(third, second), calls)
-        seen = find_champion(tracked.describe(), model_name)
-        assert (seen.version, seen.previous) in {(second, first), (third, second)}
+        seen = find_standing(tracked.describe(), model_name)
+        assert (seen.champion, seen.previous) in {(second, first), (third, second)}
         again = promote(third, second)
         assert (again["promoted"], again["champion_before"]) == (
             (True, second) if at_work else (False, third)
@@ -82,7 +82,7 @@ def test_a_rollback_after_a_killed_promotion_undoes_what_could_be_seen_and_loses
     for calls in itertools.count():
         first, second, third = stand()
         at_work = killed(lambda third=third, second=second: promote(third, second), calls)
-        seen = find_champion(tracked.describe(), model_name).version
+        seen = find_standing(tracked.describe(), model_name).champion
         done = back()
         assert (done["champion_before"], done["champion_after"]) == (
             (third, second) if seen == third else (second, first)
@@ -116,7 +116,7 @@ def test_a_promotion_after_a_killed_rollback_stands_over_the_champion_that_can_b
     for calls in itertools.count():
         _, _, third = stand()
         at_work = killed(back, calls)
-        seen = find_champion(tracked.describe(), model_name).version
+        seen = find_standing(tracked.describe(), model_name).champion
         assert promote(third, seen)["promoted"]
         assert holders(client, model_name) == {"champion": third, "previous": seen}
         if not at_work:

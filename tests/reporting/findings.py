@@ -1,27 +1,31 @@
 """What a report is made from, in small, with a plan for every kind of verdict."""
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.reporting.report import Findings
+from rpo_pipeline.records import Decision, Reports, Summary
+from rpo_pipeline.reporting.report import Findings, quarantine_reasons
 
 WORDS = "kettle refund sorry parcel leaks today please help thanks regards".split()
+
+QUARANTINE = ["origin", "line", "reason", "raw"]
 
 
 def interval(value: float, half: float = 0.1) -> dict[str, float]:
     return {"value": value, "low": value - half, "high": value + half}
 
 
-def make_summary(**changes: Any) -> dict[str, Any]:
+def make_summary(**changes: Any) -> Summary:
     metrics = {"reward_mean": 0.2, "toxicity_mean": 0.1, "kl_reference": 3.0, "length_mean": 30.0}
     gains = {"reward_mean": 0.4, "toxicity_mean": -0.2, "kl_reference": 3.0, "length_mean": 0.01}
     check = {
         **{"metric": "reward_mean", "against": "reference", "direction": "above", "bound": "low"},
         **{"threshold": 0.0, "observed": 0.3, "passed": True, "reason": "reward rose"},
     }
-    return {
+    values = {
         "num_prompts": 40,
         "reference": {name: interval(value) for name, value in metrics.items()},
         "champion": None,
@@ -34,9 +38,9 @@ def make_summary(**changes: Any) -> dict[str, Any]:
         "p_holm": {"vs_reference": {}},
         "detectable_difference": 0.05,
         "judge": None,
-        "gate": {"passed": True, "baseline": "reference", "checks": [check]},
-        **changes,
+        "gate": Decision(passed=True, baseline="reference", checks=(check,)),
     }
+    return Summary(**{**values, **changes})
 
 
 def make_generations(num_prompts: int = 30, prompt: str = "My kettle {} leaks.") -> pd.DataFrame:
@@ -73,7 +77,8 @@ def make_findings(**changes: Any) -> Findings:
         "generations": make_generations(),
         "heldout": pd.DataFrame(noise[:, :2], columns=["raw_reward", "log_ratio"]),
         "row_account": account,
-        "quarantine": pd.DataFrame(rejected, columns=["origin", "line", "reason", "raw"]),
+        "reasons": quarantine_reasons(pd.DataFrame(rejected, columns=QUARANTINE)),
+        "fingerprints": {},
         "source_parts": [{"path": "log.jsonl", "key": "a1b2", "rows": 97, "rejected": 3}],
         "data_reports": {"Data": {"rows": 95, "splits": {"test": {"rows": 9}}, "list": [1, 2]}},
         "partition": partition,
@@ -82,4 +87,6 @@ def make_findings(**changes: Any) -> Findings:
         "parameters": {"promotion": {"mode": "auto"}, "rpo": {"tau": 0.5}},
         "lineage": {"MLflow run": "run-1", "git commit": "c0ffee"},
     }
-    return Findings(**{**values, **changes})
+    values |= changes
+    reports = {field.name: values.pop(field.name) for field in fields(Reports)}
+    return Findings(**values, reports=Reports(**reports))

@@ -3,6 +3,7 @@
 import pytest
 from huggingface_hub import ModelCard
 
+from rpo_pipeline.records import Summary
 from rpo_pipeline.registry.gate import decide
 from rpo_pipeline.registry.provenance import resolved_parameters
 from rpo_pipeline.reporting.model_card import render_model_card
@@ -14,9 +15,9 @@ SPLIT = {"prompts": 300, "rows": 1316, "rated": 643}
 
 @pytest.fixture
 def facts():
-    numbers = {**evaluation((0.1, 0.3)), "reference": {}, "champion": None}
+    numbers = evaluation((0.1, 0.3))
     return {
-        "summary": {**numbers, "gate": decide(numbers, promotion(gate()))},
+        "summary": Summary(**vars(numbers), gate=decide(numbers, promotion(gate()))),
         "row_account": {
             "read": 1799,
             "kept": 1744,

@@ -1,13 +1,28 @@
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from rpo_pipeline.records import Decision, RunAddress
 from rpo_pipeline.reporting.page import show_number
-from rpo_pipeline.reporting.report import describe_lineage, metric_rows, render_report, say_verdict
+from rpo_pipeline.reporting.report import (
+    describe_lineage,
+    fingerprint_inputs,
+    metric_rows,
+    quarantine_reasons,
+    render_report,
+    say_verdict,
+)
 from rpo_pipeline.reporting.samples import EACH, choose_samples
 from tests.conftest import build_small
-from tests.reporting.findings import interval, make_findings, make_generations, make_summary
+from tests.reporting.findings import (
+    QUARANTINE,
+    interval,
+    make_findings,
+    make_generations,
+    make_summary,
+)
 
 PLANTED = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -15,13 +30,13 @@ PLANTED = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 @pytest.fixture(scope="module")
 def page():
     summary = make_summary()
-    summary["challenger"]["lm_eval_toy_acc"] = interval(0.5)
+    summary.challenger["lm_eval_toy_acc"] = interval(0.5)
     return render_report(make_findings(summary=summary))
 
 
 def gate(mode="auto", **check):
-    passing = make_summary()["gate"]
-    return say_verdict({**passing, "checks": [{**passing["checks"][0], **check}]}, mode)
+    passing = make_summary().gate
+    return say_verdict(replace(passing, checks=({**passing.checks[0], **check},)), mode)
 
 
 def test_the_verdict_says_whether_and_why():
@@ -41,12 +56,12 @@ def test_the_verdict_says_whether_and_why():
 def test_the_verdict_says_first_what_cannot_be_believed_and_what_was_waived():
     nobody = {"metric": "ratings", "observed": 0, "passed": False, "waived": False}
     nobody["reason"] = "people rated 0 rows of the log"
-    (check,) = make_summary()["gate"]["checks"]
-    both = {"checks": [nobody, {**check, "passed": False, "observed": -0.1}]}
+    (check,) = make_summary().gate.checks
+    both = Decision(False, checks=(nobody, {**check, "passed": False, "observed": -0.1}))
     assert say_verdict(both, "auto").startswith(
         "Not promoted: people rated 0 rows of the log; the difference in reward"
     )
-    waived = {"checks": [{**nobody, "passed": True, "waived": True}, check]}
+    waived = Decision(True, checks=({**nobody, "passed": True, "waived": True}, check))
     assert say_verdict(waived, "auto") == (
         "Earns promotion: every condition of the gate holds; although people rated 0 rows of the "
         "log."
@@ -62,7 +77,7 @@ def test_a_difference_is_called_by_the_side_of_zero_that_its_interval_lies_on():
         "Length": "unsure",
     }
     worse = make_summary()
-    worse["difference"]["vs_reference"] |= {
+    worse.difference["vs_reference"] |= {
         "reward_mean": interval(-1.0),
         "toxicity_mean": interval(0.0, 0.0),
         "length_mean": {"value": 1.0, "low": None, "high": None},
@@ -93,14 +108,14 @@ def test_samples_are_the_best_the_worst_the_most_changed_and_some_at_random():
 
 def test_nothing_that_data_or_settings_say_becomes_markup():
     summary = make_summary()
-    summary["challenger"][PLANTED] = interval(0.5)
-    summary["gate"]["checks"][0] |= {"reason": PLANTED, "passed": False, "metric": PLANTED}
+    summary.challenger[PLANTED] = interval(0.5)
+    summary.gate.checks[0].update({"reason": PLANTED, "passed": False, "metric": PLANTED})
     rejected = [(PLANTED, 1, PLANTED, PLANTED)]
     html = render_report(
         make_findings(
             summary=summary,
             generations=make_generations(prompt=PLANTED).assign(response=PLANTED),
-            quarantine=pd.DataFrame(rejected, columns=["origin", "line", "reason", "raw"]),
+            reasons=quarantine_reasons(pd.DataFrame(rejected, columns=QUARANTINE)),
             source_parts=[{"path": PLANTED, "key": PLANTED, "rows": 1, "rejected": 0}],
             data_reports={PLANTED: {PLANTED: [PLANTED]}},
             parameters={"promotion": {"mode": "auto"}, PLANTED: {PLANTED: PLANTED}},
@@ -131,7 +146,7 @@ def test_the_report_of_a_run_without_steps_quarantine_or_gain_can_be_written():
     html = render_report(
         make_findings(
             training_metrics=pd.DataFrame(),
-            quarantine=pd.DataFrame(columns=["origin", "line", "reason", "raw"]),
+            reasons=quarantine_reasons(pd.DataFrame(columns=QUARANTINE)),
             generations=few,
         )
     )
@@ -142,9 +157,12 @@ def test_the_report_of_a_run_without_steps_quarantine_or_gain_can_be_written():
 def test_lineage_names_run_code_data_and_models(tmp_path):
     build_small("llama").save(tmp_path / "a")
     build_small("llama", seed=1).save(tmp_path / "b")
-    run = {"run_id": "r1", "mlflow.source.git.commit": "c0ffee", "git.dirty": "True"}
-    lineage = describe_lineage(run, [{"key": "1"}], tmp_path / "a", tmp_path / "b")
-    other = describe_lineage({"run_id": "r1"}, [{"key": "2"}], tmp_path / "a", tmp_path / "a")
+    versions = {"mlflow.source.git.commit": "c0ffee", "git.dirty": "True"}
+    run = RunAddress("sqlite:///nowhere", run_id="r1", versions=versions)
+    models = {"reference": tmp_path / "a", "challenger": tmp_path / "b"}
+    lineage = describe_lineage(run, fingerprint_inputs([{"key": "1"}], models))
+    same = {**models, "challenger": tmp_path / "a"}
+    other = describe_lineage(RunAddress(""), fingerprint_inputs([{"key": "2"}], same))
     assert lineage["MLflow run"] == "r1"
     assert lineage["git commit"] == "c0ffee, with changes"
     assert other["git commit"] == "no checkout"

@@ -50,7 +50,7 @@ def browser():
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     summary = make_summary()
-    summary["challenger"]["lm_eval_missing_acc"] = {"value": None, "low": None, "high": None}
+    summary.challenger["lm_eval_missing_acc"] = {"value": None, "low": None, "high": None}
     generations = make_generations()
     generations.loc[0, "response"] = "<script>document.title = 'planted'</script> zebra"
     long = {"parameters": {"promotion": {"mode": "auto"}, "policy": {"path": "x" * 300}}}

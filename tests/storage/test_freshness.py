@@ -37,15 +37,15 @@ LABELLING = {
     *("sample_reference", "choose_tau", "sample_for_all", "compare_methods"),
 }
 INGESTION = {
-    *("read_sources", "collect_rows", "cluster_prompts", "count_redactions", "quarantine_rows"),
-    *("assign_splits", "build_feedback", "account_rows", "describe_data"),
+    *("read_sources", "collect_rows", "cluster_prompts", "quarantine_rows"),
+    *("assign_splits", "build_feedback", "describe_data"),
 }
 
 
 @cache
 def nodes():
     pipelines = register_pipelines().values()
-    return {node.name: node.func for pipeline in pipelines for node in pipeline.nodes}
+    return {node.short_name: node.func for pipeline in pipelines for node in pipeline.nodes}
 
 
 def digests(package):

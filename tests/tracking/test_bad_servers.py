@@ -6,6 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.records import RunAddress
 from rpo_pipeline.registry import client as registry
 from rpo_pipeline.tracking import delivery, outage
 from rpo_pipeline.tracking.delivery import Delivery
@@ -72,9 +73,8 @@ def test_a_server_that_fails_slowly_is_asked_seldom(tmp_path, monkeypatch):
 
 
 def test_a_registry_that_answers_with_a_login_page_says_so_once_it_was_waited_for(tmp_path):
-    run = {"registry_wait_seconds": "0"}
     with serving(logging_in) as uri, pytest.raises(RegistryError, match="login page"):
-        registry.fetch_champion({**run, "tracking_uri": uri}, "policy", tmp_path)
+        registry.fetch_champion(RunAddress(uri), "policy", tmp_path)
 
 
 def test_a_server_that_works_has_no_fault_and_neither_has_one_that_wants_an_account(server):

@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.records import RunAddress
 from rpo_pipeline.registry import client as registry
 from rpo_pipeline.tracking import delivery
 from rpo_pipeline.tracking.outbox import Outbox
@@ -112,9 +113,7 @@ def test_a_call_that_is_refused_is_no_outage(server, tmp_path):
 def test_a_registry_that_stays_away_is_named_with_how_to_go_on(tmp_path):
     uri = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(RegistryError, match="without training again"):
-        registry.fetch_champion(
-            {"tracking_uri": uri, "registry_wait_seconds": "0"}, "policy", tmp_path
-        )
+        registry.fetch_champion(RunAddress(uri), "policy", tmp_path)
 
 
 def test_the_outbox_of_a_run_that_is_still_at_it_is_left_alone(tmp_path):

@@ -9,6 +9,7 @@ from rpo_pipeline.catalog.config_loader import (
 from rpo_pipeline.catalog.entries import file_of, use_in_mlflow
 from rpo_pipeline.catalog.model_directory import ModelDirectoryDataset
 from rpo_pipeline.catalog.parquet_stream import ParquetStreamDataset
+from rpo_pipeline.catalog.record import RecordDataset
 from rpo_pipeline.catalog.runner import ALWAYS, refuse_several
 from rpo_pipeline.catalog.workspace import WorkspaceDataset
 
@@ -19,6 +20,7 @@ __all__ = [
     "LayeredConfigLoader",
     "ModelDirectoryDataset",
     "ParquetStreamDataset",
+    "RecordDataset",
     "WorkspaceDataset",
     "environment_names",
     "file_of",

@@ -72,15 +72,15 @@ class FreshnessRunner(SequentialRunner):
         for node in pipeline.nodes:
             read, reason = _read(node, catalog, known), None
             if ALWAYS not in node.tags:
-                reason = _staleness(ledger.get(node.name), read, _written(node, catalog))
+                reason = _staleness(ledger.get(node.short_name), read, _written(node, catalog))
                 if reason is None:
-                    skipped.append(node.name)
+                    skipped.append(node.short_name)
                     continue
-                logger.info("%s runs: %s", node.name, reason)
+                logger.info("%s runs: %s", node.short_name, reason)
             started = time.time()
             super()._run(Pipeline([node]), catalog, hook_manager, run_id)
             written = _written(node, catalog)
-            ledger[node.name] = {"read": read, "written": written, "started": started}
+            ledger[node.short_name] = {"read": read, "written": written, "started": started}
             if LEDGER in catalog:
                 catalog.save(LEDGER, ledger)
         if skipped:

@@ -1,6 +1,7 @@
 """Numbers of every model, and paired differences of the challenger to its baselines."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from rpo_pipeline.evaluation.statistics import (
     shifted,
 )
 from rpo_pipeline.evaluation.text_metrics import vocabulary_entropy
+from rpo_pipeline.records import Measured
 
 BASELINES = ("reference", "champion")
 
@@ -51,7 +53,7 @@ def compare_models(
     *,
     num_resamples: int,
     seed: int,
-) -> dict[str, Any]:
+) -> Measured:
     """Measure each model, and the challenger against reference and champion.
 
     Args:
@@ -63,80 +65,111 @@ def compare_models(
         seed: Of the resampling.
 
     Returns:
-        ``reference``, ``challenger``, ``champion`` (null if there is none), ``difference`` (
-        ``vs_reference``, ``vs_champion``), each metric as {value, low, high}; ``p_holm``, by
-        baseline the p-value of each difference, by Holm over the metrics beside it;
-        ``num_prompts``; ``detectable_difference`` in reward_mean; ``judge``, how far it can be
-        trusted (null without one); ``by_prompt``: of the challenger and of each difference, the
-        values of each prompt with the worst and the best possible one.
+        The numbers, each metric as {value, low, high}.
     """
+    models = _read_models(generations, ranges, num_resamples, seed)
+    numbers = {name: _intervals(models, name) for name in models.tables}
+    numbers["challenger"] |= _ranking(heldout, num_resamples, seed)
+    judged = judge.win_rates(verdicts, num_resamples=num_resamples, seed=seed)
+    difference: dict[str, dict[str, Interval]] = {}
+    own = models.means["challenger"]
+    by_prompt = {"challenger": {m: spread(v, models.ends[m]) for m, v in own.items()}}
+    for baseline in [name for name in BASELINES if name in models.tables]:
+        gains, gaps = _compare(models, baseline)
+        if baseline in judged:
+            gains["judge_win_rate"] = shifted(judged[baseline], -0.5)
+            gaps["judge_win_rate"] = spread(judge.prompt_wins(verdicts, baseline) - 0.5, RATE)
+        difference[f"vs_{baseline}"], by_prompt[f"vs_{baseline}"] = gains, gaps
+    if "reference" in judged:
+        numbers["challenger"]["judge_win_rate"] = judged["reference"]
+        numbers["reference"]["judge_win_rate"] = {"value": 0.5, "low": 0.5, "high": 0.5}
+    closest = by_prompt.get("vs_champion") or by_prompt["vs_reference"]
+    trust = judge.trust(verdicts, num_resamples=num_resamples, seed=seed) if len(verdicts) else None
+    return Measured(
+        num_prompts=int(models.resamples.shape[1]),
+        detectable_difference=detectable_gain(closest["reward_mean"]),
+        judge=trust,
+        reference=numbers["reference"],
+        challenger=numbers["challenger"],
+        champion=numbers.get("champion"),
+        difference={"vs_champion": None, **difference},
+        p_holm={
+            baseline: holm({metric: p_value(interval) for metric, interval in gains.items()})
+            for baseline, gains in difference.items()
+        },
+        by_prompt=by_prompt,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Models:
+    """What every model wrote, by its name."""
+
+    tables: Mapping[str, pd.DataFrame]
+    means: Mapping[str, Mapping[str, Array]]
+    """Metrics that are a mean over prompts, prompt by prompt."""
+    corpus: Mapping[str, Mapping[str, tuple[float, Array]]]
+    """Metrics that are not, each with its value without each prompt."""
+    tails: Mapping[str, Mapping[str, tuple[float, Array]]]
+    """Percentiles, each with its value in every resample."""
+    ends: Mapping[str, Range]
+    """Lowest and highest value that a response got, by metric."""
+    resamples: NDArray[np.int64]
+
+
+def _read_models(
+    generations: pd.DataFrame, ranges: Mapping[str, Range], num_resamples: int, seed: int
+) -> _Models:
     tables = {
         str(name): rows.sort_values(["prompt_id", "sample"], ignore_index=True)
         for name, rows in generations.groupby("model")
     }
     resamples = resample_prompts(generations["prompt_id"].nunique(), num_resamples, seed)
     responses = {name: response_numbers(own, tables["reference"]) for name, own in tables.items()}
-    means = {name: average(own) for name, own in responses.items()}
-    ends = metric_ranges(responses.values(), ranges)
-    by_prompt = {"challenger": {m: spread(v, ends[m]) for m, v in means["challenger"].items()}}
-    corpus = {name: _corpus_metrics(table, tables["reference"]) for name, table in tables.items()}
-    numbers: dict[str, Any] = {
-        name: {metric: mean_interval(values, resamples) for metric, values in means[name].items()}
-        | {metric: jackknife_interval(*pair) for metric, pair in corpus[name].items()}
-        for name in tables
-    }
-    tails = {name: _tails(table, resamples) for name, table in tables.items()}
-    for name, own in tails.items():
-        numbers[name] |= {metric: percentile_interval(*pair) for metric, pair in own.items()}
-    for metric, values in (
-        ("rank_correlation", rank_correlations(heldout)),
-        ("pair_accuracy", pair_accuracies(heldout)),
-    ):
-        numbers["challenger"][metric] = mean_interval(
-            values, resample_prompts(max(1, len(values)), num_resamples, seed)
+    return _Models(
+        tables=tables,
+        means={name: average(own) for name, own in responses.items()},
+        corpus={name: _corpus_metrics(own, tables["reference"]) for name, own in tables.items()},
+        tails={name: _tails(table, resamples) for name, table in tables.items()},
+        ends=metric_ranges(responses.values(), ranges),
+        resamples=resamples,
+    )
+
+
+def _intervals(models: _Models, name: str) -> dict[str, Interval]:
+    """Numbers of one model."""
+    means = {m: mean_interval(v, models.resamples) for m, v in models.means[name].items()}
+    corpus = {m: jackknife_interval(*pair) for m, pair in models.corpus[name].items()}
+    return means | corpus | {m: percentile_interval(*p) for m, p in models.tails[name].items()}
+
+
+def _ranking(heldout: pd.DataFrame, num_resamples: int, seed: int) -> dict[str, Interval]:
+    """How the challenger orders logged responses that it was not trained on."""
+    numbers = {
+        metric: mean_interval(values, resample_prompts(max(1, len(values)), num_resamples, seed))
+        for metric, values in (
+            ("rank_correlation", rank_correlations(heldout)),
+            ("pair_accuracy", pair_accuracies(heldout)),
         )
-    if slope := calibration_slope(heldout):
-        numbers["challenger"]["calibration_slope"] = jackknife_interval(*slope)
-    judged = judge.win_rates(verdicts, num_resamples=num_resamples, seed=seed)
-    difference = {}
-    for baseline in BASELINES:
-        if baseline not in tables:
-            continue
-        gains = {
-            metric: mean_interval(values - means[baseline][metric], resamples)
-            for metric, values in means["challenger"].items()
-        }
-        gains |= _gaps(corpus, baseline, jackknife_interval)
-        gains |= _gaps(tails, baseline, percentile_interval)
-        wins = wins_over(tables["challenger"], tables[baseline]).reshape(resamples.shape[1], -1)
-        gains["win_rate"] = mean_interval(wins.mean(axis=1) - 0.5, resamples)
-        gaps = differences(means["challenger"], means[baseline], ends)
-        gaps["win_rate"] = spread(wins.mean(axis=1) - 0.5, RATE)
-        if baseline in judged:
-            gains["judge_win_rate"] = shifted(judged[baseline], -0.5)
-            gaps["judge_win_rate"] = spread(judge.prompt_wins(verdicts, baseline) - 0.5, RATE)
-        difference[f"vs_{baseline}"] = gains
-        by_prompt[f"vs_{baseline}"] = gaps
-    if "reference" in judged:
-        numbers["challenger"]["judge_win_rate"] = judged["reference"]
-        numbers["reference"]["judge_win_rate"] = {"value": 0.5, "low": 0.5, "high": 0.5}
-    closest = by_prompt.get("vs_champion") or by_prompt["vs_reference"]
-    return {
-        "num_prompts": int(resamples.shape[1]),
-        "detectable_difference": detectable_gain(closest["reward_mean"]),
-        "judge": (
-            judge.trust(verdicts, num_resamples=num_resamples, seed=seed) if len(verdicts) else None
-        ),
-        "reference": numbers["reference"],
-        "challenger": numbers["challenger"],
-        "champion": numbers.get("champion"),
-        "difference": {"vs_champion": None, **difference},
-        "p_holm": {
-            baseline: holm({metric: p_value(interval) for metric, interval in gains.items()})
-            for baseline, gains in difference.items()
-        },
-        "by_prompt": by_prompt,
     }
+    slope = calibration_slope(heldout)
+    return numbers | ({"calibration_slope": jackknife_interval(*slope)} if slope else {})
+
+
+def _compare(
+    models: _Models, baseline: str
+) -> tuple[dict[str, Interval], dict[str, dict[str, Any]]]:
+    """Gains of the challenger over a baseline, and the gain on each prompt."""
+    own, others, resamples = models.means["challenger"], models.means[baseline], models.resamples
+    gains = {metric: mean_interval(v - others[metric], resamples) for metric, v in own.items()}
+    gains |= _gaps(models.corpus, baseline, jackknife_interval)
+    gains |= _gaps(models.tails, baseline, percentile_interval)
+    wins = wins_over(models.tables["challenger"], models.tables[baseline])
+    by_prompt = wins.reshape(resamples.shape[1], -1).mean(axis=1) - 0.5
+    gains["win_rate"] = mean_interval(by_prompt, resamples)
+    gaps = differences(own, others, models.ends)
+    gaps["win_rate"] = spread(by_prompt, RATE)
+    return gains, gaps
 
 
 def _gaps(

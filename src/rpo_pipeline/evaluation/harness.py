@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from rpo_pipeline.engine import StoredModel
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.evaluation.statistics import NORMAL_QUANTILE, Interval
 from rpo_pipeline.params import LmEvalParams
+from rpo_pipeline.records import Measured
 
 logger = logging.getLogger(__name__)
 
@@ -70,17 +72,17 @@ def run_tasks(
     return {**numbers, "difference": difference}
 
 
-def add_tasks(metrics: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, Any]:
+def add_tasks(measured: Measured, tasks: Mapping[str, Any]) -> Measured:
     """Add the metrics of tasks, if any were run, to those of ``compare_models``."""
     if not tasks:
-        return dict(metrics)
+        return measured
     models = [name for name in tasks if name != "difference"]
     difference = {
         baseline: numbers and {**numbers, **tasks["difference"].get(baseline, {})}
-        for baseline, numbers in metrics["difference"].items()
+        for baseline, numbers in measured.difference.items()
     }
-    merged = {name: {**metrics[name], **tasks[name]} for name in models}
-    return {**metrics, **merged, "difference": difference}
+    merged: dict[str, Any] = {name: {**(measured.of(name) or {}), **tasks[name]} for name in models}
+    return replace(measured, **merged, difference=difference)
 
 
 def _find_tasks(settings: LmEvalParams) -> Any:  # noqa: ANN401 (untyped package)

@@ -51,9 +51,21 @@ def judge_pairs(
     verdicts = pd.DataFrame({"win": 0.5, "orders_agree": 1.0}, index=pairs.index)
     differ = pairs[pairs["first"] != pairs["second"]]
     client = JudgeClient(judge.endpoint)
+    answers = _ask(client, differ, judge, cache)
+    verdicts.loc[differ.index] = answers[["win", "orders_agree"]].to_numpy(np.float64)
+    _report_usage(client, int(verdicts["win"].isna().sum()), len(pairs))
+    words = [count_words(pairs[side]) for side in ("first", "second")]
+    verdicts["longer"] = (np.sign(words[0] - words[1]) + 1) / 2
+    return pairs[["kind", "prompt_id"]].join(verdicts)
+
+
+def _ask(
+    client: JudgeClient, pairs: pd.DataFrame, judge: PairwiseJudgeParams, cache: Path
+) -> pd.DataFrame:
+    """Verdicts on pairs, by the judge or from the cache: win and orders_agree."""
 
     def ask(places: list[int]) -> pd.DataFrame:
-        rows = differ.iloc[places]
+        rows = pairs.iloc[places]
         answers = client.each(
             lambda prompt, first, second: client.compare(
                 prompt, first, second, template=judge.template
@@ -67,34 +79,28 @@ def judge_pairs(
             }
         )
 
-    keys = [
-        row_key(row_key(prompt, first), second)
-        for prompt, first, second in zip(
-            differ["prompt"], differ["first"], differ["second"], strict=True
-        )
-    ]
-    answers = fetch_rows(
+    texts = zip(pairs["prompt"], pairs["first"], pairs["second"], strict=True)
+    return fetch_rows(
         cache / _name_verdicts(judge),
-        keys,
+        [row_key(row_key(prompt, first), second) for prompt, first, second in texts],
         ask,
-        prompt_ids=differ["prompt"].map(prompt_key).tolist(),
+        prompt_ids=pairs["prompt"].map(prompt_key).tolist(),
         verb="compare by the judge",
     )
-    verdicts.loc[differ.index] = answers[["win", "orders_agree"]].to_numpy(np.float64)
+
+
+def _report_usage(client: JudgeClient, num_unanswered: int, num_pairs: int) -> None:
     usage = client.usage
     logger.info(
         "judge: %d requests, %d + %d tokens, cost %.4g",
         *(usage.num_requests, usage.prompt_tokens, usage.answer_tokens, usage.cost),
     )
-    if unanswered := int(verdicts["win"].isna().sum()):
+    if num_unanswered:
         reasons = "; ".join(f"{reason}: {n}" for reason, n in usage.unanswered.most_common())
         logger.warning(
             "the judge gave no usable answer for %d of %d pairs: %s",
-            *(unanswered, len(pairs), client.stopped or reasons or "as in an earlier run"),
+            *(num_unanswered, num_pairs, client.stopped or reasons or "as in an earlier run"),
         )
-    words = [count_words(pairs[side]) for side in ("first", "second")]
-    verdicts["longer"] = (np.sign(words[0] - words[1]) + 1) / 2
-    return pairs[["kind", "prompt_id"]].join(verdicts)
 
 
 def win_rates(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str, Interval]:

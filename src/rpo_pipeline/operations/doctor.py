@@ -28,6 +28,7 @@ from rpo_pipeline.params import (
     validate_catalog,
     variable,
 )
+from rpo_pipeline.records import RunAddress
 from rpo_pipeline.secrets import hide, without_password
 
 PROJECT, PYTHON = "rpo-pipeline", ">=3.11"
@@ -232,7 +233,7 @@ def _registry(found: Configuration) -> Finding:
         versions = registered_versions(found.tracking, found.project, found.model_name)
         if not versions:
             return Finding("registry", "ok", f"{found.model_name} has no version yet")
-        require_champion({"tracking_uri": uri, "registry_wait_seconds": "0"}, found.model_name)
+        require_champion(RunAddress(uri), found.model_name)
     except Exception as err:  # whatever the store raises: HTTP or SQL
         return Finding("registry", "failed", str(err).strip().splitlines()[0])
     return Finding("registry", "ok", f"{found.model_name}: {', '.join(versions)}")

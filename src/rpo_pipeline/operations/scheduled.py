@@ -31,9 +31,10 @@ from rpo_pipeline.params import (
     RefreshParams,
     variable,
 )
+from rpo_pipeline.records import RunAddress
 
 if TYPE_CHECKING:
-    from rpo_pipeline.registry import Champion
+    from rpo_pipeline.registry import Standing
 
 logger = logging.getLogger(__name__)
 
@@ -164,10 +165,13 @@ class Refresh:
         situation = Situation(_unfinished(outcome))
         if self._refresh.when == "always" or outcome is None:
             return decide(situation, self._refresh)
-        parts, champion = self._read_sources(), self._find_champion()
-        self._compare_live_ratings(parts, champion)
+        parts, standing = self._read_sources(), self._find_standing()
+        self._compare_live_ratings(parts, standing)
         new_rows, new_ratings = count_new(parts, self._catalog.load("previous_consumed"))
-        ages = [_days_since(outcome["at"]), *([champion.age_days] if champion else [])]
+        ages = [
+            _days_since(outcome["at"]),
+            *([standing.age_days] if standing and standing.age_days is not None else []),
+        ]
         situation = replace(
             situation, new_rows=new_rows, new_ratings=new_ratings, age_days=min(ages)
         )
@@ -185,20 +189,19 @@ class Refresh:
         self._catalog.save("source_parts", parts)
         return parts
 
-    def _find_champion(self) -> "Champion | None":
+    def _find_standing(self) -> "Standing | None":
         if self._refresh.max_age_days is None and self._refresh.live_ratings is None:
             return None
-        from rpo_pipeline.registry import find_champion
+        from rpo_pipeline.registry import find_standing
 
-        return find_champion(self._reach_registry(), self._promotion.model_name)
+        return find_standing(self._reach_registry(), self._promotion.model_name)
 
-    def _reach_registry(self) -> dict[str, str]:
+    def _reach_registry(self) -> RunAddress:
         """Where it is; it must answer at once, because nothing is lost yet."""
         from rpo_pipeline.tracking import resolve_tracking_uri
 
         tracking = cast(LayeredConfigLoader, self._context.config_loader).tracking
-        uri = resolve_tracking_uri(tracking.tracking_uri, self._context.project_path)
-        return {"tracking_uri": uri, "registry_wait_seconds": "0"}
+        return RunAddress(resolve_tracking_uri(tracking.tracking_uri, self._context.project_path))
 
     def _measure_drift(self) -> float | None:
         from rpo_pipeline.labeling import measure_drift
@@ -208,19 +211,20 @@ class Refresh:
         return max((one["drift"] for one in found if one["drift"] is not None), default=None)
 
     def _compare_live_ratings(
-        self, parts: list[dict[str, Any]], champion: "Champion | None"
+        self, parts: list[dict[str, Any]], standing: "Standing | None"
     ) -> None:
         settings = self._refresh.live_ratings
-        if settings is None or champion is None or champion.previous is None:
+        if settings is None or standing is None:
+            return
+        champion, previous = standing.champion, standing.previous
+        if champion is None or previous is None:
             return
         from rpo_pipeline.ingestion import read_rows
         from rpo_pipeline.operations.live_ratings import compare_ratings, read_ratings
 
         rows = read_rows(parts, self._catalog.load("parts"))
-        ratings = read_ratings(rows, {champion.version, champion.previous})
-        result = compare_ratings(
-            ratings, champion=champion.version, previous=champion.previous, settings=settings
-        )
+        ratings = read_ratings(rows, {champion, previous})
+        result = compare_ratings(ratings, champion=champion, previous=previous, settings=settings)
         result["rollback"] = None
         if result["alarm"] and self._refresh.on_alarm == "rollback":
             result["rollback"] = self._roll_back(result["reason"])

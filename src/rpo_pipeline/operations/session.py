@@ -1,10 +1,11 @@
 """Kedro's session, whose run is alone in its data folder, and of all pipelines only with work."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 from kedro.framework.context import KedroContext
+from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 
 from rpo_pipeline.operations.lock import BusyError, only_run
@@ -15,6 +16,8 @@ SELECTIONS = (
     "tags node_names to_nodes from_nodes from_inputs to_outputs namespaces only_missing_outputs"
 ).split()
 """Arguments of a run that leave out some of a pipeline."""
+OF_NODES = ("node_names", "from_nodes", "to_nodes")
+"""Arguments of a run that name nodes."""
 WHOLE: tuple[set[str], ...] = ({"refresh"}, {"__default__"}, set())
 
 
@@ -42,6 +45,7 @@ class ProjectSession(KedroSession):
             BusyError: If another run is at work on the data folder, and this one is of some nodes
                 only. A run of all pipelines leaves its work to the other one.
         """
+        chosen |= {option: with_stages(chosen.get(option) or ()) for option in OF_NODES}
         context = self.load_context()
         data = context.project_path / context.config_loader["globals"]["data"]
         with working_in(context.project_path, data):
@@ -54,6 +58,13 @@ class ProjectSession(KedroSession):
             except BusyError as err:
                 click.echo(f"nothing to do: {err}", err=True)
                 return {}
+
+
+def with_stages(nodes: Iterable[str]) -> list[str]:
+    """Names of nodes as Kedro knows them, such as ``evaluation.summarise`` for ``summarise``."""
+    every = (node for pipeline in pipelines.values() for node in pipeline.nodes) if nodes else ()
+    known = {node.short_name: node.name for node in every}
+    return [known.get(name, name) for name in nodes]
 
 
 def _is_whole(chosen: Mapping[str, Any]) -> bool:

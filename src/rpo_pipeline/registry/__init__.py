@@ -1,7 +1,7 @@
 """Versions, aliases and the gate between them, and the model that is served."""
 
 from rpo_pipeline.registry.aliases import ARTIFACTS, LOCK, apply_decision, roll_back
-from rpo_pipeline.registry.champion import Champion, find_champion
+from rpo_pipeline.registry.champion import find_standing
 from rpo_pipeline.registry.client import (
     fetch_champion,
     fetch_checkpoint,
@@ -10,8 +10,9 @@ from rpo_pipeline.registry.client import (
     register_version,
     require_champion,
 )
-from rpo_pipeline.registry.gate import decide, is_complete
-from rpo_pipeline.registry.looks import take_look
+from rpo_pipeline.registry.gate import decide
+from rpo_pipeline.registry.looks import summarise
+from rpo_pipeline.registry.moves import Standing
 from rpo_pipeline.registry.provenance import resolved_parameters, trace
 from rpo_pipeline.registry.serving import serving_documents
 from rpo_pipeline.registry.versions import answering, registered_versions
@@ -19,22 +20,21 @@ from rpo_pipeline.registry.versions import answering, registered_versions
 __all__ = [
     "ARTIFACTS",
     "LOCK",
-    "Champion",
+    "Standing",
     "answering",
     "apply_decision",
     "decide",
     "fetch_champion",
     "fetch_checkpoint",
     "fetch_document",
-    "find_champion",
+    "find_standing",
     "has_version",
-    "is_complete",
     "register_version",
     "registered_versions",
     "require_champion",
     "resolved_parameters",
     "roll_back",
     "serving_documents",
-    "take_look",
+    "summarise",
     "trace",
 ]

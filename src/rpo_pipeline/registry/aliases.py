@@ -16,6 +16,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 
 from rpo_pipeline.params import PromotionParams
+from rpo_pipeline.records import Decision, RunAddress, to_json
 from rpo_pipeline.registry import moves
 from rpo_pipeline.registry.gate import require_artifacts, waived
 from rpo_pipeline.registry.moves import PREVIOUS, PROMOTION_TAG, ROLLBACK_TAG, Move, read_standing
@@ -35,9 +36,9 @@ ANOTHER = "kedro run --pipelines promotion --params promotion.version="
 
 @needs_registry
 def apply_decision(
-    run: Mapping[str, str],
+    run: RunAddress,
     version: str,
-    gate: Mapping[str, Any],
+    gate: Decision,
     promotion: PromotionParams,
     lock_file: Path,
 ) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def apply_decision(
     Returns:
         version, promoted, champion_before, champion_after, reason and gate.
     """
-    client, name = MlflowClient(run["tracking_uri"]), promotion.model_name
+    client, name = MlflowClient(run.tracking_uri), promotion.model_name
     gate = require_artifacts(gate, promotion.required_artifacts, _artifacts(client, name, version))
     with FileLock(lock_file):
         finished = moves.finish(client, name)
@@ -71,14 +72,12 @@ def apply_decision(
         "champion_before": before,
         "champion_after": after,
         "reason": reason,
-        "gate": gate,
+        "gate": to_json(gate),
     }
 
 
 @needs_registry
-def roll_back(
-    run: Mapping[str, str], model_name: str, lock_file: Path, *, cause: str
-) -> dict[str, Any]:
+def roll_back(run: RunAddress, model_name: str, lock_file: Path, *, cause: str) -> dict[str, Any]:
     """Make the previous champion champion again, one step and no further.
 
     The version that leaves is tagged, and no later run promotes it unless a person names it. There
@@ -94,7 +93,7 @@ def roll_back(
     Returns:
         rolled_back, champion_before, champion_after and reason.
     """
-    client = MlflowClient(run["tracking_uri"])
+    client = MlflowClient(run.tracking_uri)
     with FileLock(lock_file):
         finished = moves.finish(client, model_name)
         standing = read_standing(client, model_name)
@@ -127,7 +126,7 @@ def roll_back(
 def _decide(
     client: MlflowClient,
     version: str,
-    gate: Mapping[str, Any],
+    gate: Decision,
     promotion: PromotionParams,
     champion: str | None,
 ) -> tuple[str | None, str]:
@@ -149,17 +148,17 @@ def _decide(
 
 
 def _refusal(
-    gate: Mapping[str, Any],
+    gate: Decision,
     champion: str | None,
     promotion: PromotionParams,
     tags: Mapping[str, str],
 ) -> str:
-    if not gate["passed"]:
-        failed = "; ".join(check["reason"] for check in gate["checks"] if not check["passed"])
+    if not gate.passed:
+        failed = "; ".join(check["reason"] for check in gate.checks if not check["passed"])
         return f"not promoted: {failed}"
-    if champion != gate["champion_version"]:
+    if champion != gate.champion_version:
         return (
-            f"not promoted: the evaluation compared with champion {gate['champion_version']}, but "
+            f"not promoted: the evaluation compared with champion {gate.champion_version}, but "
             f"today's is {champion}; evaluate again"
         )
     if promotion.version is not None:
@@ -192,16 +191,16 @@ def _artifacts(client: MlflowClient, name: str, version: str) -> list[str]:
     return [Path(file.path).name for file in found]
 
 
-def _record(client: MlflowClient, name: str, version: str, gate: Mapping[str, Any]) -> None:
+def _record(client: MlflowClient, name: str, version: str, gate: Decision) -> None:
     """Write a decision on a version, before it has consequences."""
     tags = {
-        "gate": "passed" if gate["passed"] else "failed",
-        "gate_champion": gate["champion_version"] or NOBODY,
-        "gate_look": str(gate["look"]),
-        "gate_decision": json.dumps(gate),
+        "gate": "passed" if gate.passed else "failed",
+        "gate_champion": gate.champion_version or NOBODY,
+        "gate_look": str(gate.look),
+        "gate_decision": json.dumps(to_json(gate)),
     }
     moves.tag(client, name, version, tags)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / DECISION
-        file.write_text(json.dumps(gate, indent=2))
+        file.write_text(json.dumps(to_json(gate), indent=2))
         client.log_model_artifact(_model_id(client, name, version), str(file), ARTIFACTS)

@@ -1,45 +1,35 @@
 """Who is champion, who was before it, and how old it is."""
 
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import replace
 
 from mlflow import MlflowClient
 
-from rpo_pipeline.registry.moves import read_standing
+from rpo_pipeline.records import RunAddress
+from rpo_pipeline.registry.moves import Standing, read_standing
 from rpo_pipeline.tracking import needs_registry
 
 SECONDS_PER_DAY = 86_400
 
 
-class Champion(NamedTuple):
-    """A version that holds the alias ``champion``."""
-
-    version: str
-    previous: str | None
-    """The version that a rollback would restore."""
-    age_days: float
-    """Since it was registered; 0 if the clock was moved back behind that."""
-
-
 @needs_registry
-def find_champion(run: Mapping[str, str], model_name: str) -> Champion | None:
-    """Look up the champion; None before there is one.
+def find_standing(run: RunAddress, model_name: str) -> Standing:
+    """Look up the champion, and the one before it.
 
     Args:
-        run: ``tracking_uri`` and ``registry_wait_seconds``.
-        model_name: Registered model.
+        run: Address of the registry.
+        model_name: Registered model; one that does not exist has no champion.
 
     Returns:
-        The version, the one before it and its age.
+        Versions, and the age of the champion.
 
     Raises:
         RegistryError: If the registry does not answer.
     """
-    client = MlflowClient(run["tracking_uri"])
+    client = MlflowClient(run.tracking_uri)
     standing = read_standing(client, model_name)
     if standing.champion is None:
-        return None
+        return standing
     found = client.get_model_version(model_name, standing.champion)
     age = max(0.0, time.time() - found.creation_timestamp / 1000) / SECONDS_PER_DAY
-    return Champion(standing.champion, standing.previous, age)
+    return replace(standing, age_days=age)

@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.records import Champion, Registration, RunAddress
 from rpo_pipeline.registry.aliases import ARTIFACTS
 from rpo_pipeline.registry.moves import CHALLENGER, PROMOTION_TAG, read_standing
 from rpo_pipeline.storage import link_or_copy, model_fingerprint, put_in_place, temporary_folder
@@ -37,6 +38,15 @@ SERVED_WITH = ("mlflow", "torch", "transformers")
 POLICY_TAG = "policy"
 """Of a version: fingerprint of its checkpoint."""
 LOGGED = "models:/"
+EXAMPLE = (
+    ["Hello"],
+    {
+        "max_new_tokens": -1,  # what is served unless a request says more
+        **dict.fromkeys(("sampling_temperature", "temperature"), 0.0),
+        "seed": -1,
+    },
+)
+"""A request, from which MLflow tells the signature of the model."""
 ANOTHER_CHAMPION = (
     "To make another version champion: `kedro run --pipelines rollback` for the one before, "
     "`kedro run --pipelines promotion --params promotion.version=N`, or `MlflowClient()."
@@ -45,43 +55,41 @@ ANOTHER_CHAMPION = (
 
 
 @needs_registry
-def has_version(run: Mapping[str, str], model_name: str, version: Mapping[str, str]) -> bool:
-    """Whether the registry still holds a version, as ``register_version`` returned it."""
+def has_version(run: RunAddress, model_name: str, registration: Registration) -> bool:
+    """Whether the registry still holds what was registered."""
     try:
-        found = MlflowClient(run["tracking_uri"]).get_model_version(model_name, version["version"])
+        found = MlflowClient(run.tracking_uri).get_model_version(model_name, registration.version)
     except MlflowException as err:
         if err.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False
         raise
-    return bool(found.source == f"models:/{version['model_id']}")
+    return bool(found.source == f"{LOGGED}{registration.model_id}")
 
 
 @needs_registry
-def fetch_champion(run: Mapping[str, str], model_name: str, directory: Path) -> dict[str, Any]:
+def fetch_champion(run: RunAddress, model_name: str, directory: Path) -> Champion:
     """Download the champion's checkpoint, once.
 
     Args:
-        run: Tracking server (``tracking_uri``).
+        run: Address of the registry.
         model_name: Registered model.
         directory: Gets a folder per checkpoint.
 
     Returns:
-        ``version`` and ``path``, both None while there is no champion.
+        The champion, without a version while there is none.
 
     Raises:
         RegistryError: If there is a champion, but its checkpoint cannot be had.
     """
-    version = read_standing(MlflowClient(run["tracking_uri"]), model_name).champion
+    version = read_standing(MlflowClient(run.tracking_uri), model_name).champion
     if version is None:
         logger.info("%s has no champion yet: the reference is the baseline", model_name)
-        return {"version": None, "path": None}
-    return {"version": version, "path": str(fetch_checkpoint(run, model_name, version, directory))}
+        return Champion()
+    return Champion(version, fetch_checkpoint(run, model_name, version, directory))
 
 
 @needs_registry
-def fetch_checkpoint(
-    run: Mapping[str, str], model_name: str, version: str, directory: Path
-) -> Path:
+def fetch_checkpoint(run: RunAddress, model_name: str, version: str, directory: Path) -> Path:
     """Download the checkpoint of a version, once.
 
     The folder is called after what was logged, which no other version of any registered model on
@@ -99,7 +107,7 @@ def fetch_checkpoint(
     Raises:
         RegistryError: If it cannot be had, or is no longer what was registered.
     """
-    found = _require_ours(MlflowClient(run["tracking_uri"]), model_name, version)
+    found = _require_ours(MlflowClient(run.tracking_uri), model_name, version)
     target, registered = directory / _model_id(found), found.tags[POLICY_TAG]
     if target.is_dir() and model_fingerprint(target) == registered:
         return target
@@ -115,7 +123,7 @@ def fetch_checkpoint(
 
 
 @needs_registry
-def require_champion(run: Mapping[str, str], model_name: str) -> None:
+def require_champion(run: RunAddress, model_name: str) -> None:
     """Make sure, before any work, that the champion can be measured against.
 
     Args:
@@ -126,7 +134,7 @@ def require_champion(run: Mapping[str, str], model_name: str) -> None:
         RegistryError: If the champion was not registered by this project, or its checkpoint is
             gone.
     """
-    client = MlflowClient(run["tracking_uri"])
+    client = MlflowClient(run.tracking_uri)
     version = read_standing(client, model_name).champion
     if version is None:
         return
@@ -134,13 +142,13 @@ def require_champion(run: Mapping[str, str], model_name: str) -> None:
     try:
         kept = client.list_logged_model_artifacts(model_id, f"{ARTIFACTS}/{CHECKPOINT}")
     except Exception as err:  # whatever the store of artifacts raises
-        raise _gone(model_name, version, describe(err, run["tracking_uri"])) from err
+        raise _gone(model_name, version, describe(err, run.tracking_uri)) from err
     if not kept:
         raise _gone(model_name, version, "there is no such folder")
 
 
 @needs_registry
-def fetch_document(run: Mapping[str, str], model_name: str, version: str, name: str) -> Any:  # noqa: ANN401 (JSON)
+def fetch_document(run: RunAddress, model_name: str, version: str, name: str) -> Any:  # noqa: ANN401 (JSON)
     """Read a JSON document that travels with a version.
 
     Args:
@@ -161,77 +169,75 @@ def fetch_document(run: Mapping[str, str], model_name: str, version: str, name: 
 
 @needs_registry
 def register_version(
-    run: Mapping[str, str],
+    run: RunAddress,
     model_name: str,
     checkpoint: Path,
     documents: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-) -> dict[str, str]:
+    metrics: Mapping[str, float | None],
+    tags: Mapping[str, Any],
+) -> Registration:
     """Log the policy to a run and register it as the challenger.
 
     A version of the same policy that still waits for its decision was made by a run that was
     killed before it could note so: it is the challenger then, and no second one is made.
 
     Args:
-        run: ``tracking_uri``, ``experiment_id`` and ``run_id``.
+        run: Address of the run.
         model_name: Registered model; made if it is new.
         checkpoint: Model directory.
         documents: What travels with the version, by file name: texts, and values for JSON.
-        metrics: Numbers to bind to the logged model.
-        tags: Of the version.
+        metrics: Numbers to bind to the logged model, those that are known.
+        tags: Facts to tag the version with, those that are known.
 
     Returns:
-        ``version`` and ``model_id``.
+        The version.
     """
-    mlflow.set_tracking_uri(run["tracking_uri"])
-    mlflow.set_experiment(experiment_id=run["experiment_id"])
-    client = MlflowClient(run["tracking_uri"])
+    mlflow.set_tracking_uri(run.tracking_uri)
+    mlflow.set_experiment(experiment_id=run.experiment_id)
+    client = MlflowClient(run.tracking_uri)
     fingerprint = model_fingerprint(checkpoint)
-    found = _undecided(client, model_name, fingerprint)
-    if found is not None:
-        client.set_registered_model_alias(model_name, CHALLENGER, found["version"])
+    if found := _undecided(client, model_name, fingerprint):
+        client.set_registered_model_alias(model_name, CHALLENGER, found.version)
         return found
+    model_id = _log_model(run, checkpoint, documents)
+    for name, value in metrics.items():
+        if value is not None:
+            client.log_metric(run.run_id, name, value, model_id=model_id)
+    if not client.search_registered_models(f"name = '{model_name}'"):
+        client.create_registered_model(model_name)
+    facts = {name: str(value) for name, value in tags.items() if value is not None}
+    created = client.create_model_version(
+        model_name,
+        f"{LOGGED}{model_id}",
+        run.run_id,
+        tags={**facts, POLICY_TAG: fingerprint},
+        model_id=model_id,
+    )
+    client.set_registered_model_alias(model_name, CHALLENGER, created.version)
+    return Registration(str(created.version), model_id, fingerprint)
+
+
+def _log_model(run: RunAddress, checkpoint: Path, documents: Mapping[str, Any]) -> str:
+    """Log a checkpoint and its documents as a model that MLflow can serve; the model's id."""
     with temporary_folder(checkpoint.parent) as folder:
         # MLflow stores a folder under its own name. Links: the weights are not copied for that.
         staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=link_or_copy)
         artifacts = {CHECKPOINT: str(staged)}
         for name, document in documents.items():
-            file = folder / name
             text = document if isinstance(document, str) else json.dumps(document, indent=2)
-            file.write_text(text)
-            artifacts[name] = str(file)
+            (folder / name).write_text(text)
+            artifacts[name] = str(folder / name)
         info = Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
-            run_id=run["run_id"],
+            run_id=run.run_id,
             name="policy",
             python_model=str(SERVING_MODEL),
             artifacts=artifacts,
-            input_example=(
-                ["Hello"],
-                {
-                    "max_new_tokens": -1,  # what is served unless a request says more
-                    "sampling_temperature": 0.0,
-                    "temperature": 0.0,
-                    "seed": -1,
-                },
-            ),
+            input_example=EXAMPLE,
             pip_requirements=[f"{name}=={installed_version(name)}" for name in SERVED_WITH],
         )
-    for name, value in metrics.items():
-        client.log_metric(run["run_id"], name, value, model_id=info.model_id)
-    if not client.search_registered_models(f"name = '{model_name}'"):
-        client.create_registered_model(model_name)
-    created = client.create_model_version(
-        model_name,
-        f"models:/{info.model_id}",
-        run["run_id"],
-        tags={**tags, POLICY_TAG: fingerprint},
-        model_id=info.model_id,
-    )
-    client.set_registered_model_alias(model_name, CHALLENGER, created.version)
-    return {"version": str(created.version), "model_id": info.model_id}
+    return str(info.model_id)
 
 
 def _require_ours(client: MlflowClient, model_name: str, version: str) -> ModelVersion:
@@ -265,26 +271,26 @@ def _gone(model_name: str, version: str, reason: str) -> RegistryError:
     )
 
 
-def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> dict[str, str] | None:
+def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> Registration | None:
     found = client.search_model_versions(
         f"name = '{model_name}' and tags.{POLICY_TAG} = '{fingerprint}'"
     )
     for version in found:
         if PROMOTION_TAG not in version.tags:
             logger.info("version %s of %s is this policy already", version.version, model_name)
-            return {"version": str(version.version), "model_id": _model_id(version)}
+            return Registration(str(version.version), _model_id(version), fingerprint)
     return None
 
 
 def _download(
-    run: Mapping[str, str], model_name: str, version: str, artifact: str, folder: Path | str
+    run: RunAddress, model_name: str, version: str, artifact: str, folder: Path | str
 ) -> str:
-    mlflow.set_tracking_uri(run["tracking_uri"])
+    mlflow.set_tracking_uri(run.tracking_uri)
     try:
         path: str = mlflow.artifacts.download_artifacts(
             f"models:/{model_name}/{version}/artifacts/{artifact}",
             dst_path=str(folder),
-            tracking_uri=run["tracking_uri"],
+            tracking_uri=run.tracking_uri,
         )
     except (MlflowException, OSError) as err:
         raise RegistryError(

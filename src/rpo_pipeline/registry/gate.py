@@ -17,7 +17,7 @@ ease.ml/ci), which spends evenly over a number of looks that must be known befor
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -26,8 +26,7 @@ from scipy.stats import norm, t
 
 from rpo_pipeline.core import lower_bound
 from rpo_pipeline.params import GateParams, PromotionParams
-
-Metrics = Mapping[str, Any]
+from rpo_pipeline.records import Decision, Evidence
 
 SUMMARY_CONFIDENCE = 0.95
 """Of the intervals in ``summary.json``."""
@@ -72,40 +71,35 @@ def strictness(confidence: float, *, look: int, num_prompts: int) -> Strictness:
     return Strictness(error, quantile / float(norm.isf((1 - SUMMARY_CONFIDENCE) / 2)))
 
 
-def decide(evaluation: Metrics, promotion: PromotionParams) -> dict[str, Any]:
+def decide(evidence: Evidence, promotion: PromotionParams) -> Decision:
     """Decide whether a challenger may become champion.
 
     Args:
-        evaluation: ``challenger`` and ``difference`` (``vs_reference``, ``vs_champion``), each
-            metric as {value, low, high}, with ``num_prompts``, ``champion_version``, ``look``,
-            ``by_prompt`` (of ``compare_models``), ``labelers`` (of ``measure_labelers``) and
-            ``judge``.
+        evidence: The numbers, complete as this release measures them.
         promotion: The gates.
 
     Returns:
-        ``passed``, ``baseline`` (what `champion` stood for), ``champion_version``, ``look`` and
-        ``checks``, each with its numbers and a reason for people. A missing number fails its check;
-        a check that is ``waived`` has failed, and counts as passed because of what its reason says.
+        The decision. A missing number fails its check.
     """
-    baseline = "reference" if evaluation["difference"]["vs_champion"] is None else "champion"
-    strict = strictness(
-        promotion.confidence, look=evaluation["look"], num_prompts=evaluation["num_prompts"]
+    assert evidence.look is not None
+    baseline = "reference" if evidence.difference["vs_champion"] is None else "champion"
+    look, num_prompts = evidence.look, evidence.num_prompts
+    strict = strictness(promotion.confidence, look=look, num_prompts=num_prompts)
+    checks = [_check_ratings(evidence, promotion), *_check_labelers(evidence, promotion)]
+    checks += [_check_size(num_prompts, promotion.min_test_prompts)]
+    checks += [_check(evidence, gate, baseline, strict) for gate in promotion.gates]
+    return Decision(
+        passed=all(check["passed"] for check in checks),
+        baseline=baseline,
+        champion_version=evidence.champion_version,
+        look=look,
+        checks=tuple(checks),
     )
-    checks = [_check_ratings(evaluation, promotion), *_check_labelers(evaluation, promotion)]
-    checks += [_check_size(evaluation["num_prompts"], promotion.min_test_prompts)]
-    checks += [_check(evaluation, gate, baseline, strict) for gate in promotion.gates]
-    return {
-        "passed": all(check["passed"] for check in checks),
-        "baseline": baseline,
-        "champion_version": evaluation["champion_version"],
-        "look": evaluation["look"],
-        "checks": checks,
-    }
 
 
 def require_artifacts(
-    decision: Mapping[str, Any], required: Collection[str], present: Collection[str]
-) -> dict[str, Any]:
+    decision: Decision, required: Collection[str], present: Collection[str]
+) -> Decision:
     """Add to a decision whether the version carries what it must.
 
     Args:
@@ -125,38 +119,30 @@ def require_artifacts(
         if missing
         else f"the version carries the {len(set(required))} artifacts that it must",
     }
-    return {
-        **decision,
-        "passed": decision["passed"] and not missing,
-        "checks": [*decision["checks"], check],
-    }
+    passed = decision.passed and not missing
+    return replace(decision, passed=passed, checks=(*decision.checks, check))
 
 
-def waived(decision: Mapping[str, Any]) -> list[str]:
+def waived(decision: Decision) -> list[str]:
     """Reasons of the checks that failed and were not asked for."""
-    return [check["reason"] for check in decision["checks"] if check.get("waived")]
+    return [check["reason"] for check in decision.checks if check.get("waived")]
 
 
-def is_complete(summary: Metrics) -> bool:
-    """Whether a summary, of whatever release, holds all that a decision is made from."""
-    return {"by_prompt", "labelers", "look"} <= summary.keys()
-
-
-def _check_ratings(evaluation: Metrics, promotion: PromotionParams) -> dict[str, Any]:
-    found = evaluation.get("labelers", {}).get("num_rated", 0)
+def _check_ratings(evidence: Evidence, promotion: PromotionParams) -> dict[str, Any]:
+    found = (evidence.labelers or {}).get("num_rated", 0)
     fact = f"people rated {found} rows of the log"
     waiver = _waiver(promotion, "require_ratings")
     return {"metric": RATINGS, "observed": found, **_outcome(found > 0, fact, waiver)}
 
 
-def _check_labelers(evaluation: Metrics, promotion: PromotionParams) -> Iterator[dict[str, Any]]:
+def _check_labelers(evidence: Evidence, promotion: PromotionParams) -> Iterator[dict[str, Any]]:
     """Hold whoever gives a number that the gates ask for to what length alone achieves."""
-    labelers, waiver = evaluation.get("labelers", {}), _waiver(promotion, "require_agreement")
+    labelers, waiver = evidence.labelers or {}, _waiver(promotion, "require_agreement")
     for judge in dict.fromkeys(filter(None, map(_judge_of, promotion.gates))):
         name = labelers.get("judge", "the first labeler") if judge in BY_FIRST_LABELER else judge
         found = labelers.get("columns", {}).get(name)
         if judge == JUDGE:
-            found = (evaluation.get("judge") or {}).get("against_length")
+            found = (evidence.judge or {}).get("against_length")
         low = found and found["low"]
         fact = (
             f"`{name}` was compared with no held-out human ratings that differ"
@@ -212,12 +198,12 @@ def _check_size(num_prompts: int, minimum: int) -> dict[str, Any]:
 
 
 def _check(
-    evaluation: Metrics, gate: GateParams, baseline: str, strict: Strictness
+    evidence: Evidence, gate: GateParams, baseline: str, strict: Strictness
 ) -> dict[str, Any]:
     against = baseline if gate.against == "champion" else gate.against
     whose = "challenger" if against == "none" else f"vs_{against}"
-    numbers = evaluation["challenger"] if against == "none" else evaluation["difference"][whose]
-    by_prompt = evaluation.get("by_prompt", {}).get(whose, {})
+    numbers = evidence.challenger if against == "none" else evidence.versus(against)
+    by_prompt = (evidence.by_prompt or {}).get(whose, {})
     observed = _observe(numbers.get(gate.metric), by_prompt.get(gate.metric), gate.bound, strict)
     passed = observed is not None and (
         observed > gate.threshold if gate.direction == "above" else observed < gate.threshold
@@ -234,7 +220,10 @@ def _check(
 
 
 def _observe(
-    metric: Metrics | None, by_prompt: Metrics | None, bound: str, strict: Strictness
+    metric: Mapping[str, Any] | None,
+    by_prompt: Mapping[str, Any] | None,
+    bound: str,
+    strict: Strictness,
 ) -> float | None:
     """The estimate, or an end of its interval at its present width; None if it was not measured."""
     if metric is None or metric["value"] is None:

@@ -10,7 +10,10 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from rpo_pipeline.params import PromotionParams
+from rpo_pipeline.records import Evidence, Measured, RunAddress, Summary, to_json
 from rpo_pipeline.registry.aliases import NOBODY
+from rpo_pipeline.registry.gate import decide
 from rpo_pipeline.storage import value_digest
 from rpo_pipeline.tracking import needs_registry
 
@@ -19,9 +22,33 @@ DIGITS = 16
 """Of the digest of the numbers."""
 
 
+def summarise(
+    run: RunAddress,
+    measured: Measured,
+    labelers: Mapping[str, Any],
+    champion: str | None,
+    promotion: PromotionParams,
+) -> Summary:
+    """Take a look at the numbers of a challenger, and let the gate decide.
+
+    Args:
+        run: Address of the registry.
+        measured: The numbers.
+        labelers: What judges, as ``measure_labelers`` gives it.
+        champion: Version that was compared with; None: the reference.
+        promotion: Registered model and gates.
+
+    Returns:
+        The numbers, with the look that they are and the decision.
+    """
+    look = take_look(run, promotion.model_name, champion, to_json(measured))
+    evidence = Evidence(**vars(measured), champion_version=champion, look=look, labelers=labelers)
+    return Summary(**vars(evidence), gate=decide(evidence, promotion))
+
+
 @needs_registry
 def take_look(
-    run: Mapping[str, str], model_name: str, champion: str | None, numbers: Mapping[str, Any]
+    run: RunAddress, model_name: str, champion: str | None, numbers: Mapping[str, Any]
 ) -> int:
     """Number a look at the challengers of a champion, from 1, and keep that it was taken.
 
@@ -35,7 +62,7 @@ def take_look(
     Returns:
         The number that these numbers have, or one more than the largest so far.
     """
-    client = MlflowClient(run["tracking_uri"])
+    client = MlflowClient(run.tracking_uri)
     looks = f"{LOOK}.{champion or NOBODY}."
     own = looks + value_digest(numbers)[:DIGITS]
     tags = _tags(client, model_name)

@@ -46,6 +46,10 @@ class Standing:
 
     champion: str | None
     previous: str | None
+    """The version that a rollback would restore."""
+    age_days: float | None = None
+    """Since the champion was registered, where that was asked for; 0 if the clock was moved back
+    behind that."""
 
 
 def read_standing(client: MlflowClient, name: str) -> Standing:
@@ -141,8 +145,8 @@ def _exists(client: MlflowClient, name: str, version: str) -> bool:
 
 def _aliases(model: RegisteredModel) -> Standing:
     # Numbers or texts, depending on the store.
-    champion, previous = (model.aliases.get(alias) for alias in (CHAMPION, PREVIOUS))
-    return Standing(*(None if one is None else str(one) for one in (champion, previous)))
+    numbers = {alias: str(version) for alias, version in model.aliases.items()}
+    return Standing(numbers.get(CHAMPION), numbers.get(PREVIOUS))
 
 
 def _pending(model: RegisteredModel) -> Move | None:

@@ -2,11 +2,19 @@
 
 from rpo_pipeline.reporting.comparison_page import render_comparison
 from rpo_pipeline.reporting.model_card import render_model_card
-from rpo_pipeline.reporting.report import Findings, describe_lineage, render_report
+from rpo_pipeline.reporting.report import (
+    Findings,
+    describe_lineage,
+    fingerprint_inputs,
+    quarantine_reasons,
+    render_report,
+)
 
 __all__ = [
     "Findings",
     "describe_lineage",
+    "fingerprint_inputs",
+    "quarantine_reasons",
     "render_comparison",
     "render_model_card",
     "render_report",

@@ -5,6 +5,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from rpo_pipeline.records import Summary
+
 METRICS = (
     *("reward_mean", "win_rate", "length_controlled_win_rate", "rank_correlation"),
     *("toxicity_mean", "kl_reference", "distinct_2", "repetition", "length_mean"),
@@ -15,7 +17,7 @@ FEW_PROMPTS = 200
 
 def render_model_card(
     *,
-    summary: Mapping[str, Any],
+    summary: Summary,
     row_account: Mapping[str, int],
     statistics: Mapping[str, Any],
     training_summary: Mapping[str, Any],
@@ -47,8 +49,8 @@ def render_model_card(
     environment.filters["interval"] = _interval
     return environment.get_template("model_card.md.j2").render(
         summary=summary,
-        metrics=[name for name in METRICS if name in summary["challenger"]],
-        differences=summary["difference"][f"vs_{summary['gate']['baseline']}"],
+        metrics=[name for name in METRICS if name in summary.challenger],
+        differences=summary.versus(summary.gate.baseline),
         row_account=row_account,
         statistics=statistics,
         training_summary=training_summary,
@@ -66,7 +68,7 @@ def _interval(metric: Mapping[str, float | None] | None) -> str:
 
 
 def _limits(
-    summary: Mapping[str, Any],
+    summary: Summary,
     statistics: Mapping[str, Any],
     parameters: Mapping[str, Any],
     licence: str,
@@ -88,9 +90,9 @@ def _limits(
         "Test prompts are of the same log as the training prompts. How the model does on other "
         "prompts, languages or tasks was not measured."
     )
-    if summary["num_prompts"] < FEW_PROMPTS:
+    if summary.num_prompts < FEW_PROMPTS:
         yield (
-            f"{summary['num_prompts']} test prompts are few: the intervals are wide, and rare "
+            f"{summary.num_prompts} test prompts are few: the intervals are wide, and rare "
             "failures were probably not seen."
         )
     if statistics["rated_share"] < 1:

@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from rpo_pipeline import __version__
+from rpo_pipeline.records import Decision, Reports, RunAddress, Summary
 from rpo_pipeline.reporting import figures
 from rpo_pipeline.reporting.page import pictures, render_page, show_number, whisker
 from rpo_pipeline.reporting.samples import choose_samples
@@ -65,17 +66,11 @@ MODELS = ("reference", "champion", "challenger")
 class Findings:
     """What the report is made from."""
 
-    summary: Mapping[str, Any]
+    summary: Summary
     generations: pd.DataFrame
     heldout: pd.DataFrame
-    row_account: Mapping[str, int]
-    quarantine: pd.DataFrame
-    source_parts: Sequence[Mapping[str, Any]]
-    """Each source file with its rows and the hash of its content."""
-    data_reports: Mapping[str, Mapping[str, Any]]
-    """What is known of data, labels and rewards, by title."""
+    reports: Reports
     partition: pd.DataFrame
-    partition_health: Mapping[str, Any]
     training_metrics: pd.DataFrame
     parameters: Mapping[str, Any]
     lineage: Mapping[str, str]
@@ -84,7 +79,7 @@ class Findings:
 
 def render_report(findings: Findings) -> str:
     """Render the report; every text from the data is escaped."""
-    summary, gate = findings.summary, findings.summary["gate"]
+    summary, gate, reports = findings.summary, findings.summary.gate, findings.reports
     parameters = {
         name: block.model_dump() if isinstance(block, BaseModel) else block
         for name, block in hide_in(findings.parameters).items()
@@ -95,8 +90,8 @@ def render_report(findings: Findings) -> str:
         summary=summary,
         gate=gate,
         verdict=say_verdict(gate, parameters["promotion"]["mode"]),
-        gain=summary["difference"][f"vs_{gate['baseline']}"]["reward_mean"],
-        models=[name for name in MODELS if summary[name]],
+        gain=summary.versus(gate.baseline)["reward_mean"],
+        models=[name for name in MODELS if summary.of(name)],
         metrics=metric_rows(summary),
         pictures={
             "training": pictures(figures.training_curves(findings.training_metrics)),
@@ -108,59 +103,67 @@ def render_report(findings: Findings) -> str:
                     *figures.heldout_ranking(findings.heldout),
                 ]
             ),
-            "heads": pictures(figures.reward_heads(findings.data_reports.get("Labels", {}))),
+            "heads": pictures(figures.reward_heads(reports.data_reports.get("Labels", {}))),
         },
-        samples=choose_samples(findings.generations, gate["baseline"]),
-        row_account=findings.row_account,
-        reasons=_reasons(findings.quarantine),
-        source_parts=findings.source_parts,
-        data_reports=findings.data_reports,
-        health=findings.partition_health,
+        samples=choose_samples(findings.generations, gate.baseline),
+        row_account=reports.row_account,
+        reasons=reports.reasons,
+        source_parts=reports.source_parts,
+        data_reports=reports.data_reports,
+        health=reports.partition_health,
         parameters=parameters,
         lineage=hide_in(findings.lineage),
     )
 
 
-def describe_lineage(
-    mlflow_run: Mapping[str, str],
-    source_parts: Sequence[Mapping[str, Any]],
-    reference: Path,
-    challenger: Path,
-) -> dict[str, str]:
+def describe_lineage(run: RunAddress, fingerprints: Mapping[str, str]) -> dict[str, str]:
     """Say which run, code, data and models a report is of.
 
     Args:
-        mlflow_run: Of the run, with the tags that name its code where it has them.
-        source_parts: Source files, each with the hash of its content.
-        reference: Directory of the reference.
-        challenger: Directory of the policy.
+        run: The run, with the tags that name its code where it has them.
+        fingerprints: Of data and models.
 
     Returns:
         Values by the name that people read.
     """
-    commit = mlflow_run.get("mlflow.source.git.commit", "no checkout")
-    dirty = mlflow_run.get("git.dirty") == "True"
+    commit = run.versions.get("mlflow.source.git.commit", "no checkout")
+    dirty = run.versions.get("git.dirty") == "True"
     return {
-        "MLflow run": mlflow_run["run_id"],
+        "MLflow run": run.run_id,
         "git commit": f"{commit}, with changes" if dirty else commit,
-        "constraints": mlflow_run.get("constraints.sha256", "none"),
-        "data digest": value_digest([part["key"] for part in source_parts]),
-        "reference fingerprint": model_fingerprint(reference),
-        "challenger fingerprint": model_fingerprint(challenger),
+        "constraints": run.versions.get("constraints.sha256", "none"),
+        **fingerprints,
         "rpo_pipeline": __version__,
     }
 
 
-def say_verdict(gate: Mapping[str, Any], mode: str) -> str:
+def fingerprint_inputs(
+    source_parts: Sequence[Mapping[str, Any]], models: Mapping[str, Path]
+) -> dict[str, str]:
+    """Tell by content what a report is of.
+
+    Args:
+        source_parts: Source files, each with the hash of its content.
+        models: Directories by name.
+
+    Returns:
+        Digests by the name that people read.
+    """
+    digest = value_digest([part["key"] for part in source_parts])
+    own = {f"{name} fingerprint": model_fingerprint(model) for name, model in models.items()}
+    return {"data digest": digest, **own}
+
+
+def say_verdict(gate: Decision, mode: str) -> str:
     """One sentence: whether the challenger is promoted, and why.
 
     A report is written before a decision is applied, so that it says what the numbers earn.
     """
-    failed = [_say_failure(check) for check in gate["checks"] if not check["passed"]]
+    failed = [_say_failure(check) for check in gate.checks if not check["passed"]]
     if failed:
         return f"Not promoted: {'; '.join(failed)}."
     waits = ", and waits for a person (promotion.mode: manual)" if mode == "manual" else ""
-    although = [check["reason"] for check in gate["checks"] if check.get("waived")]
+    although = [check["reason"] for check in gate.checks if check.get("waived")]
     holds = "; although ".join(["every condition of the gate holds", *although])
     return f"Earns promotion{waits}: {holds}."
 
@@ -195,18 +198,18 @@ def in_order(measured: Mapping[str, Any]) -> list[str]:
     return [*(name for name in METRICS if name in measured), *sorted(measured.keys() - METRICS)]
 
 
-def metric_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def metric_rows(summary: Summary) -> list[dict[str, Any]]:
     """Every metric of the challenger, the known ones first."""
-    baseline, rows = summary["gate"]["baseline"], []
-    p_holm = summary["p_holm"][f"vs_{baseline}"]
-    for name in in_order(summary["challenger"]):
+    baseline, rows = summary.gate.baseline, []
+    differences, p_holm = summary.versus(baseline), summary.p_holm[f"vs_{baseline}"]
+    for name in in_order(summary.challenger):
         label, meaning, better = describe_metric(name)
-        difference = summary["difference"][f"vs_{baseline}"].get(name)
+        difference = differences.get(name)
         rows.append(
             {
                 "label": label,
                 "meaning": meaning,
-                "values": {model: (summary[model] or {}).get(name) for model in MODELS},
+                "values": {model: (summary.of(model) or {}).get(name) for model in MODELS},
                 "difference": difference,
                 "whisker": whisker(difference),
                 "verdict": _compare(difference, better, p_holm.get(name, 0.0)),
@@ -229,7 +232,7 @@ def _compare(difference: Mapping[str, Any] | None, better: int, p_holm: float) -
     return "better" if rose == (better > 0) else "worse"
 
 
-def _reasons(quarantine: pd.DataFrame) -> list[dict[str, Any]]:
+def quarantine_reasons(quarantine: pd.DataFrame) -> list[dict[str, Any]]:
     """Quarantined rows by reason, with where the first of each stands."""
     groups = quarantine.groupby("reason", sort=False)
     reasons = [

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from requests import Response
 from requests.exceptions import JSONDecodeError, RequestException
 
 from rpo_pipeline.errors import RegistryError, RpoError
+from rpo_pipeline.records import RunAddress
 from rpo_pipeline.secrets import without_password
 from rpo_pipeline.tracking.addresses import database_file
 
@@ -105,9 +106,9 @@ def needs_registry(function: Function) -> Function:
     """
 
     @functools.wraps(function)
-    def reaching(run: Mapping[str, str], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        uri = run["tracking_uri"]
-        _wait(uri, float(run["registry_wait_seconds"]))
+    def reaching(run: RunAddress, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        uri = run.tracking_uri
+        _wait(uri, run.registry_wait_seconds)
         try:
             return function(run, *args, **kwargs)
         except RpoError:

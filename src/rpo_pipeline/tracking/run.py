@@ -15,6 +15,7 @@ from mlflow.utils.time import get_current_time_millis
 
 from rpo_pipeline.errors import RegistryError, RpoError
 from rpo_pipeline.params import TrackingParams
+from rpo_pipeline.records import RunAddress
 from rpo_pipeline.secrets import hide
 from rpo_pipeline.storage import clear_abandoned, put_new, temporary_sibling
 from rpo_pipeline.tracking.addresses import SQLITE, database_file, resolve_tracking_uri
@@ -85,14 +86,14 @@ class TrackedRun:
         self._delivery = Delivery(self._client, outbox, on_outage=tracking.on_outage)
         self._delivery.settle_left_behind(outboxes)
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> RunAddress:
         """What nodes need to write to this run."""
-        return {
-            "tracking_uri": self.tracking_uri,
-            "experiment_id": self.experiment_id,
-            "run_id": self.run_id,
-            "registry_wait_seconds": str(self._wait_seconds),
-        }
+        return RunAddress(
+            self.tracking_uri,
+            experiment_id=self.experiment_id,
+            run_id=self.run_id,
+            registry_wait_seconds=self._wait_seconds,
+        )
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters under dotted names; what is too long for MLflow is cut, with a warning."""

@@ -10,24 +10,6 @@ from pyarrow import RecordBatchReader
 from rpo_pipeline.params import IngestionParams
 
 
-def read_sources(
-    ingestion: IngestionParams, parts: Path, forgotten: pd.DataFrame | None
-) -> list[dict[str, Any]]:
-    """Read every file of the sources that is new or has changed, less what is forgotten."""
-    from rpo_pipeline.ingestion import read_log
-
-    return read_log(ingestion, parts, forgotten)
-
-
-def count_redactions(
-    rows: Table, quarantine: pd.DataFrame, ingestion: IngestionParams
-) -> dict[str, Any]:
-    """Say what was redacted, by kind."""
-    from rpo_pipeline.ingestion import count_redactions
-
-    return count_redactions(rows, quarantine, ingestion.redaction)
-
-
 def collect_rows(
     source_parts: list[dict[str, Any]], parts: Path
 ) -> tuple[RecordBatchReader, pd.DataFrame]:
@@ -84,21 +66,18 @@ def build_feedback(rows: Table, splits: Table, ingestion: IngestionParams) -> Ta
     return build_feedback(rows, splits, ingestion.conflicts)
 
 
-def account_rows(
+def describe_data(
     rows: Table,
     rejected: pd.DataFrame,
     quarantine: pd.DataFrame,
     feedback: Table,
+    splits: Table,
+    clusters: Table,
     ingestion: IngestionParams,
-) -> dict[str, int]:
-    """Say where every record went."""
-    from rpo_pipeline.ingestion import account_rows
+) -> tuple[dict[str, int], dict[str, Any], dict[str, Any]]:
+    """Say where every record went, what the data is like, and what was redacted, by kind."""
+    from rpo_pipeline.ingestion import account_rows, count_redactions, describe_data
 
-    return account_rows(rows, rejected, quarantine, feedback, ingestion.conflicts)
-
-
-def describe_data(feedback: Table, splits: Table, clusters: Table) -> dict[str, Any]:
-    """Say what the data is like."""
-    from rpo_pipeline.ingestion import describe_data
-
-    return describe_data(feedback, splits, clusters)
+    account = account_rows(rows, rejected, quarantine, feedback, ingestion.conflicts)
+    redacted = count_redactions(rows, rejected, ingestion.redaction)
+    return account, describe_data(feedback, splits, clusters), redacted

@@ -1,17 +1,15 @@
 from kedro.pipeline import Node, Pipeline
 
 from rpo_pipeline.catalog import ALWAYS
+from rpo_pipeline.ingestion import read_log
 
 from .nodes import (
-    account_rows,
     assign_splits,
     build_feedback,
     cluster_prompts,
     collect_rows,
-    count_redactions,
     describe_data,
     quarantine_rows,
-    read_sources,
 )
 
 INGESTION, RAW_ROWS = "params:ingestion", "raw_rows@ibis"
@@ -22,7 +20,7 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
-                read_sources,
+                read_log,
                 [INGESTION, "parts", "forgotten"],
                 "source_parts",
                 name="read_sources",
@@ -33,12 +31,6 @@ def create_pipeline() -> Pipeline:
                 ["source_parts", "parts"],
                 ["raw_rows@stream", "rejected_rows"],
                 name="collect_rows",
-            ),
-            Node(
-                count_redactions,
-                [RAW_ROWS, "rejected_rows", INGESTION],
-                "redaction",
-                name="count_redactions",
             ),
             Node(
                 quarantine_rows,
@@ -65,15 +57,12 @@ def create_pipeline() -> Pipeline:
                 name="build_feedback",
             ),
             Node(
-                account_rows,
-                [RAW_ROWS, "rejected_rows", "quarantine", "feedback@ibis", INGESTION],
-                "row_account",
-                name="account_rows",
-            ),
-            Node(
                 describe_data,
-                ["feedback@ibis", "splits", "prompt_clusters"],
-                "data_statistics",
+                [
+                    *(RAW_ROWS, "rejected_rows", "quarantine", "feedback@ibis"),
+                    *("splits", "prompt_clusters", INGESTION),
+                ],
+                ["row_account", "data_statistics", "redaction"],
                 name="describe_data",
             ),
         ]

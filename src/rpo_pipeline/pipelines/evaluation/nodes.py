@@ -14,36 +14,59 @@ from rpo_pipeline.params import (
     RpoParams,
     TrainingParams,
 )
+from rpo_pipeline.records import (
+    Champion,
+    Measured,
+    Registration,
+    Reports,
+    RunAddress,
+    Summary,
+)
 
 
 def fetch_champion(
     policy: Path,
-    registration: dict[str, str] | None,
-    previous: dict[str, Any] | None,
+    registration: Registration | None,
+    previous: Champion | None,
     workspace: Path,
     promotion: PromotionParams,
-    mlflow_run: dict[str, str],
-) -> dict[str, Any]:
+    mlflow_run: RunAddress,
+) -> Champion:
     """Get today's champion; once the policy itself is that, what it was compared with remains."""
     from rpo_pipeline.registry import fetch_champion, has_version
     from rpo_pipeline.storage import model_fingerprint
 
     champion = fetch_champion(mlflow_run, promotion.model_name, workspace)
-    version = None
-    if registration and registration["policy"] == model_fingerprint(policy):
-        # Another registered model, with versions of its own, may use the same data folder.
-        known = has_version(mlflow_run, promotion.model_name, registration)
-        version = registration["version"] if known else None
-    if previous and version and version == champion["version"]:
-        return previous
-    return champion
+    if not previous or not registration or registration.policy != model_fingerprint(policy):
+        return champion
+    # Another registered model, with versions of its own, may use the same data folder.
+    known = has_version(mlflow_run, promotion.model_name, registration)
+    return previous if known and registration.version == champion.version else champion
+
+
+def hold_out_rows(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference_logps: pd.DataFrame,
+    chosen_tau: dict[str, Any],
+    rpo: RpoParams,
+    dro: DroParams,
+    training: TrainingParams,
+    evaluation: EvaluationParams,
+) -> pd.DataFrame:
+    """Put together the logged rows of the test prompts that the models are compared on."""
+    from rpo_pipeline.evaluation import hold_out
+
+    own_tau = chosen_tau["tau"] if rpo.tau == "auto" else rpo.tau
+    tau = {"rpo": own_tau, "dro": dro.tau}.get(training.objective, float("nan"))
+    return hold_out(feedback, rewards, reference_logps, evaluation.num_prompts, tau=tau)
 
 
 def generate_responses(
-    feedback: pd.DataFrame,
+    heldout_rows: pd.DataFrame,
     reference: Path,
     challenger: Path,
-    champion: dict[str, Any],
+    champion: Champion,
     policy: PolicyParams,
     evaluation: EvaluationParams,
     training: TrainingParams,
@@ -51,52 +74,40 @@ def generate_responses(
 ) -> pd.DataFrame:
     """Let every model answer the same test prompts."""
     from rpo_pipeline.engine import Engine
-    from rpo_pipeline.evaluation import generate, held_out_prompts
+    from rpo_pipeline.evaluation import generate, name_models, prompts_of
 
     tokens = training.micro_batch_tokens
     return generate(
         {
             name: Engine(model, policy, cache, micro_batch_tokens=tokens)
-            for name, model in _models(reference, challenger, champion).items()
+            for name, model in name_models(reference, challenger, champion).items()
         },
-        held_out_prompts(feedback, evaluation.num_prompts),
+        prompts_of(heldout_rows),
         evaluation.sampling,
         seed=training.seed,
     )
 
 
-def _models(reference: Path, challenger: Path, champion: dict[str, Any]) -> dict[str, Path]:
-    models = {"reference": reference, "challenger": challenger}
-    return models | ({"champion": Path(champion["path"])} if champion["path"] else {})
-
-
 def label_generations(
     generations: pd.DataFrame,
     feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
+    heldout_rows: pd.DataFrame,
     labeling: LabelingParams,
     evaluation: EvaluationParams,
     cache: Path,
 ) -> pd.DataFrame:
     """Label what the models wrote, and measure its text against what was logged."""
-    from rpo_pipeline.evaluation import similarity_columns, text_columns
-    from rpo_pipeline.labeling import label_responses, warn_of_shared_labelers
+    from rpo_pipeline.evaluation import label_generations
 
-    logged = feedback.merge(rewards[["row_id", "reward"]], on="row_id")
-    best = logged.sort_values("reward").groupby("prompt_id")["response"].last()
-    train = frozenset(feedback.loc[feedback["split"] == "train", "response"])
-
-    texts = generations["prompt"].tolist(), generations["response"].tolist()
-    warn_of_shared_labelers(labeling.labelers, evaluation.labelers)
-    labels = label_responses(*texts, evaluation.labelers, cache, every=True)
-    measured = [labels, text_columns(generations, best, train)]
-    if evaluation.encoder:
-        measured.append(similarity_columns(generations, best, evaluation.encoder))
-    return pd.concat([generations, *measured], axis=1)
+    return label_generations(generations, feedback, heldout_rows, labeling, evaluation, cache)
 
 
 def measure_labelers(
-    feedback: pd.DataFrame, labeling: LabelingParams, evaluation: EvaluationParams, cache: Path
+    feedback: pd.DataFrame,
+    fitted: list[dict[str, Any]],  # noqa: ARG001 (a head must be there to be measured)
+    labeling: LabelingParams,
+    evaluation: EvaluationParams,
+    cache: Path,
 ) -> dict[str, Any]:
     """Compare the labelers that judge with ratings that they have not seen."""
     from rpo_pipeline.evaluation import measure_labelers
@@ -108,76 +119,37 @@ def judge_generations(
     generations: pd.DataFrame, feedback: pd.DataFrame, evaluation: EvaluationParams, cache: Path
 ) -> pd.DataFrame:
     """Let a judge compare what the models wrote, if there is one."""
-    if evaluation.judge is None:
-        return pd.DataFrame(columns=["kind", "prompt_id", "win", "orders_agree", "longer"])
-    from rpo_pipeline.evaluation import judge_pairs
+    from rpo_pipeline.evaluation import judge_generations
 
-    held_out = (feedback["split"] == "test") & feedback["raw_reward"].notna()
-    return judge_pairs(generations, feedback[held_out], evaluation.judge, cache)
+    return judge_generations(generations, feedback, evaluation, cache)
 
 
 def score_heldout(
-    feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
-    reference_logps: pd.DataFrame,
+    heldout_rows: pd.DataFrame,
     challenger: Path,
-    chosen_tau: dict[str, Any],
     policy: PolicyParams,
     rpo: RpoParams,
-    dro: DroParams,
     training: TrainingParams,
-    evaluation: EvaluationParams,
 ) -> pd.DataFrame:
-    """Compute the policy's log-ratio on labelled rows of the test prompts."""
+    """Compute the policy's log-ratio on the labelled rows of the test prompts."""
     from rpo_pipeline.engine import Engine
-    from rpo_pipeline.evaluation import held_out_prompts, score_heldout
+    from rpo_pipeline.evaluation import score_rows
 
-    prompts = held_out_prompts(feedback, evaluation.num_prompts)
-    rows = feedback[feedback["prompt_id"].isin(prompts["prompt_id"])]
-    scored = score_heldout(
-        rows[["row_id", "prompt_id", "prompt", "response"]],
-        rewards,
-        reference_logps,
-        Engine(challenger, policy, micro_batch_tokens=training.micro_batch_tokens),
-        per_token=rpo.logp_reduction == "mean",
-    )
-    own_tau = chosen_tau["tau"] if rpo.tau == "auto" else rpo.tau
-    tau = {"rpo": own_tau, "dro": dro.tau}.get(training.objective, float("nan"))
-    return scored.assign(scaled_reward=scored["reward"] / tau)
-
-
-def compare_models(
-    generation_rewards: pd.DataFrame,
-    heldout: pd.DataFrame,
-    verdicts: pd.DataFrame,
-    labeler_agreement: dict[str, Any],
-    evaluation: EvaluationParams,
-    training: TrainingParams,
-) -> dict[str, Any]:
-    """Measure every model, with intervals."""
-    from rpo_pipeline.evaluation import compare_models
-
-    return compare_models(
-        generation_rewards,
-        heldout,
-        verdicts,
-        labeler_agreement["ranges"],
-        num_resamples=evaluation.bootstrap_samples,
-        seed=training.seed,
-    )
+    engine = Engine(challenger, policy, micro_batch_tokens=training.micro_batch_tokens)
+    return score_rows(heldout_rows, engine, rpo)
 
 
 def run_tasks(
     reference: Path,
     challenger: Path,
-    champion: dict[str, Any],
+    champion: Champion,
     policy: PolicyParams,
     evaluation: EvaluationParams,
     training: TrainingParams,
 ) -> dict[str, Any]:
     """Run tasks of the lm-evaluation-harness on every model; nothing unless asked for."""
     from rpo_pipeline.engine import StoredModel
-    from rpo_pipeline.evaluation import run_tasks
+    from rpo_pipeline.evaluation import name_models, run_tasks
 
     if evaluation.lm_eval is None:
         return {}
@@ -185,51 +157,100 @@ def run_tasks(
     return run_tasks(
         {
             name: StoredModel(model, policy, micro_batch_tokens=tokens)
-            for name, model in _models(reference, challenger, champion).items()
+            for name, model in name_models(reference, challenger, champion).items()
         },
         evaluation.lm_eval,
         num_resamples=evaluation.bootstrap_samples,
     )
 
 
-def summarise(
-    evaluation_metrics: dict[str, Any],
-    task_metrics: dict[str, Any],
-    labeler_agreement: dict[str, Any],
-    champion: dict[str, Any],
-    promotion: PromotionParams,
-    mlflow_run: dict[str, str],
-) -> dict[str, Any]:
-    """Put the gate's decision beside the numbers that it was made from, which are a look."""
-    from rpo_pipeline.evaluation import add_tasks
-    from rpo_pipeline.registry import decide, take_look
-
-    measured = add_tasks(evaluation_metrics, task_metrics)
-    version = champion["version"]
-    look = take_look(mlflow_run, promotion.model_name, version, measured)
-    against = {"champion_version": version, "look": look, "labelers": labeler_agreement}
-    numbers = {**measured, **against}
-    return {**numbers, "gate": decide(numbers, promotion)}
-
-
-def render_report(
-    summary: dict[str, Any],
+def compare_models(
     generation_rewards: pd.DataFrame,
     heldout: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    labeler_agreement: dict[str, Any],
+    tasks: dict[str, Any],
+    evaluation: EvaluationParams,
+    training: TrainingParams,
+) -> Measured:
+    """Measure every model, with intervals, and put the tasks' numbers beside them."""
+    from rpo_pipeline.evaluation import add_tasks, compare_models
+
+    measured = compare_models(
+        generation_rewards,
+        heldout,
+        verdicts,
+        labeler_agreement["ranges"],
+        num_resamples=evaluation.bootstrap_samples,
+        seed=training.seed,
+    )
+    return add_tasks(measured, tasks)
+
+
+def summarise(
+    measured: Measured,
+    labeler_agreement: dict[str, Any],
+    champion: Champion,
+    promotion: PromotionParams,
+    mlflow_run: RunAddress,
+) -> Summary:
+    """Put the gate's decision beside the numbers that it was made from, which are a look."""
+    from rpo_pipeline.registry import summarise
+
+    return summarise(mlflow_run, measured, labeler_agreement, champion.version, promotion)
+
+
+def gather_data_reports(
     row_account: dict[str, int],
     quarantine: pd.DataFrame,
-    source_parts: list[dict[str, Any]],
-    data_statistics: dict[str, Any],
+    statistics: dict[str, Any],
     redaction: dict[str, Any],
     label_report: dict[str, Any],
     reward_report: dict[str, Any],
-    partition: pd.DataFrame,
+) -> dict[str, Any]:
+    """Put together what the report says of data, labels and rewards."""
+    from rpo_pipeline.reporting import quarantine_reasons
+
+    return {
+        "row_account": row_account,
+        "reasons": quarantine_reasons(quarantine),
+        "data_reports": {
+            "Data": statistics,
+            "Redaction": redaction,
+            "Labels": label_report,
+            "Rewards and length": reward_report,
+        },
+    }
+
+
+def gather_reports(
+    data_reports: dict[str, Any],
+    source_parts: list[dict[str, Any]],
     partition_health: dict[str, Any],
-    training_metrics: pd.DataFrame,
     reference: Path,
     challenger: Path,
+) -> Reports:
+    """Put together what the report says of all stages before this one, and what they read."""
+    from rpo_pipeline.reporting import fingerprint_inputs
+
+    models = {"reference": reference, "challenger": challenger}
+    return Reports(
+        **data_reports,
+        source_parts=source_parts,
+        partition_health=partition_health,
+        fingerprints=fingerprint_inputs(source_parts, models),
+    )
+
+
+def render_report(
+    summary: Summary,
+    generation_rewards: pd.DataFrame,
+    heldout: pd.DataFrame,
+    reports: Reports,
+    partition: pd.DataFrame,
+    training_metrics: pd.DataFrame,
     parameters: dict[str, Any],
-    mlflow_run: dict[str, str],
+    mlflow_run: RunAddress,
 ) -> str:
     """Write the report that a person reads."""
     from rpo_pipeline.reporting import Findings, describe_lineage, render_report
@@ -239,19 +260,10 @@ def render_report(
             summary=summary,
             generations=generation_rewards,
             heldout=heldout,
-            row_account=row_account,
-            quarantine=quarantine,
-            source_parts=source_parts,
-            data_reports={
-                "Data": data_statistics,
-                "Redaction": redaction,
-                "Labels": label_report,
-                "Rewards and length": reward_report,
-            },
+            reports=reports,
             partition=partition,
-            partition_health=partition_health,
             training_metrics=training_metrics,
             parameters=parameters,
-            lineage=describe_lineage(mlflow_run, source_parts, reference, challenger),
+            lineage=describe_lineage(mlflow_run, reports.fingerprints),
         )
     )

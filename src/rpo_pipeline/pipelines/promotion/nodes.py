@@ -1,41 +1,48 @@
 """Nodes of promotion."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.params import (
-    DroParams,
-    EvaluationParams,
-    LabelingParams,
-    PolicyParams,
-    PromotionParams,
-    RpoParams,
-    TrainingParams,
+from rpo_pipeline.params import PolicyParams, PromotionParams
+from rpo_pipeline.records import (
+    Candidate,
+    Registration,
+    RunAddress,
+    Summary,
+    from_json,
+    to_json,
 )
 
 
 def trace_provenance(
-    feedback: pd.DataFrame, reference: Path, policy: PolicyParams
+    feedback: pd.DataFrame,
+    reference: Path,
+    normaliser: dict[str, Any],
+    parameters: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write down what the policy was made from."""
-    from rpo_pipeline.registry import trace
+    """Write down what the policy was made from, as documents that travel with its version."""
+    from rpo_pipeline.registry import resolved_parameters, trace
 
-    return trace(feedback, reference, policy)
+    policy = PolicyParams.model_validate(parameters["policy"])
+    return {
+        "normaliser.json": normaliser,
+        "provenance.json": trace(feedback, reference, policy),
+        "parameters.json": resolved_parameters(parameters),
+    }
 
 
 def write_model_card(
-    summary: dict[str, Any],
+    summary: Summary,
     row_account: dict[str, int],
     data_statistics: dict[str, Any],
     training_summary: dict[str, Any],
     chosen_tau: dict[str, Any],
-    provenance: dict[str, Any],
-    parameters: dict[str, Any],
+    documents: dict[str, Any],
 ) -> str:
     """Describe the policy for whoever meets it in the registry."""
-    from rpo_pipeline.registry import resolved_parameters
     from rpo_pipeline.reporting import render_model_card
 
     return render_model_card(
@@ -44,138 +51,100 @@ def write_model_card(
         statistics=data_statistics,
         training_summary=training_summary,
         chosen_tau=chosen_tau,
-        provenance=provenance,
-        parameters=resolved_parameters(parameters),
+        provenance=documents["provenance.json"],
+        parameters=documents["parameters.json"],
     )
 
 
 def register_version(
     policy: Path,
-    summary: dict[str, Any],
-    normaliser: dict[str, Any],
-    provenance: dict[str, Any],
+    summary: Summary,
+    documents: dict[str, Any],
     report: str,
     model_card: str,
-    parameters: dict[str, Any],
-    previous: dict[str, str] | None,
+    previous: Registration | None,
     promotion: PromotionParams,
-    mlflow_run: dict[str, str],
-) -> dict[str, str]:
+    mlflow_run: RunAddress,
+) -> Registration:
     """Register the policy as the challenger, unless it is a version already or another is named."""
-    from rpo_pipeline.registry import (
-        has_version,
-        register_version,
-        resolved_parameters,
-        serving_documents,
-    )
+    from rpo_pipeline.registry import has_version, register_version, serving_documents
     from rpo_pipeline.storage import model_fingerprint
 
-    previous, fingerprint = previous or {}, model_fingerprint(policy)
-    known = previous.get("policy") == fingerprint
-    if promotion.version or (known and has_version(mlflow_run, promotion.model_name, previous)):
+    name, previous = promotion.model_name, previous or Registration()
+    known = previous.policy == model_fingerprint(policy)
+    if promotion.version or (known and has_version(mlflow_run, name, previous)):
         return previous
-    metrics = {f"eval/{k}": m["value"] for k, m in summary["challenger"].items()}
-    resolved = resolved_parameters(parameters)
-    version = register_version(
-        mlflow_run,
-        promotion.model_name,
-        policy,
-        documents={
-            "summary.json": summary,
-            "normaliser.json": normaliser,
-            "provenance.json": provenance,
-            "parameters.json": resolved,
-            "report.html": report,
-            "model_card.md": model_card,
-            **serving_documents(resolved["policy"]),
-        },
-        metrics={name: value for name, value in metrics.items() if value is not None},
-        tags={name: str(value) for name, value in provenance.items() if value is not None},
-    )
-    return {**version, "policy": fingerprint}
+    # The code that it is served by is read at the last moment, as it is now.
+    served = serving_documents(documents["parameters.json"]["policy"])
+    pages = {"report.html": report, "model_card.md": model_card}
+    summed = {"summary.json": to_json(summary)}
+    everything = {**summed, **documents, **pages, **served}
+    tags = documents["provenance.json"]
+    return register_version(mlflow_run, name, policy, everything, summary.headline, tags)
 
 
 def name_candidate(
-    registered_version: dict[str, str],
-    summary: dict[str, Any],
+    registered_version: Registration,
+    summary: Summary,
     workspace: Path,
     promotion: PromotionParams,
-    mlflow_run: dict[str, str],
-) -> dict[str, Any]:
+    mlflow_run: RunAddress,
+) -> Candidate:
     """Name the version to promote, with its summary if that is about today's champion."""
-    from rpo_pipeline.registry import (
-        fetch_champion,
-        fetch_checkpoint,
-        fetch_document,
-        is_complete,
-    )
+    from rpo_pipeline.registry import fetch_champion, fetch_checkpoint, fetch_document
 
     if promotion.version is None:
-        return {"version": registered_version["version"], "summary": summary}
+        return Candidate(version=registered_version.version, summary=summary)
     run, name, version = mlflow_run, promotion.model_name, str(promotion.version)
-    stored = fetch_document(run, name, version, "summary.json")
+    stored = from_json(Summary, fetch_document(run, name, version, "summary.json"))
     champion = fetch_champion(run, name, workspace)
-    is_about_it = champion["version"] == stored["champion_version"] and is_complete(stored)
-    if is_about_it or champion["version"] == version:
-        return {"version": version, "summary": stored}
-    path = str(fetch_checkpoint(run, name, version, workspace))
-    return {"version": version, "summary": None, "path": path, "champion": champion}
+    is_about_it = champion.version == stored.champion_version and stored.is_complete
+    if is_about_it or champion.version == version:
+        return Candidate(version=version, summary=stored)
+    path = fetch_checkpoint(run, name, version, workspace)
+    return Candidate(version=version, path=path, champion=champion)
 
 
 def measure_candidate(
-    candidate: dict[str, Any],
+    candidate: Candidate,
     feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
+    heldout_rows: pd.DataFrame,
     reference: Path,
-    reference_logps: pd.DataFrame,
-    chosen_tau: dict[str, Any],
-    policy: PolicyParams,
-    labeling: LabelingParams,
-    rpo: RpoParams,
-    dro: DroParams,
-    training: TrainingParams,
-    evaluation: EvaluationParams,
-    promotion: PromotionParams,
+    parameters: dict[str, Any],
     cache: Path,
     label_cache: Path,
-    mlflow_run: dict[str, str],
-) -> dict[str, Any]:
+    mlflow_run: RunAddress,
+) -> Summary:
     """Evaluate a candidate again if its summary is about another champion, and gate it."""
-    from rpo_pipeline.pipelines.evaluation import nodes
-    from rpo_pipeline.registry import decide
+    from rpo_pipeline.evaluation import EvaluationSettings, evaluate, name_models
+    from rpo_pipeline.registry import decide, summarise
 
-    if candidate["summary"]:
-        return {**candidate["summary"], "gate": decide(candidate["summary"], promotion)}
-    path, champion = Path(candidate["path"]), candidate["champion"]
-    generations = nodes.generate_responses(
-        feedback, reference, path, champion, policy, evaluation, training, cache
-    )
-    labelled = nodes.label_generations(
-        generations, feedback, rewards, labeling, evaluation, label_cache
-    )
-    verdicts = nodes.judge_generations(generations, feedback, evaluation, label_cache)
-    scored = (feedback, rewards, reference_logps, path, chosen_tau)
-    heldout = nodes.score_heldout(*scored, policy, rpo, dro, training, evaluation)
-    agreement = nodes.measure_labelers(feedback, labeling, evaluation, label_cache)
-    metrics = nodes.compare_models(labelled, heldout, verdicts, agreement, evaluation, training)
-    tasks = nodes.run_tasks(reference, path, champion, policy, evaluation, training)
-    return nodes.summarise(metrics, tasks, agreement, champion, promotion, mlflow_run)
+    promotion = PromotionParams.model_validate(parameters["promotion"])
+    if candidate.summary:
+        return replace(candidate.summary, gate=decide(candidate.summary, promotion))
+    assert candidate.path
+    assert candidate.champion
+    models = name_models(reference, candidate.path, candidate.champion)
+    settings = EvaluationSettings.among(parameters)
+    caches = {"cache": cache, "label_cache": label_cache}
+    measured, agreement = evaluate(models, feedback, heldout_rows, settings, **caches)
+    return summarise(mlflow_run, measured, agreement, candidate.champion.version, promotion)
 
 
 def promote(
-    candidate: dict[str, Any],
-    candidate_summary: dict[str, Any],
+    candidate: Candidate,
+    candidate_summary: Summary,
     workspace: Path,
     promotion: PromotionParams,
-    mlflow_run: dict[str, str],
+    mlflow_run: RunAddress,
 ) -> dict[str, Any]:
     """Make the candidate champion if the gate passed."""
     from rpo_pipeline.registry import LOCK, apply_decision
 
     return apply_decision(
         mlflow_run,
-        candidate["version"],
-        candidate_summary["gate"],
+        candidate.version,
+        candidate_summary.gate,
         promotion,
         lock_file=workspace / LOCK,
     )

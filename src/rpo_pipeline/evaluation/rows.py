@@ -1,0 +1,49 @@
+"""Logged rows of the held-out prompts, with all that an evaluation asks of them."""
+
+import pandas as pd
+
+from rpo_pipeline.evaluation.generation import held_out_prompts
+
+
+def hold_out(
+    feedback: pd.DataFrame,
+    rewards: pd.DataFrame,
+    reference_logps: pd.DataFrame,
+    num_prompts: int,
+    *,
+    tau: float,
+) -> pd.DataFrame:
+    """Put together what is known of the logged responses to the held-out prompts.
+
+    Args:
+        feedback: All rows, of every split.
+        rewards: Columns row_id, raw_reward and reward of the labelled rows.
+        reference_logps: Columns row_id and logps, under the reference.
+        num_prompts: Prompts to hold out, at most.
+        tau: Temperature that the policy was trained at, in reward units; NaN without one.
+
+    Returns:
+        In the order of the feedback: row_id, prompt_id, prompt, response; raw_reward, reward and
+        scaled_reward (reward / tau), null where nothing labelled the row; ref_logps, in nats;
+        is_best, the response to a prompt that has the highest reward.
+    """
+    prompts = held_out_prompts(feedback, num_prompts)["prompt_id"]
+    texts = feedback[["row_id", "prompt_id", "prompt", "response"]]
+    labelled = texts.merge(rewards[["row_id", "raw_reward", "reward"]], on="row_id")
+    best = labelled.sort_values("reward").groupby("prompt_id")["row_id"].last()
+    logps = reference_logps[["row_id", "logps"]].rename(columns={"logps": "ref_logps"})
+    rows = texts[texts["prompt_id"].isin(prompts)]
+    rows = rows.merge(labelled[["row_id", "raw_reward", "reward"]], on="row_id", how="left")
+    rows = rows.merge(logps, on="row_id", how="left")
+    scaled = rows["reward"] / tau
+    return rows.assign(scaled_reward=scaled, is_best=rows["row_id"].isin(best))
+
+
+def prompts_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """The prompts of held-out rows by prompt_id: prompt_id and prompt."""
+    return rows[["prompt_id", "prompt"]].drop_duplicates("prompt_id").sort_values("prompt_id")
+
+
+def best_responses(rows: pd.DataFrame) -> pd.Series:
+    """The response with the highest reward by prompt_id; a prompt without labels has none."""
+    return rows[rows["is_best"]].set_index("prompt_id")["response"]
