@@ -77,7 +77,7 @@ def test_a_killed_owner_leaves_no_lock_and_is_named_by_the_next(lock_file, caplo
     os.kill(owner.pid, signal.SIGKILL)
     owner.communicate()
     with only_run(lock_file):
-        assert "a run ended without a word and its lock is free: " in caplog.text
+        assert "a run was killed and its lock is free: " in caplog.text
         assert f"process {owner.pid}" in caplog.text
         assert json.loads(lock_file.with_suffix(".json").read_text())["pid"] == os.getpid()
     assert not lock_file.with_suffix(".json").exists()

@@ -18,12 +18,12 @@ PENALTIES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 def fit_ridge(features: Array, targets: Array, *penalties: float) -> Array:
-    """Fit a ridge regression with each of some penalties; all share one pass over the rows.
+    """Fit a ridge regression for each of several penalties in one pass over the rows.
 
     Args:
-        features: Shape ``(N, F)``.
-        targets: Shape ``(N,)``.
-        penalties: On squared weights of features of standard deviation 1.
+        features: Features, shape ``(N, F)``.
+        targets: Targets, shape ``(N,)``.
+        *penalties: Penalties on squared weights of features of standard deviation 1.
 
     Returns:
         Intercept and weights by penalty, shape ``(A, F + 1)``. A feature that does not vary gets

@@ -1,4 +1,4 @@
-"""Runs in production: work, lock, notifications, environments, doctor, export."""
+"""Operations: scheduled runs, lock, notifications, environments, doctor, export."""
 
 from rpo_pipeline.operations.doctor import examine
 from rpo_pipeline.operations.environments import Environment, read_environment, read_environments

@@ -1,4 +1,4 @@
-"""What a run needs, checked one by one before it is needed: ``kedro doctor``."""
+"""Checks everything that a run needs: ``kedro doctor``."""
 
 import os
 import platform
@@ -34,10 +34,10 @@ from rpo_pipeline.secrets import hide, without_password
 PROJECT, PYTHON = "rpo-pipeline", ">=3.11"
 LITTLE_GIGABYTES, TOO_LITTLE_GIGABYTES = 10, 1
 SOURCES = "01_raw"
-"""The folder of the data that a run only reads."""
+"""Folder, in the data folder, that a run only reads."""
 HUB = "https://huggingface.co"
 HUB_SECONDS = 5
-# What the hook puts into the catalog of each run, and Kedro itself.
+# Datasets that our hook and Kedro add to the catalog of each run.
 OF_EVERY_RUN = {"mlflow_run", "parameters"}
 
 State = Literal["ok", "warning", "failed"]
@@ -45,7 +45,7 @@ State = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor."""
+    """Result of one check."""
 
     check: str
     state: State
@@ -57,7 +57,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What the checks look at: one environment of the project."""
+    """Configuration of one environment, which the checks examine."""
 
     project: Path
     places: Mapping[str, str]
@@ -66,18 +66,18 @@ class Configuration:
     model_name: str
     catalog: Mapping[str, Any]
     needs: Sequence[Need]
-    """Optional packages that it asks for."""
+    """Optional packages that it needs."""
 
 
 def examine(project: Path, env: str) -> Iterator[Finding]:
-    """Make every check.
+    """Run every check.
 
     Args:
         project: Folder with ``conf/``.
         env: Environment of the configuration.
 
     Yields:
-        One finding a check; without a configuration that can be read, those that need none.
+        One finding per check; if the configuration cannot be read, only the checks without it.
     """
     yield _python()
     yield _versions(project)
@@ -128,7 +128,7 @@ def _python() -> Finding:
 
 
 def _versions(project: Path) -> Finding:
-    """What is installed, against what is needed and what was tested."""
+    """Compare installed versions with required and with tested ones."""
     if _installed(PROJECT) is None:
         words = f"{PROJECT} is on the path and not installed: nobody knows which versions it needs"
         return Finding("versions", "warning", words)
@@ -150,7 +150,7 @@ def _versions(project: Path) -> Finding:
 
 
 def _extra(extra: str, needs: Sequence[Need] | None) -> Finding:
-    """Whether an extra is installed, and whether the configuration asks for it."""
+    """Check whether an extra is installed, and whether the configuration needs it."""
     places = sorted({need.place for need in needs or () if need.extra == extra})
     use = f"needed by {', '.join(places)}" if places else "not needed by this configuration"
     if needs is None:
@@ -164,7 +164,7 @@ def _extra(extra: str, needs: Sequence[Need] | None) -> Finding:
 
 
 def _not_met(extra: str) -> list[str]:
-    """Requirements of the project, or of one of its extras, that are not met."""
+    """List requirements of the project, or of one of its extras, that are not met."""
     texts = requires(PROJECT) if _installed(PROJECT) else None
     wrong = []
     for needed in map(Requirement, texts or []):
@@ -274,7 +274,7 @@ def _hub(found: Configuration) -> Finding:
 
 
 def _catalog(found: Configuration) -> Finding:
-    """Datasets between nodes that live in memory: lost where each task is a process."""
+    """Check that no dataset between nodes is in memory, where other processes cannot read it."""
     from kedro.framework.project import configure_project, pipelines
 
     configure_project("rpo_pipeline")

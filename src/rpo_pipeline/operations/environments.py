@@ -1,4 +1,4 @@
-"""Where every environment of the project keeps what it makes."""
+"""Reads the folders and registered models of all environments of the project."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ class Environment:
 
     name: str
     data: Path
-    """Folder of what its runs write; another environment's may lie in it."""
+    """Folder that its runs write to; it may contain those of other environments."""
     cache: Path
     """Folder of the shards that its runs read and write."""
     tracking: TrackingParams
     model_name: str
-    """Its registered model."""
+    """Registered model."""
     lock: Path
-    """What each of its runs holds."""
+    """Lock file that each of its runs holds."""
 
 
 def read_environments(project: Path) -> tuple[list[Environment], list[str]]:
@@ -34,11 +34,11 @@ def read_environments(project: Path) -> tuple[list[Environment], list[str]]:
         project: Folder with ``conf/``.
 
     Returns:
-        Those that can be read, by name (``conf/base`` and ``conf/local`` belong to each, and are
-        none), and of each other one what is wrong with it.
+        The environments that can be read, by name (without ``conf/base`` and ``conf/local``, which
+        belong to each), and the faults of the others.
 
     Raises:
-        ConfigError: If none can be read.
+        ConfigError: If no environment can be read.
     """
     found, faults = [], []
     for name in environment_names(project / "conf"):
@@ -56,13 +56,13 @@ def read_environment(project: Path, name: str) -> Environment:
 
     Args:
         project: Folder with ``conf/``.
-        name: Of the environment.
+        name: Name of the environment.
 
     Returns:
-        Where it keeps what it makes.
+        The environment.
 
     Raises:
-        ConfigError: If its configuration cannot be read, or lacks a part.
+        ConfigError: If its configuration cannot be read, or is incomplete.
     """
     try:
         return _read(project, name)
@@ -84,14 +84,14 @@ def _read(project: Path, name: str) -> Environment:
 
 
 def open_configuration(project: Path, env: str | None = None) -> LayeredConfigLoader:
-    """Open the configuration of an environment, as a run of it does.
+    """Open the configuration of an environment as its runs do.
 
     Args:
         project: Folder with ``conf/``.
-        env: Its name; null: the default one.
+        env: Name of the environment; null for the default.
 
     Returns:
-        Parameters, catalog and the rest by kind.
+        Loader of parameters, catalog and other configuration.
 
     Raises:
         ConfigError: If there is no such environment.

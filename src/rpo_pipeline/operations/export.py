@@ -1,4 +1,4 @@
-"""Feedback in the formats that TRL trains on."""
+"""Exports feedback in formats that TRL trains on."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ExportFormat = Literal["trl_kto", "trl_dpo"]
 COLUMNS = ("prompt_id", "prompt", "response", "raw_reward", "split")
-"""What an export needs of the table of feedback."""
+"""Columns of the feedback table that an export needs."""
 
 
 def read_feedback(file: Path) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def read_feedback(file: Path) -> pd.DataFrame:
         The columns that an export needs.
 
     Raises:
-        DataError: If there is no such file, or it is no table of feedback.
+        DataError: If there is no such file, or it is no feedback table.
     """
     hint = "name the feedback.parquet that a run wrote (--feedback), or its environment (--env)"
     if not file.is_file():
@@ -57,7 +57,7 @@ def export_feedback(
         output: File to write.
         export_format: ``trl_kto``: each row, desirable if rewarded above the mean of the split;
             ``trl_dpo``: each pair of responses to one prompt with different rewards.
-        split: Whose rows.
+        split: Split to export.
 
     Returns:
         Number of lines.
@@ -68,7 +68,7 @@ def export_feedback(
     from rpo_pipeline.ingestion import parse_prompt
 
     rated = feedback[(feedback["split"] == split) & feedback["raw_reward"].notna()]
-    # A column of a dataset has one type: beside a chat, every prompt is one.
+    # A column of a dataset has one type, so if one prompt is a chat, all become chats.
     as_chats = any(not isinstance(parse_prompt(prompt), str) for prompt in rated["prompt"])
     lines = {"trl_kto": _kto_lines, "trl_dpo": _dpo_lines}[export_format](rated, as_chats)
     prepared = temporary_sibling(output)

@@ -1,4 +1,4 @@
-"""One run at a time: a lock that the kernel frees, and beside it, for people, who holds it."""
+"""A lock that allows one run at a time, and a file beside it that names its owner."""
 
 import json
 import logging
@@ -21,27 +21,27 @@ from rpo_pipeline.storage import ensure_writable, is_running, start_ticks
 logger = logging.getLogger(__name__)
 
 RUN_LOCK = "run.lock"
-"""In the folder of the refresh; whoever works on the data folder around it holds it."""
+"""Name of the lock file, in the folder of the refresh, that each run on the data folder holds."""
 SECONDS_TO_SIGN = 2.0
-"""Whoever has just taken the lock needs a moment to write who he is."""
+"""Time in which a new owner of the lock writes its identity."""
 
 
 class BusyError(RpoError, RuntimeError):
-    """Another run is at work on the same data folder."""
+    """Another run uses the same data folder."""
 
 
 @contextmanager
 def only_run(file: Path) -> Iterator[None]:
-    """Be the only run that holds a lock file, or none at all.
+    """Hold a lock file, or raise an error if another run holds it.
 
-    The kernel frees the lock when its owner ends in any way, so there is no lock to clean up. The
-    owner's identity lies beside it as ``.json``; what a killed owner left there is replaced.
+    The kernel releases the lock when its owner ends in any way, so it never has to be removed. A
+    ``.json`` file beside it holds the owner's identity; that of a killed owner is replaced.
 
     Args:
-        file: The lock file; made if it is new.
+        file: Lock file, created if it is new.
 
     Raises:
-        BusyError: Naming the owner, if there is one.
+        BusyError: If another run holds the lock. It names the owner.
         DataError: If the folder cannot be written to, or its file system has no locks.
     """
     ensure_writable(file.parent)
@@ -61,7 +61,7 @@ def only_run(file: Path) -> Iterator[None]:
         ) from err
     try:
         if (left := _read(signature)) is not None:
-            logger.warning("a run ended without a word and its lock is free: %s", _describe(left))
+            logger.warning("a run was killed and its lock is free: %s", _describe(left))
         signature.write_text(json.dumps(_identity()))
         yield
     finally:
@@ -70,7 +70,7 @@ def only_run(file: Path) -> Iterator[None]:
 
 
 def signature_of(file: Path) -> Path:
-    """File with the identity of whoever holds a lock file."""
+    """Name the file with the identity of a lock's owner."""
     return file.with_suffix(".json")
 
 
@@ -85,7 +85,7 @@ def _identity() -> dict[str, Any]:
 
 
 def _describe_owner(signature: Path) -> str:
-    """Who holds the lock; a signature of someone who is gone is not his."""
+    """Describe the owner of the lock; the identity of an ended process is ignored."""
     deadline = time.monotonic() + SECONDS_TO_SIGN
     while time.monotonic() < deadline:
         owner = _read(signature)
@@ -103,7 +103,7 @@ def is_gone(owner: dict[str, Any]) -> bool:
 def _read(signature: Path) -> dict[str, Any] | None:
     try:
         owner: dict[str, Any] = json.loads(signature.read_text())
-    except (FileNotFoundError, ValueError):  # none, or half written
+    except (FileNotFoundError, ValueError):  # the file is missing or incomplete
         return None
     return owner
 

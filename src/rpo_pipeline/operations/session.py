@@ -22,28 +22,28 @@ WHOLE: tuple[set[str], ...] = ({"refresh"}, {"__default__"}, set())
 
 
 class ProjectSession(KedroSession):
-    """The session of ``kedro run``; ``KedroSession`` itself takes no lock and decides nothing."""
+    """Session of ``kedro run`` that takes the lock and decides whether there is work."""
 
     _context: KedroContext | None = None
 
     def load_context(self) -> KedroContext:
-        """The context, which is made once: what decides about a run also runs."""
+        """Load the context once, so that the decision and the run use the same one."""
         if self._context is None:
             self._context = super().load_context()
         return self._context
 
     def run(self, **chosen: Any) -> dict[str, Any]:  # type: ignore[override] # noqa: ANN401
-        """Run what was chosen.
+        """Run the chosen nodes.
 
         Args:
-            chosen: As Kedro's session takes it, by name.
+            **chosen: Arguments of Kedro's session.
 
         Returns:
-            What Kedro's session returns; nothing where there is no work.
+            Result of Kedro's session; empty if there is no work.
 
         Raises:
-            BusyError: If another run is at work on the data folder, and this one is of some nodes
-                only. A run of all pipelines leaves its work to the other one.
+            BusyError: If another run uses the data folder, and this one runs only some nodes. A run
+                of all pipelines leaves its work to the other one.
         """
         chosen |= {option: with_stages(chosen.get(option) or ()) for option in OF_NODES}
         context = self.load_context()
@@ -68,6 +68,6 @@ def with_stages(nodes: Iterable[str]) -> list[str]:
 
 
 def _is_whole(chosen: Mapping[str, Any]) -> bool:
-    """Whether a run is of all pipelines."""
+    """Tell whether a run is of all pipelines."""
     names = {*(chosen.get("pipeline_names") or ()), chosen.get("pipeline_name")} - {None}
     return names in WHOLE and not any(chosen.get(option) for option in SELECTIONS)

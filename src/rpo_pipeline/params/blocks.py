@@ -161,7 +161,7 @@ def validate_catalog(raw: Mapping[str, Any]) -> None:
         raw: Entries by name.
 
     Raises:
-        ConfigError: Naming each entry with the package, or with what it says of MLflow.
+        ConfigError: If there is such an entry. It names the entry, with the package or the reason.
     """
     problems = [*unmet(catalog_needs(raw)), *_wrong_uses(raw)]
     if problems:

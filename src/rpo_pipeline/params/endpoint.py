@@ -1,4 +1,4 @@
-"""A language model behind an endpoint, and the text that it is asked with."""
+"""Settings of a language model behind an endpoint, and checks of its template."""
 
 from typing import Any, Self
 

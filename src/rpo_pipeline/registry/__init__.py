@@ -1,4 +1,4 @@
-"""Versions, aliases and the gate between them, and the model that is served."""
+"""Registered versions, their aliases, the gate, and the served model."""
 
 from rpo_pipeline.registry.aliases import ARTIFACTS, LOCK, apply_decision, roll_back
 from rpo_pipeline.registry.champion import find_standing

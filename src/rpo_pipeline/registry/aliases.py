@@ -1,7 +1,7 @@
-"""Who is champion: promotion and rollback.
+"""Moves the alias of the champion: promotion and rollback.
 
-MLflow moves an alias without comparing it first. On one host promotions queue at a lock file.
-Another host is noticed by reading the alias again, once its write would have arrived.
+MLflow sets an alias without comparing it first. On one host a lock file makes promotions wait for
+each other. A change by another host is noticed by reading the alias again a little later.
 """
 
 import json
@@ -25,12 +25,12 @@ from rpo_pipeline.tracking import database_file, needs_registry
 logger = logging.getLogger(__name__)
 
 LOCK = "promotion.lock"
-"""In the folder of the champion's checkpoints."""
+"""Name of the lock file in the folder of the champion's checkpoints."""
 ARTIFACTS, DECISION = "artifacts", "gate.json"
 NOBODY = "none"
-"""Where a tag names a champion and there was none."""
+"""Value of a tag that names the champion, if there was none."""
 SETTLE_SECONDS = 2.0
-"""Longer than a host takes from reading the champion to replacing it."""
+"""Pause, longer than the time that a host takes from reading the champion to replacing it."""
 ANOTHER = "kedro run --pipelines promotion --params promotion.version="
 
 
@@ -46,10 +46,10 @@ def apply_decision(
 
     Args:
         run: Tracking server.
-        version: The challenger.
-        gate: Decision of ``gate.decide``; what the version must carry is checked here.
+        version: Version of the challenger.
+        gate: Decision of ``gate.decide``; required artifacts are checked here.
         promotion: Registered model, mode, and whether a person named the version.
-        lock_file: Held while aliases move, so that promotions on one host queue.
+        lock_file: Lock file, held while aliases move, so that promotions on one host wait.
 
     Returns:
         version, promoted, champion_before, champion_after, reason and gate.
@@ -130,7 +130,7 @@ def _decide(
     promotion: PromotionParams,
     champion: str | None,
 ) -> tuple[str | None, str]:
-    """Promote a version or not; who is champion after that, and why."""
+    """Promote a version or not; return the champion after that, and the reason."""
     name, after = promotion.model_name, champion
     _record(client, name, version, gate)
     reason = _refusal(gate, champion, promotion, client.get_model_version(name, version).tags)
@@ -171,9 +171,9 @@ def _refusal(
 
 
 def _move(client: MlflowClient, name: str, move: Move) -> str | None:
-    """Change the champion; who is champion after that.
+    """Change the champion, and return the champion after that.
 
-    The alias is read again once other hosts have had time to set it as well.
+    The alias is read again after a pause in which other hosts may have set it as well.
     """
     moves.begin(client, name, move)
     if database_file(client.tracking_uri) is None:  # a database file has one host

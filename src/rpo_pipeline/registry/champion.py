@@ -1,4 +1,4 @@
-"""Who is champion, who was before it, and how old it is."""
+"""Finds the champion, the champion before it, and its age."""
 
 import time
 from dataclasses import replace

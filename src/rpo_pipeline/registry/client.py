@@ -1,8 +1,8 @@
-"""The MLflow model registry: log a version, and fetch what a version carries.
+"""Client of the MLflow model registry: it registers versions and downloads their artifacts.
 
 Every call names its tracking server and its run, so nothing depends on MLflow's global run. The
 exceptions are ``Model.log``, which takes neither server nor experiment, and ``models:/`` addresses,
-which are looked up at the global server whatever server is passed: it is set for both.
+which always refer to the global server; for both the global server is set.
 """
 
 import json
@@ -36,7 +36,7 @@ CHECKPOINT = "checkpoint"
 SERVING_MODEL = Path(__file__).with_name("serving_model.py")
 SERVED_WITH = ("mlflow", "torch", "transformers")
 POLICY_TAG = "policy"
-"""Of a version: fingerprint of its checkpoint."""
+"""Tag of a version with the fingerprint of its checkpoint."""
 LOGGED = "models:/"
 EXAMPLE = (
     ["Hello"],
@@ -220,7 +220,7 @@ def register_version(
 def _log_model(run: RunAddress, checkpoint: Path, documents: Mapping[str, Any]) -> str:
     """Log a checkpoint and its documents as a model that MLflow can serve; the model's id."""
     with temporary_folder(checkpoint.parent) as folder:
-        # MLflow stores a folder under its own name. Links: the weights are not copied for that.
+        # MLflow stores a folder under its own name; links avoid a copy of the weights.
         staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=link_or_copy)
         artifacts = {CHECKPOINT: str(staged)}
         for name, document in documents.items():
@@ -241,7 +241,7 @@ def _log_model(run: RunAddress, checkpoint: Path, documents: Mapping[str, Any]) 
 
 
 def _require_ours(client: MlflowClient, model_name: str, version: str) -> ModelVersion:
-    """A version, if this project registered it: another tool may use the same name."""
+    """Return a version if this project registered it, as another tool may use the same name."""
     try:
         found = client.get_model_version(model_name, version)
     except MlflowException as err:

@@ -1,14 +1,14 @@
 """The gate: a pure function from evaluation numbers to a decision with reasons.
 
-A champion that is challenged every night on the same test prompts would in the end lose to luck. So
-the k-th look at challengers of a champion is judged by a bound that errs, on one side, with
-probability ``(1 - confidence) / (k (k + 1))``; these add up to ``1 - confidence`` over all looks,
-however they depend on one another (the union bound). The bound of a mean over prompts also allows
-for losses too rare to be seen (``core.bounds``); metrics that are no such mean have their interval
-widened, which holds about as well as that interval.
+A look is one comparison of challengers with a champion. A champion that is challenged every night
+on the same test prompts would in the end lose by chance. So the k-th look uses a one-sided bound
+with error probability ``(1 - confidence) / (k (k + 1))``; these add up to ``1 - confidence`` over
+all looks, for any dependence between them (the union bound). The bound of a mean over prompts also
+allows for losses too rare to be in the sample (``core.bounds``); the interval of other metrics is
+widened, and is about as reliable as the original interval.
 
-Whether what judges can be believed comes first: ratings in the log, and labelers that say more of
-them than length does.
+The first checks are about the labelers: the log has ratings, and the labelers agree with them more
+than length does.
 
 Source: alpha spending with weights that sum to 1 (Foster and Stine 2008, J. R. Stat. Soc. B 70(2),
 section 3); for test sets of models that are released again and again, Renggli et al. 2019 (MLSys,
@@ -29,41 +29,41 @@ from rpo_pipeline.params import GateParams, PromotionParams
 from rpo_pipeline.records import Decision, Evidence
 
 SUMMARY_CONFIDENCE = 0.95
-"""Of the intervals in ``summary.json``."""
+"""Confidence of the intervals in ``summary.json``."""
 BY_FIRST_LABELER = ("reward_mean", "win_rate", "length_controlled_win_rate")
 COMPONENT = "component_"
 JUDGE = "judge_win_rate"
 RATINGS, AGREEMENT = "ratings", "agreement"
-"""Checks of what judges, not of the models."""
+"""Names of the checks of labelers."""
 
 
 @dataclass(frozen=True)
 class Strictness:
-    """The interval that a challenger is judged by."""
+    """Interval that a gate uses."""
 
     error: float
-    """Of each of its ends."""
+    """Error probability of each end."""
     width: float
-    """In widths of the interval in the summary, where a metric is no mean over prompts."""
+    """Width as a multiple of the summary's interval, for metrics that are no mean over prompts."""
 
     @property
     def confidence(self) -> float:
-        """Two-sided."""
+        """Two-sided confidence."""
         return 1 - 2 * self.error
 
 
 @cache
 def strictness(confidence: float, *, look: int, num_prompts: int) -> Strictness:
-    """Interval of one of the looks at challengers of a champion.
+    """Compute the interval of a look at challengers of a champion.
 
     Args:
-        confidence: That no challenger, were they all no better, passes.
-        look: Which look at this champion it is, from 1.
-        num_prompts: Behind the interval; few make it wider, by Student's t, and because a bootstrap
-            takes the spread of few numbers for that of all.
+        confidence: Probability that no challenger passes if all are no better.
+        look: Number of the look at this champion, from 1.
+        num_prompts: Number of prompts; few make the interval wider, by Student's t and because a
+            bootstrap underestimates the spread.
 
     Returns:
-        Its confidence, and how much wider it is than the summary's.
+        Error probability and relative width of the interval.
     """
     error = (1 - confidence) / (look * (look + 1))
     n = max(2, num_prompts)
@@ -159,7 +159,7 @@ def _check_labelers(evidence: Evidence, promotion: PromotionParams) -> Iterator[
 
 
 def _judge_of(gate: GateParams) -> str | None:
-    """Who gives the number of a gate; one name for the metrics of the first labeler."""
+    """Name the labeler of a gate's metric; the first labeler's metrics share one name."""
     if gate.metric in BY_FIRST_LABELER:
         return BY_FIRST_LABELER[0]
     if gate.metric == JUDGE:
@@ -171,7 +171,7 @@ def _judge_of(gate: GateParams) -> str | None:
 
 
 def _waiver(promotion: PromotionParams, name: str) -> str | None:
-    """Why a check of what judges does not count."""
+    """Return the cause why a check of labelers is not required, if there is one."""
     if promotion.version is not None:
         return "a person named the version (promotion.version)"
     return None if getattr(promotion, name) else f"promotion.{name} is false"
@@ -225,7 +225,7 @@ def _observe(
     bound: str,
     strict: Strictness,
 ) -> float | None:
-    """The estimate, or an end of its interval at its present width; None if it was not measured."""
+    """Return the estimate, or an end of its interval for this look; None if not measured."""
     if metric is None or metric["value"] is None:
         return None
     if bound == "value":

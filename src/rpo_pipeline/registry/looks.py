@@ -1,7 +1,8 @@
-"""How often a champion was looked at: each new set of numbers is one more chance for luck.
+"""Counts the looks at a champion, which are comparisons of challengers with it by the gate.
 
-Looks are kept on the registered model, so that they outlive versions that are deleted, data folders
-and killed runs; the model is deleted with its champion only.
+Each new set of numbers is another look, and another chance of a false promotion. Looks are stored
+on the registered model, so that deleted versions, other data folders and killed runs do not undo
+them.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from rpo_pipeline.tracking import needs_registry
 
 LOOK = "gate_look"
 DIGITS = 16
-"""Of the digest of the numbers."""
+"""Length of the digest of the numbers in a tag."""
 
 
 def summarise(
@@ -50,17 +51,17 @@ def summarise(
 def take_look(
     run: RunAddress, model_name: str, champion: str | None, numbers: Mapping[str, Any]
 ) -> int:
-    """Number a look at the challengers of a champion, from 1, and keep that it was taken.
+    """Number a look at the challengers of a champion, from 1, and store it.
 
     Args:
         run: Tracking server.
-        model_name: Registered model; made if it is new.
-        champion: Version that is challenged; None: the reference, before there is a champion.
-        numbers: What the challenger is judged by. The very same numbers are the same look; other
-            ones are another look, whichever version they are of.
+        model_name: Registered model, created if it is new.
+        champion: Version that is challenged; None for the reference, before there is a champion.
+        numbers: Numbers that the gate decides by. Equal numbers are the same look; other numbers
+            are another look, also for the same version.
 
     Returns:
-        The number that these numbers have, or one more than the largest so far.
+        The number of these numbers' look, or one more than the largest so far.
     """
     client = MlflowClient(run.tracking_uri)
     looks = f"{LOOK}.{champion or NOBODY}."
@@ -69,11 +70,11 @@ def take_look(
     if tags.get(own, "").isdecimal():
         return int(tags[own])
     found = [number for tag, number in tags.items() if tag.startswith(looks)]
-    # Earlier releases kept looks on the versions alone.
+    # Earlier releases stored looks only on versions.
     for version in client.search_model_versions(f"name = '{model_name}'"):
         if version.tags.get("gate_champion") == (champion or NOBODY):
             found.append(version.tags.get(LOOK, ""))
-    # Whatever is no number is not ours: other tools may tag the same model.
+    # Tags without a number come from other tools, which may tag the same model.
     look = 1 + max((int(number) for number in found if number.isdecimal()), default=0)
     client.set_registered_model_tag(model_name, own, str(look))
     return look

@@ -1,9 +1,9 @@
-"""A change of champion that is written down before it is made.
+"""A change of champion, a move, is recorded before it is made.
 
-MLflow sets one alias a call, and a run may be killed between two of them. So the move stands in a
-tag of the registered model until its last call is made. Who finds it there looks at the champion:
-if it is the version that was to enter, the rest of the move is made up for; if not, nothing of the
-move can be seen, and it is dropped. Either way ``previous`` is the champion before this one.
+MLflow sets one alias per call, and a run may be killed between two calls. So a tag of the
+registered model holds the move until its last call. If a later call finds the tag and the champion
+is the move's new version, it makes the remaining calls; if not, the move had no effect yet, and is
+dropped. In both cases ``previous`` is the champion before this one.
 """
 
 import json
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 MOVE_TAG = "rpo.move"
-"""Of a registered model, while its champion changes."""
+"""Tag of a registered model while its champion changes."""
 PROMOTION_TAG, ROLLBACK_TAG = "promotion", "rolled_back"
-"""Of a version: what became of it, in words; why it was champion and is no longer."""
+"""Tags of a version: the outcome of its gate, and the reason of its rollback, as texts."""
 NO_SUCH = "RESOURCE_DOES_NOT_EXIST"
 MAX_TAG_CHARACTERS = 100_000
 """MLflow's limit for a tag of a version."""
@@ -30,19 +30,19 @@ MAX_TAG_CHARACTERS = 100_000
 
 @dataclass(frozen=True)
 class Move:
-    """One version enters as champion, another leaves."""
+    """Change of champion from one version to another."""
 
     kind: Literal["promotion", "rollback"]
     enters: str
     leaves: str | None
-    """None: there was no champion."""
+    """Former champion; None if there was none."""
     reason: str
-    """For people; it becomes a tag of the version that is promoted, or rolled back."""
+    """Text that becomes a tag of the version that is promoted, or rolled back."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Who is champion, and who was before it."""
+    """The champion and the champion before it."""
 
     champion: str | None
     previous: str | None
@@ -53,14 +53,14 @@ class Standing:
 
 
 def read_standing(client: MlflowClient, name: str) -> Standing:
-    """Who is champion and who was before, also in the middle of a move.
+    """Find the champion and the one before it, also during a move.
 
     Args:
-        client: Of the registry.
+        client: Registry client.
         name: Registered model; one that does not exist has no champion.
 
     Returns:
-        Versions, as numbers in text.
+        Versions as texts.
     """
     model = _find_model(client, name)
     if model is None:
@@ -72,20 +72,20 @@ def read_standing(client: MlflowClient, name: str) -> Standing:
 
 
 def begin(client: MlflowClient, name: str, move: Move) -> None:
-    """Write a move down, and make its champion."""
+    """Record a move, and set the champion."""
     client.set_registered_model_tag(name, MOVE_TAG, json.dumps(asdict(move)))
     client.set_registered_model_alias(name, CHAMPION, move.enters)
 
 
 def finish(client: MlflowClient, name: str) -> Move | None:
-    """Make up for what is left of a move that was written down.
+    """Make the remaining calls of a recorded move.
 
     Args:
-        client: Of the registry.
+        client: Registry client.
         name: Registered model.
 
     Returns:
-        The move, if it came about; None if there was none, or nothing of it was made.
+        The move, if it took effect; None if there was none, or it had no effect.
     """
     model = _find_model(client, name)
     if model is None or MOVE_TAG not in model.tags:
@@ -94,7 +94,7 @@ def finish(client: MlflowClient, name: str) -> Move | None:
     came_about = move is not None and _aliases(model).champion == move.enters
     if move is not None and came_about:
         _complete(client, name, move)
-    # Another host may have begun a move of its own meanwhile.
+    # Another host may have begun another move meanwhile.
     still = _find_model(client, name)
     if still is not None and still.tags.get(MOVE_TAG) == model.tags[MOVE_TAG]:
         client.delete_registered_model_tag(name, MOVE_TAG)
@@ -102,13 +102,13 @@ def finish(client: MlflowClient, name: str) -> Move | None:
 
 
 def tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
-    """Tag a version; what is longer than MLflow allows is cut."""
+    """Tag a version; values above MLflow's limit are cut."""
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value[:MAX_TAG_CHARACTERS])
 
 
 def _complete(client: MlflowClient, name: str, move: Move) -> None:
-    """All calls after the champion is set; each can be made twice."""
+    """Make all calls after the champion is set; each may be repeated."""
     leaves = move.leaves if move.leaves and _exists(client, name, move.leaves) else None
     if move.kind == "promotion":
         if leaves:

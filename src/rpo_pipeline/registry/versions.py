@@ -1,4 +1,4 @@
-"""What a registry holds, as people read it; a look at it makes no database."""
+"""Lists the versions of a registered model as text, without creating a database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +18,12 @@ def registered_versions(tracking: TrackingParams, project: Path, model_name: str
     """List the versions of a registered model.
 
     Args:
-        tracking: Server.
-        project: A relative sqlite path starts there.
+        tracking: Tracking server.
+        project: Folder of the project, at which a relative sqlite path starts.
         model_name: Registered model.
 
     Returns:
-        Their numbers with their aliases, for people.
+        Version numbers with their aliases, as texts.
 
     Raises:
         RegistryError: If the tracking server does not answer.
@@ -40,7 +40,7 @@ def registered_versions(tracking: TrackingParams, project: Path, model_name: str
 
 @contextmanager
 def answering(tracking: TrackingParams, project: Path) -> Iterator[MlflowClient | None]:
-    """A client whose server's silence is an error for people."""
+    """Open a client, and raise a ``RegistryError`` if its server does not answer."""
     try:
         yield _client(tracking, project)
     except (MlflowException, OSError) as err:

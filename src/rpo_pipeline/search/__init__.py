@@ -1,4 +1,4 @@
-"""Temperatures and methods that are tried on the validation split."""
+"""Search over temperatures and methods on the validation split."""
 
 from rpo_pipeline.search.cells import Settings
 from rpo_pipeline.search.material import Material, sampled_rows

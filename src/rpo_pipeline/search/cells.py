@@ -1,4 +1,4 @@
-"""What a comparison trains: a cell is one method at one value of its temperature, with one seed."""
+"""Cells of a comparison; a cell is one training: a method with one value and one seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,39 +38,39 @@ class Settings(Params):
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One training, and the prompts of a split that it is judged on."""
+    """One training, and the split whose prompts it is evaluated on."""
 
     method: MethodParams
     value: float
-    """Of the method's parameter."""
+    """Value of the method's parameter."""
     seed: int
     split: Split
-    """``validation`` for the choice of the value, ``test`` for what is reported."""
+    """``validation`` for the choice of the value, ``test`` for the reported numbers."""
     study: tuple[str, float] | None = None
-    """What of the log is changed, and how much; None: it is as it was logged."""
+    """Property of the log that is changed, and its level; None for the log as it is."""
 
     @property
     def name(self) -> str:
-        """For people and folders, such as ``kto beta=0.1 seed 3``."""
+        """Readable name, such as ``kto beta=0.1 seed 3``."""
         short = self.method.parameter.rpartition(".")[2]
         name = f"{self.method.name} {short}={self.value:g} seed {self.seed} {self.split}"
         return f"{name} {self.study[0]}={self.study[1]:g}" if self.study else name
 
 
 def grid_cells(methods: Sequence[MethodParams], seed: int) -> list[Cell]:
-    """A cell for each value of each method, to choose from on validation prompts."""
+    """List a cell for each value of each method, for the choice on validation prompts."""
     return [Cell(method, value, seed, "validation") for method in methods for value in method.grid]
 
 
 def final_cells(
     methods: Sequence[MethodParams], chosen: Mapping[str, float], seeds: Sequence[int]
 ) -> list[Cell]:
-    """A cell for each method and seed at its chosen value, to report on test prompts."""
+    """List a cell for each method at its chosen value and each seed, to report on test prompts."""
     return [Cell(method, chosen[method.name], seed, "test") for method in methods for seed in seeds]
 
 
 def study_cells(comparison: ComparisonParams, chosen: Mapping[str, float]) -> list[Cell]:
-    """A cell for each level of each study, for each method and seed that it asks for."""
+    """List a cell for each level, method and seed of each study."""
     studies = comparison.studies
     if studies is None:
         return []
@@ -85,12 +85,12 @@ def study_cells(comparison: ComparisonParams, chosen: Mapping[str, float]) -> li
 
 
 def settings_of(cell: Cell, settings: Settings, shared: Mapping[str, Any]) -> Settings:
-    """The parameters of a cell.
+    """Build the parameters of a cell.
 
     Args:
-        cell: Which one.
-        settings: Of the run.
-        shared: Settings of every cell by dotted name; a method's own come after them.
+        cell: Cell to train.
+        settings: Parameters of the run.
+        shared: Settings of every cell by dotted name; those of its method override them.
 
     Returns:
         Validated parameters.

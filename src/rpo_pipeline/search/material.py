@@ -1,4 +1,4 @@
-"""What the cells of a comparison learn from, as it was logged and as studies change it."""
+"""Data that the cells of a comparison are trained on, as logged and as studies change it."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +14,7 @@ ROWS = "row_id prompt_id split prompt response behaviour_logps".split()
 
 @dataclass(frozen=True)
 class Material:
-    """What every cell learns from, computed once for all of them."""
+    """Data and caches of all cells, computed once."""
 
     feedback: pd.DataFrame
     rewards: pd.DataFrame
@@ -44,16 +44,16 @@ class Material:
 
 
 def change_log(material: Material, study: str, level: float, *, seed: int) -> Material:
-    """Change one property of the train rows; validation and test stay as they were.
+    """Change one property of the train rows; validation and test rows stay as they are.
 
     Args:
-        material: As it was logged.
+        material: Material as logged.
         study: ``num_responses``, ``reward_noise`` or ``logged_share``, as in ``StudiesParams``.
-        level: How much of it.
-        seed: Of what is drawn: the order of a prompt's responses, and the noise.
+        level: Level of the property.
+        seed: Seed of the order of a prompt's responses, and of the noise.
 
     Returns:
-        Equal material where the level changes nothing.
+        The changed material, equal to the original if the level changes nothing.
     """
     changes = {
         "num_responses": _fewer_responses,
@@ -118,9 +118,9 @@ def _mixed_responses(material: Material, level: float, draw: np.random.Generator
 
 
 def _shuffled_train(material: Material, draw: np.random.Generator) -> pd.DataFrame:
-    """Labelled train rows: row_id, prompt_id, place within the prompt from 0, size of the prompt.
+    """Shuffle labelled train rows: row_id, prompt_id, place in the prompt from 0, its size.
 
-    A level keeps what a lower one kept.
+    The order depends only on the seed, so a level contains the rows of lower levels.
     """
     feedback = material.feedback
     labelled = feedback["row_id"].isin(material.rewards["row_id"])

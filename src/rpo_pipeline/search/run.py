@@ -1,4 +1,4 @@
-"""Running cells: train, answer prompts, measure. What is finished is kept and never done again."""
+"""Runs cells: it trains, generates and measures; finished cells are cached."""
 
 import json
 import logging
@@ -46,13 +46,13 @@ def run_comparison(
     """Choose each method's best value on validation prompts, and report it on test prompts.
 
     Args:
-        material: What every cell learns from.
+        material: Data and caches of all cells.
         settings: Parameters of the run.
-        comparison: Methods, seeds, and what differs from the run's parameters in every cell.
-        folder: Of the cells.
+        comparison: Methods, seeds, and settings of every cell.
+        folder: Folder of the cells.
 
     Returns:
-        As ``table.summarise``, and ``studies`` as ``table.summarise_studies``.
+        Result of ``table.summarise``, with ``studies``, that of ``table.summarise_studies``.
     """
 
     def run(cells: list[Cell]) -> dict[Cell, Path]:
@@ -77,11 +77,11 @@ def run_cells(
     """Run the cells that are not finished.
 
     Args:
-        cells: Which ones.
-        material: What they learn from.
+        cells: Cells to run.
+        material: Data and caches of all cells.
         settings: Parameters of the run.
-        comparison: What differs from them in every cell.
-        folder: Gets a folder for each cell, by content.
+        comparison: Methods, seeds, and settings of every cell.
+        folder: Folder that gets a folder for each cell, by content.
 
     Returns:
         Folder of each cell, with its ``PROMPTS`` and ``RESULT``.
@@ -90,7 +90,7 @@ def run_cells(
     known: dict[str, str | None] = {}
     for cell in tqdm(cells, desc="comparison", unit="cell", disable=None):
         own = settings_of(cell, settings, comparison.settings)
-        # Without defaults, so that a cell outlives parameters that are added and not set.
+        # Defaults do not count, so that new parameters do not void finished cells.
         content = own.model_dump(mode="json", exclude_defaults=True)
         log = change_log(material, *cell.study, seed=cell.seed) if cell.study else material
         judges = named_content(own.evaluation, known)
@@ -185,7 +185,7 @@ def _training_rows(material: Material, settings: Settings) -> pd.DataFrame:
 def _measure(
     answers: pd.DataFrame, heldout: pd.DataFrame, evaluation: EvaluationParams, label_cache: Path
 ) -> tuple[pd.DataFrame, dict[str, float | None]]:
-    """Numbers of each prompt, for the cell and (``reference_...``) for the reference."""
+    """Measure each prompt, for the cell and (``reference_...``) for the reference."""
     texts = answers["prompt"].tolist(), answers["response"].tolist()
     labels = label_responses(*texts, evaluation.labelers, label_cache, every=True)
     answers = pd.concat([answers, labels], axis=1)

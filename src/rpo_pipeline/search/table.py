@@ -1,4 +1,4 @@
-"""From finished cells to one table: each method at its best value, with intervals.
+"""Summarises finished cells (see cells.py): each method at its best value, with intervals.
 
 Shapes: S seeds, P prompts, B resamples.
 """
@@ -23,7 +23,7 @@ from rpo_pipeline.params import ComparisonParams, MethodParams
 from rpo_pipeline.search.cells import Cell
 
 PROMPTS, RESULT = "prompts.parquet", "result.json"
-"""Of a finished cell: numbers of each prompt, and of the cell as a whole."""
+"""Files of a finished cell: numbers by prompt, and numbers of the whole cell."""
 METRICS = (
     "reward_mean",
     "win_rate",
@@ -33,11 +33,11 @@ METRICS = (
     "empty_share",
 )
 STUDIED = ("distinct_2", "rank_correlation", "grad_norm_std")
-"""Of a cell as a whole."""
+"""Numbers of a whole cell that studies report."""
 
 
 def choose_values(folders: Mapping[Cell, Path]) -> dict[str, float]:
-    """The value of each method whose mean raw reward on validation prompts is the highest."""
+    """Choose the value of each method with the highest mean raw reward on validation prompts."""
     means = pd.DataFrame(
         [
             {
@@ -59,16 +59,16 @@ def summarise(
     *,
     num_resamples: int,
 ) -> dict[str, Any]:
-    """Put the numbers of all cells together.
+    """Summarise the numbers of all cells.
 
     Intervals come from resampling seeds and prompts together, the same for all methods, so that
-    differences are paired in both. P-values of the differences in reward are Holm's.
+    differences are paired in both. P-values of differences in reward have Holm's correction.
 
     Args:
         grid: Folder of each cell of the grid.
-        final: Folder of each cell that is reported.
+        final: Folder of each reported cell.
         comparison: Methods, the first of which is the baseline of the differences, and seeds.
-        num_resamples: Behind each interval.
+        num_resamples: Number of resamples for each interval.
 
     Returns:
         ``methods``, each with its grid, chosen value, metrics as {value, low, high}, spread over
@@ -120,15 +120,15 @@ def summarise(
 def summarise_studies(
     cells: Mapping[Cell, Path], *, num_resamples: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Put the numbers of the studies together.
+    """Summarise the numbers of the studies.
 
     Args:
         cells: Folder of each cell of a study.
-        num_resamples: Behind each interval, which is over seeds and prompts.
+        num_resamples: Number of resamples of seeds and prompts for each interval.
 
     Returns:
-        By study: method, level, reward_mean as {value, low, high}, and means over seeds of
-        distinct_2, rank_correlation and grad_norm_std.
+        For each study a list of: method, level, reward_mean as {value, low, high}, and means over
+        seeds of distinct_2, rank_correlation and grad_norm_std.
     """
     groups: dict[tuple[str, float, str], list[Path]] = {}
     for cell, folder in cells.items():
@@ -160,7 +160,7 @@ def _mean_of(results: Sequence[Mapping[str, Any]], name: str) -> float:
 def _stack(
     method: MethodParams, final: Mapping[Cell, Path], seeds: Sequence[int]
 ) -> dict[str, Array]:
-    """Each metric of a method, shape ``(S, P)``."""
+    """Read each metric of a method, shape ``(S, P)``."""
     by_seed = {c.seed: folder for c, folder in final.items() if c.method.name == method.name}
     tables = [pd.read_parquet(by_seed[seed] / PROMPTS).set_index("prompt_id") for seed in seeds]
     names = map(str, tables[0].columns)
@@ -172,10 +172,10 @@ def _stack(
 def _interval(
     values: Array, seeds: np.ndarray[Any, Any], prompts: np.ndarray[Any, Any]
 ) -> tuple[Interval, float]:
-    """Mean of ``(S, P)`` with its interval, and the p-value of its being 0."""
+    """Compute the mean of ``(S, P)`` with its interval, and the p-value of a mean of 0."""
     drawn = np.array([values[s][:, p].mean() for s, p in zip(seeds, prompts, strict=True)])
     low, high = np.quantile(drawn, [0.025, 0.975])
-    # A resample counts as its own observation, so that no p-value is 0.
+    # The observed mean counts as one more resample, so that no p-value is 0.
     tail = (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (len(drawn) + 1)
     interval: Interval = {"value": float(values.mean()), "low": float(low), "high": float(high)}
     return interval, min(1.0, 2 * float(tail))
@@ -205,7 +205,7 @@ def _cell(cell: Cell, folder: Path) -> dict[str, Any]:
 
 
 def _spread(method: MethodParams, final: Mapping[Cell, Path]) -> dict[str, Any]:
-    """What differs from seed to seed, and what each training was like on average."""
+    """Describe the spread over seeds, and the average training."""
     own = [folder for cell, folder in final.items() if cell.method.name == method.name]
     results = [json.loads((folder / RESULT).read_text()) for folder in own]
     rewards = [pd.read_parquet(f / PROMPTS)["reward_mean"].mean() for f in own]

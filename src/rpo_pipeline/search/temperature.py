@@ -1,4 +1,4 @@
-"""Choosing tau: a short training for each candidate, judged by what it writes on validation."""
+"""Chooses tau by a short training with each value of a grid, evaluated on validation prompts."""
 
 import logging
 from collections.abc import Callable
@@ -35,12 +35,12 @@ def choose_tau(
     evaluation: EvaluationParams,
     workspace: Path,
 ) -> dict[str, Any]:
-    """Train with each tau of the grid for a while, and take the most cautious of the good ones.
+    """Train briefly with each tau of the grid, and take the largest of the good ones.
 
-    A candidate is judged by the mean raw reward of its responses to the validation prompts, under
-    the same noise for all. Losses cannot be compared: every tau has targets of its own. The largest
-    tau that is at most one standard error of the paired difference below the best is taken, because
-    among equals it stays nearest the reference.
+    Each tau is evaluated by the mean raw reward of the model's responses to the validation prompts,
+    with the same noise for all. Losses cannot be compared, because every tau has other targets. The
+    largest tau within one standard error of the paired difference to the best is taken, because it
+    stays nearest the reference.
 
     Args:
         rows_at: Gives the training rows with the targets of a tau.
@@ -120,7 +120,7 @@ def _validation_prompts(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
 def _responses(
     engine: Engine, prompts: pd.DataFrame, evaluation: EvaluationParams, seed: int
 ) -> pd.DataFrame:
-    """A model's responses to each prompt: columns prompt_id, prompt, response, token_ids."""
+    """Sample a model's responses to each prompt: prompt_id, prompt, response, token_ids."""
     sampling = evaluation.sampling
     table = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     number = table.groupby("prompt_id").cumcount()
@@ -130,7 +130,7 @@ def _responses(
 
 
 def _rewards(table: pd.DataFrame, evaluation: EvaluationParams, label_cache: Path) -> Array:
-    """Mean raw reward of each prompt."""
+    """Compute the mean raw reward of each prompt."""
     labels = label_responses(
         table["prompt"].tolist(), table["response"].tolist(), evaluation.labelers, label_cache
     )

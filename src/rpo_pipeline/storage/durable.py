@@ -1,4 +1,4 @@
-"""Putting a finished file or folder in place so that a crash leaves the old or the new one."""
+"""Replaces files and folders so that a crash leaves either the old or the new one."""
 
 import errno
 import logging
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 TEMPORARY = re.compile(
     r"\.(?P<stem>.+)-(?P<kind>new|old)-(?P<pid>\d+)(?:t(?P<ticks>\d+))?-[0-9a-f]{8}(?P<suffix>\..*)?"
 )
-# What file systems answer that cannot sync, which is not the same as a sync that failed.
+# Errors of file systems that cannot sync, which differ from errors of a failed sync.
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}
 
 
 def temporary_sibling(target: Path, *, kind: str = "new") -> Path:
-    """A free name beside the target, on the same file system, with the same suffix.
+    """Choose a free name beside the target, on the same file system, with the same suffix.
 
-    It says which process works on it, so that ``clear_abandoned`` knows when nobody does. Beside a
-    link means beside what the link leads to, which may be on another file system.
+    It contains the process id, by which ``clear_abandoned`` tells whether it is in use. For a link
+    the name is beside the link's target, which may be on another file system.
     """
     target = _behind_link(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def temporary_sibling(target: Path, *, kind: str = "new") -> Path:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A folder for the time being, on the same file system as its parent."""
+    """Create a temporary folder on the same file system as its parent."""
     folder = temporary_sibling(parent / "folder")
     folder.mkdir()
     try:
@@ -49,7 +49,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Force a file, or a folder with all that is in it, to disk, where the file system can."""
+    """Sync a file, or a folder with its content, to disk, if the file system can."""
     for part in [path, *path.rglob("*")]:
         descriptor = os.open(part, os.O_RDONLY)
         try:
@@ -64,15 +64,15 @@ def sync(path: Path) -> None:
 def put_in_place(prepared: Path, target: Path) -> None:
     """Rename a prepared file or folder to its target, replacing what was there.
 
-    A folder cannot be replaced in one step: the old one is moved aside first, and removed last. A
-    link stays, and what it leads to is replaced.
+    A folder cannot be replaced in one step: the old one is renamed first, and removed last. A link
+    stays, and its target is replaced.
 
     Args:
-        prepared: Beside the target, as ``temporary_sibling`` named it.
-        target: Gets its place.
+        prepared: File or folder beside the target, as ``temporary_sibling`` named it.
+        target: Final name.
 
     Raises:
-        DataError: If there is a folder where the file belongs, or a file where the folder does.
+        DataError: If a file would replace a folder, or a folder a file.
     """
     target = _behind_link(target)
     if target.exists() and target.is_dir() != prepared.is_dir():
@@ -90,26 +90,26 @@ def put_in_place(prepared: Path, target: Path) -> None:
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Make a second name for a file, or a copy where the file system has no hard links."""
+    """Create a hard link to a file, or a copy if the file system has no hard links."""
     try:
         os.link(source, target)
     except FileExistsError:
         raise
-    except OSError:  # EPERM, ENOTSUP, EXDEV, EMLINK: whatever it says to links
+    except OSError:  # file systems refuse links with EPERM, ENOTSUP, EXDEV or EMLINK
         shutil.copyfile(source, target)
 
 
 def put_new(prepared: Path, target: Path) -> None:
     """Give a finished file its name if the name is free.
 
-    Without hard links there is a moment between the look and the renaming.
+    On a file system without hard links the check and the renaming are not atomic.
 
     Args:
-        prepared: Finished, on the same file system.
-        target: The name.
+        prepared: Finished file on the same file system.
+        target: Final name.
 
     Raises:
-        FileExistsError: If somebody else was faster.
+        FileExistsError: If the name is taken.
     """
     try:
         os.link(prepared, target)
@@ -126,13 +126,14 @@ def _behind_link(target: Path) -> Path:
 
 
 def clear_abandoned(folder: Path, *, deep: bool = True) -> None:
-    """Undo what killed processes left half done, and say so.
+    """Clean up and log what killed processes left unfinished.
 
-    A folder that was moved aside, and never replaced, goes back; other temporary names go.
+    A folder that was renamed but not replaced gets its name back; other temporary names are
+    removed.
 
     Args:
-        folder: Where to look.
-        deep: At every depth, through links as well; or only in the folder itself.
+        folder: Folder to clean up.
+        deep: Whether to clean up at every depth, also through links, or only in the folder itself.
     """
     places = folders_below(folder) if deep else [folder]
     for path in [path for place in places for path in sorted(place.glob(".*"))]:

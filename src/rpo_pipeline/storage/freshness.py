@@ -1,8 +1,8 @@
-"""Whether a result is still the right one: what decided it, put into one hash.
+"""Hashes everything that decides a result, to tell whether a stored result is still valid.
 
-A result is decided by content (``digests``), by values of parameters, by the code that it rests
-on and by the libraries that compute its numbers. Nodes of the pipeline, parts of sources, and rows
-that are kept because they are dear, all ask here.
+A result is decided by content (``digests``), by values of parameters, by the code that it depends
+on, and by the libraries that compute its numbers. Nodes of the pipeline, parts of sources and
+caches of rows use these hashes.
 """
 
 import sys
@@ -19,15 +19,15 @@ from rpo_pipeline.storage.source_code import EVERYTHING, Reach, SourceCode, Symb
 
 PACKAGE = Path(__file__).parents[1]
 MODEL_LIBRARIES = ("tokenizers", "torch", "transformers")
-"""They decide the numbers of a model's forward pass, and its samples."""
+"""Libraries that decide the numbers of a model's forward pass, and its samples."""
 PARAMS = frozenset({f"{PACKAGE.name}.params"})
-"""Types and bounds of parameters: where the values are in a key, this code need not be."""
+"""Room of the types and bounds of parameters, which a key need not hold beside their values."""
 
 # What only tells whether a result is still right makes none.
 _BOOKKEEPING = frozenset(
     f"{PACKAGE.name}.storage.{name}" for name in ("freshness", "source_code", "source_module")
 )
-# They check, wait, fetch or show progress; no number is theirs.
+# These libraries check, wait, download or show progress; they compute no number.
 _NEUTRAL = frozenset(
     "click filelock huggingface_hub packaging pandera pluggy pydantic pydantic_core "
     "requests safetensors tqdm".split()
@@ -39,8 +39,8 @@ _DISTRIBUTIONS = {
     "stdnum": "python-stdnum",
     "yaml": "PyYAML",
 }
-"""Names that libraries are installed by, where it is not the one they are imported by."""
-# What a library is a surface of: the package that computes has a version of its own.
+"""Names by which libraries are installed, if they differ from those by which they are imported."""
+# Packages, with versions of their own, that compute for a library.
 _BEHIND = {"ibis": "duckdb", "transformers": "tokenizers"}
 
 Definition = Callable[..., Any]
@@ -48,13 +48,13 @@ Definition = Callable[..., Any]
 
 
 def code_digest(*definitions: Definition, source: SourceCode | None = None) -> str:
-    """Hash of the code that functions and classes rest on, and of the templates that it names.
+    """Hash the code that functions and classes depend on, and the templates that it names.
 
     Comments, docstrings and formatting do not count.
 
     Args:
         *definitions: Functions, methods or classes.
-        source: Where their code is read; null: this package, as it is installed.
+        source: Source code to read; null for this package as it is installed.
 
     Returns:
         32 hexadecimal digits.
@@ -65,14 +65,14 @@ def code_digest(*definitions: Definition, source: SourceCode | None = None) -> s
 def library_versions(
     *definitions: Definition, source: SourceCode | None = None
 ) -> dict[str, str | None]:
-    """Versions of the libraries that functions and classes rest on, without those that decide none.
+    """Find the versions of the libraries that compute numbers for functions and classes.
 
     Args:
         *definitions: Functions, methods or classes.
-        source: Where their code is read; null: this package, as it is installed.
+        source: Source code to read; null for this package as it is installed.
 
     Returns:
-        By name as it is imported; null where it is not installed.
+        Version by the name of import; null for a library that is not installed.
     """
     found = reach(*definitions, source=source)
     return {name: installed_version(name) for name in _deciding(found)}
@@ -84,12 +84,12 @@ def result_key(
     libraries: Iterable[str] | None = None,
     without: frozenset[str] = PARAMS,
 ) -> str:
-    """Name of results that are kept: all that decides them, beside what tells one from another.
+    """Hash everything that decides cached results, beside their own keys.
 
     Args:
-        *content: Values of parameters and fingerprints of content, templates among them.
-        code: What computes the results.
-        libraries: Whose versions decide them; null: all that the code rests on.
+        *content: Values of parameters and fingerprints of content, templates included.
+        code: Functions and classes that compute the results.
+        libraries: Libraries whose versions decide them; null for all that the code uses.
         without: Packages of ours whose code does not count.
 
     Returns:
@@ -103,13 +103,13 @@ def result_key(
 
 @cache
 def installed_version(library: str) -> str | None:
-    """Public version of a package by the name it is imported by; builds of one version are equal.
+    """Find the public version of a package; builds of one version are equal.
 
     Args:
-        library: Such as ``sklearn``.
+        library: Name of import, such as ``sklearn``.
 
     Returns:
-        Null where it is not installed.
+        The version; null if it is not installed.
     """
     name = _DISTRIBUTIONS.get(library, library)
     try:
@@ -117,17 +117,17 @@ def installed_version(library: str) -> str | None:
     except PackageNotFoundError:
         return None
     try:
-        return Version(found).public  # a CPU's build and a GPU's differ by rounding alone
+        return Version(found).public  # builds for CPU and GPU differ only by rounding
     except InvalidVersion:
         return found
 
 
 def reach(*definitions: Definition, source: SourceCode | None = None) -> Reach:
-    """All that functions and classes rest on.
+    """Find everything that functions and classes depend on.
 
     Args:
         *definitions: Functions, methods or classes.
-        source: Where their code is read; null: this package, as it is installed.
+        source: Source code to read; null for this package as it is installed.
 
     Returns:
         Their code, templates and libraries.
@@ -144,7 +144,7 @@ def _reach(definitions: tuple[Definition, ...], without: frozenset[str]) -> Reac
 
 
 def _deciding(found: Reach) -> list[str]:
-    """Libraries that numbers come from."""
+    """List the libraries that compute numbers."""
     named = found.libraries - _NEUTRAL
     return sorted(named | {_BEHIND[name] for name in named if name in _BEHIND})
 
@@ -163,7 +163,7 @@ def _symbol(definition: Definition) -> Symbol:
 
 
 def _source_of(definitions: Iterable[Definition]) -> SourceCode:
-    """This package, and those of the definitions where they are others."""
+    """Return the source code of this package and of the definitions' packages."""
     packages = {PACKAGE.name: PACKAGE}
     for definition in definitions:
         name, _ = _symbol(definition)
@@ -174,7 +174,7 @@ def _source_of(definitions: Iterable[Definition]) -> SourceCode:
 
 
 def _package_of(module: str, file: Path) -> dict[str, Path]:
-    """Name and place of the package, or the lone file, that a module belongs to."""
+    """Return name and path of the package, or of the single file, that a module belongs to."""
     top, *rest = module.split(".")
     if file.name == "__init__.py":
         return {top: file.parents[len(rest)]}

@@ -1,4 +1,4 @@
-"""Work that several processes share: they live and die with the one that started them."""
+"""Runs work in several processes, which end together with the process that started them."""
 
 import logging
 import os
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 PARENT = "RPO_PARENT_PID"
 ERROR_FILE = "error.txt"
 TRACEBACK_LINES = 40
-# Of the processes that the launcher lists last.
+# Entry of a killed process in the launcher's final list.
 KILLED = re.compile(r"\brank +: (?P<rank>\d+).*\n +exitcode +: -(?P<signal>\d+)")
 SECONDS_TO_END = 10
 CHECK_SECONDS = 1.0
-# Of a launch around this process, which would make its own processes believe they are part of it.
+# Variables of an outer launch, which the processes of our launches must not inherit.
 LAUNCH_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def start_ticks(pid: int) -> int | None:
-    """Start of a process since boot, which no change of the clock moves; None without /proc."""
+    """Read the start of a process since boot, which does not depend on the clock."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
@@ -37,17 +37,21 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_running(pid: int, ticks: int | None) -> bool:
-    """Whether a process of this host still runs.
+    """Tell whether a process of this host still runs.
 
     Args:
-        pid: Its id, which is given again once the process has ended.
-        ticks: Its start, which tells it from a later process with its id; null: not known.
+        pid: Id of the process, which may be reused after its end.
+        ticks: Start of the process, by which a later one with its id is recognised; null if
+            unknown.
+
+    Returns:
+        Whether it runs.
     """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of another user, so it is there
+    except PermissionError:  # the process of another user exists
         pass
     return ticks is None or start_ticks(pid) == ticks
 
@@ -63,11 +67,13 @@ def run_workers(
     """Run ``python -m module job_file`` in several processes, and wait for them.
 
     Args:
-        module: That calls its work inside ``worker_process``.
-        job_file: What it is to do; what goes wrong is written beside it.
-        num_processes: How many.
-        accelerate_config: Configuration of ``accelerate launch``; null: ``torch.distributed.run``.
-        error: Raised with the reason, or the end of the output, if a process failed.
+        module: Module that does its work inside ``worker_process``.
+        job_file: Description of the work; an error is written beside it.
+        num_processes: Number of processes.
+        accelerate_config: Configuration of ``accelerate launch``; null for
+            ``torch.distributed.run``.
+        error: Type of the error, raised with the reason or the end of the output, if a process
+            fails.
     """
     reason = job_file.with_name(ERROR_FILE)
     reason.unlink(missing_ok=True)
@@ -80,7 +86,7 @@ def run_workers(
 
 @contextmanager
 def outside_a_launch() -> Iterator[None]:
-    """Work alone, whatever a launch around this process, or one that is over, left in variables."""
+    """Ignore variables of an outer or earlier launch of several processes."""
     left = {name: os.environ.pop(name) for name in LAUNCH_VARIABLES if name in os.environ}
     if left:
         logger.warning(
@@ -95,11 +101,11 @@ def outside_a_launch() -> Iterator[None]:
 
 
 def _killed(output: str) -> str | None:
-    """What is said when a signal ended a process that could not say so itself."""
+    """Describe the end of a process by a signal, which the process could not report itself."""
     found = {signal.Signals(int(one["signal"])): one["rank"] for one in KILLED.finditer(output)}
     if not found:
         return None
-    # The launcher itself ends those that are left by SIGTERM.
+    # The launcher ends the remaining processes by SIGTERM.
     cause = next((one for one in found if one is not signal.SIGTERM), signal.SIGTERM)
     return (
         f"{cause.name} ended process {found[cause]}, as the system does when memory runs out. What "
@@ -109,10 +115,10 @@ def _killed(output: str) -> str | None:
 
 @contextmanager
 def worker_process(job_file: Path) -> Iterator[bool]:
-    """Be one process of a launch.
+    """Set up one process of a launch.
 
     Args:
-        job_file: As the launch was given it.
+        job_file: Job file of the launch.
 
     Yields:
         Whether this is the first process, which writes results that are needed once.
@@ -141,7 +147,7 @@ def _launcher(num_processes: int, accelerate_config: str | None) -> list[str]:
 
 
 def _follow(command: list[str]) -> tuple[int, str]:
-    """Run a command and log what it prints; its exit code and last lines."""
+    """Run a command, log its output, and return its exit code and last lines."""
     environment = {k: v for k, v in os.environ.items() if k not in LAUNCH_VARIABLES}
     environment[PARENT] = str(os.getpid())
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
@@ -166,7 +172,7 @@ def _follow(command: list[str]) -> tuple[int, str]:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Wait for a launcher that has closed its output; stop one that is left behind by an error."""
+    """Wait for a launcher that has closed its output, or stop it after an error."""
     try:
         if sys.exc_info()[0] is None:
             process.wait()
@@ -178,7 +184,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """Kill this process as soon as another is gone, however that one ended."""
+    """Kill this process as soon as another one has ended for any reason."""
 
     def watch() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""The MLflow run, and getting what it logs to a server that may be away."""
+"""The MLflow run, and the delivery of what it logs to a server that may not answer."""
 
 from rpo_pipeline.tracking.addresses import database_file, resolve_tracking_uri
 from rpo_pipeline.tracking.opening import JOINED_RUN, check_experiment

@@ -1,4 +1,4 @@
-"""The experiment and the run at the start, and why they cannot be had, in words."""
+"""Opens the experiment and the run at the start, and explains why that fails."""
 
 import logging
 from importlib.metadata import version as installed_version
@@ -25,19 +25,19 @@ LOCKED = "database is locked"
 
 
 def find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
-    """Look an experiment up, or make it.
+    """Find or create an experiment.
 
     Args:
-        client: Of the tracking server.
-        name: Of the experiment.
-        location: Where a new one keeps artifacts, as a ``file:`` address; None: where the server
-            says.
+        client: Tracking client.
+        name: Name of the experiment.
+        location: Folder of a new experiment's artifacts, as a ``file:`` address; None for the
+            server's default.
 
     Returns:
-        Its id.
+        Id of the experiment.
 
     Raises:
-        RegistryError: If it was deleted, or keeps artifacts in a folder that is gone.
+        RegistryError: If it was deleted, or its folder of artifacts does not exist.
     """
     found = _look_up(client, name)
     if found is None:
@@ -48,7 +48,7 @@ def find_experiment(client: MlflowClient, name: str, location: str | None) -> st
 
 
 def _check_place(experiment: Experiment, here: str) -> None:
-    """MLflow keeps absolute paths, which a project that is moved or copied takes with it."""
+    """Check the folder of artifacts: MLflow stores an absolute path, also if a project is moved."""
     there, own = Path(local_file_uri_to_path(experiment.artifact_location)), Path(here)
     if there.resolve() == own.resolve():
         return
@@ -69,11 +69,11 @@ def _check_place(experiment: Experiment, here: str) -> None:
 
 
 def check_experiment(tracking_uri: str, name: str) -> None:
-    """Raise a ``RegistryError`` where no run could be opened; nothing is made.
+    """Raise a ``RegistryError`` if no run could be opened, without creating anything.
 
     Args:
-        tracking_uri: Of a server that answers; an SQLite file need not be there yet.
-        name: Of the experiment.
+        tracking_uri: Address of a server that answers, or of an SQLite file, which may not exist.
+        name: Name of the experiment.
     """
     file = database_file(tracking_uri)
     if file is not None and not file.exists():
@@ -103,11 +103,11 @@ def join_run(client: MlflowClient, run_id: str) -> str:
     """Open a run again.
 
     Args:
-        client: Of the tracking server.
-        run_id: The run, which an attempt that failed may have closed.
+        client: Tracking client.
+        run_id: Id of the run, which a failed attempt may have closed.
 
     Returns:
-        The id of its experiment.
+        Id of its experiment.
 
     Raises:
         RegistryError: If there is no such run, or it was deleted.
@@ -131,7 +131,7 @@ def join_run(client: MlflowClient, run_id: str) -> str:
 
 
 def explain(tracking_uri: str, error: Exception) -> str:
-    """Why no run can be opened, and where to change that."""
+    """Explain why no run can be opened, and where to change that."""
     shown, said = without_password(tracking_uri), describe(error, tracking_uri)
     code = error.error_code if isinstance(error, MlflowException) else None
     if code in NO_ACCOUNT:

@@ -1,4 +1,4 @@
-"""Servers that do not answer as MLflow does: how that is noticed, waited for, and said."""
+"""Detects servers that do not answer like MLflow, waits for them, and describes their faults."""
 
 import errno
 import functools
@@ -26,18 +26,19 @@ from rpo_pipeline.tracking.addresses import database_file
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS, ANSWER_SECONDS, POLL_SECONDS = 5, 15, 2.0
-"""To reach a server, and for its answer: the first one of a server may wait for its database."""
+"""Time limits to reach a server and for its answer (the first may wait for the database), and the
+pause between checks."""
 OK, REDIRECT, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 200, 300, 401, 403, 404
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
-# A question that every MLflow server answers from its database, which /health does not ask.
+# A request that every MLflow server answers from its database, which /health does not use.
 PROBE = "/api/2.0/mlflow/experiments/search?max_results=1"
 HEADER = b"SQLite format 3\0"
 VERSION = re.compile(r"\d+\.\d+.*")
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CLIENTS = ("sqlalchemy", "botocore", "boto3", "azure", "google")
-"""Packages whose errors reach us through MLflow: of its database, and of stores of artifacts."""
+"""Packages of databases and artifact stores, whose errors MLflow does not convert."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a disk without room, which ``cli.explain`` puts into words."""
+"""Errors of a full disk, which ``cli.explain`` describes."""
 ACCOUNT = "environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 ADDRESS = "conf/base/mlflow.yml, or the environment variable MLFLOW_TRACKING_URI"
 HOW_TO_GO_ON = (
@@ -49,15 +50,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def find_fault(tracking_uri: str) -> str | None:
-    """Why a server cannot be used now, asked for seconds; None where it answers as MLflow does.
+    """Describe why a server cannot be used now, within seconds; None if it answers like MLflow.
 
-    A server that wants another account is there. A database server is asked for its port only.
+    A server that refuses the account counts as answering. Of a database server only the port is
+    checked.
     """
     if not tracking_uri.startswith(("http://", "https://")):
         return _find_fault_of_database(tracking_uri)
     try:
         response = _ask(tracking_uri, PROBE)
-        # Without an experiment that this account may see, MLflow answers with nothing as well.
+        # MLflow also answers with an empty object if this account may see no experiment.
         if response.status_code == OK and response.json() == {} and not _is_mlflow(tracking_uri):
             return "it answers with an empty object, and names no version of MLflow"
     except JSONDecodeError:
@@ -69,16 +71,16 @@ def find_fault(tracking_uri: str) -> str | None:
 
 
 def require_answer(tracking_uri: str) -> None:
-    """Raise a ``ConnectionError`` where nobody answers as MLflow does."""
+    """Raise a ``ConnectionError`` if the server does not answer like MLflow."""
     fault = find_fault(tracking_uri)
     if fault:
         raise ConnectionError(fault)
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a server understood a request and said no, which trying again will not change.
+    """Tell whether a server refused a request for good, so that a repetition is of no use.
 
-    An account that is refused is none: a token that ran out is renewed.
+    A refused account does not count, because an expired token may be renewed.
     """
     if not isinstance(error, MlflowException):
         return False
@@ -88,21 +90,20 @@ def is_refusal(error: Exception) -> bool:
 
 
 def describe(error: object, tracking_uri: str) -> str:
-    """What an error says, on one line and without the password of the address."""
+    """Write an error on one line, without the password of the address."""
     said = str(error).replace(tracking_uri, without_password(tracking_uri))
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    # SQLAlchemy adds the statement and a link.
+    # SQLAlchemy appends the statement and a link to its messages.
     return " ".join(
         line for line in lines if not line.startswith(("[SQL:", "[parameters:", "(Back"))
     )
 
 
 def needs_registry(function: Function) -> Function:
-    """Let a function whose first argument is the run wait for a registry that is away.
+    """Make a function, whose first argument is the run, wait for a registry that does not answer.
 
-    It is waited for as long as ``registry_wait_seconds`` of the run says. A registry that stays
-    away, leaves in the middle, refuses or has no room is a ``RegistryError`` that says how to go
-    on.
+    It waits up to ``registry_wait_seconds`` of the run. If the registry still does not answer,
+    stops answering, refuses or has no space, a ``RegistryError`` tells how to continue.
     """
 
     @functools.wraps(function)
@@ -124,7 +125,7 @@ def needs_registry(function: Function) -> Function:
 
 
 def is_of_store(error: Exception) -> bool:
-    """Whether an error is of a server, a database or a store of artifacts, and not of our code."""
+    """Tell whether an error comes from a server, a database or a store, and not from our code."""
     package = type(error).__module__.partition(".")[0]
     return isinstance(error, MlflowException | OSError) or package in CLIENTS
 
@@ -143,7 +144,7 @@ def _ask(tracking_uri: str, page: str) -> Response:
 
 
 def _is_mlflow(tracking_uri: str) -> bool:
-    """Whether a server says which MLflow it is."""
+    """Tell whether a server states its version of MLflow."""
     return VERSION.fullmatch(_ask(tracking_uri, "/version").text.strip()) is not None
 
 
@@ -161,7 +162,7 @@ def _find_fault_of_status(response: Response) -> str | None:
 
 
 def _find_fault_of_file(file: Path) -> str | None:
-    """Why a file cannot be the SQLite database, which MLflow would find out in minutes."""
+    """Describe why a file cannot be the SQLite database; MLflow would notice after minutes."""
     if file.is_dir():
         return "it is a folder"
     folder = next(parent for parent in file.parents if parent.exists())

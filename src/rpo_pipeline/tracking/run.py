@@ -1,4 +1,4 @@
-"""An MLflow run as the project writes it: parameters, lineage, live metrics, artifacts."""
+"""Writes an MLflow run: parameters, lineage, live metrics, artifacts."""
 
 import hashlib
 import json
@@ -27,26 +27,26 @@ from rpo_pipeline.tracking.outbox import Outbox
 logger = logging.getLogger(__name__)
 
 MAX_PARAM_CHARACTERS, MAX_NAME_CHARACTERS = 6000, 250
-MAX_PARAMS, MAX_METRICS = 100, 1000  # of one request
+MAX_PARAMS, MAX_METRICS = 100, 1000  # largest numbers in one request
 POLL_SECONDS = 1.0
 OUTBOXES = "mlflow_outbox"
-"""In the data folder."""
+"""Name of the folder of outboxes in the data folder."""
 BAD_NAME = re.compile(r"[^\w./ -]", re.ASCII)
-"""What MLflow does not take in the name of a parameter."""
+"""Characters that MLflow does not accept in the name of a parameter."""
 
 
 class TrackedRun:
     """One MLflow run, addressed by its id.
 
-    While the server is away, what is logged waits in an outbox and is sent in order once it is
-    back. What an earlier run could not send is sent first, and one that was killed is closed as
-    ``KILLED``.
+    While the server does not answer, calls are stored in an outbox, and sent in order when it
+    answers again. Calls that an earlier run could not send are sent first, and runs that were
+    killed are closed as ``KILLED``.
 
     Args:
-        tracking: Server, experiment, and what to do when the server leaves in the middle.
-        project_path: A relative sqlite path starts there.
+        tracking: Server, experiment, and what to do when the server stops answering.
+        project_path: Folder of the project, at which a relative sqlite path starts.
         outboxes: Folder of the outboxes of all runs.
-        run_id: An open run to join; None starts one.
+        run_id: Id of an open run to join; None to start one.
 
     Raises:
         RegistryError: If the server does not answer at the start, refuses the account or lacks the
@@ -96,7 +96,7 @@ class TrackedRun:
         )
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters under dotted names; what is too long for MLflow is cut, with a warning."""
+        """Log parameters under dotted names; values above MLflow's limit are cut with a warning."""
         flat = {
             BAD_NAME.sub("_", name)[:MAX_NAME_CHARACTERS]: hide(value)
             for name, value in flatten(params)
@@ -121,7 +121,7 @@ class TrackedRun:
         self._call("batch", tags=list(tags.items()))
 
     def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
-        """Log numbers; those that are missing or not finite are left out."""
+        """Log numbers, without those that are missing or not finite."""
         self.log_steps([{"step": 0, **metrics}])
 
     def log_steps(self, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -147,7 +147,7 @@ class TrackedRun:
     def log_nested(
         self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float | None]
     ) -> None:
-        """Log a finished part of the run as a run of its own below it."""
+        """Log a finished part of the run as a nested run."""
         self._call(
             "nested",
             name=name,
@@ -156,18 +156,18 @@ class TrackedRun:
         )
 
     def log_artifact(self, file: Path) -> None:
-        """Keep a copy of a file with the run."""
+        """Log a copy of a file as an artifact of the run."""
         self._call("artifact", file=str(file))
 
     def complete(self) -> None:
-        """Close a run that went well; one that was joined is left to those who join it next."""
+        """Close a successful run; a joined run stays open for the next process."""
         if self.joined:
             self.leave()
         else:
             self.finish("FINISHED")
 
     def leave(self) -> None:
-        """Keep the run open for those who join it next."""
+        """Leave the run open for the next process that joins it."""
         self._finished = True
         self._delivery.close()
 
@@ -186,8 +186,7 @@ class TrackedRun:
 class MetricsFollower:
     """Streams a growing ``metrics.jsonl`` to a run while a node writes it.
 
-    A file left by an earlier run is not sent: the
-    writer starts it anew, which shows in its time of modification.
+    A file of an earlier run is not sent: the file counts only after its modification time changes.
     """
 
     def __init__(self, run: TrackedRun, file: Path) -> None:
@@ -201,7 +200,7 @@ class MetricsFollower:
         self._thread.start()
 
     def stop(self) -> None:
-        """Send what is left and end; an error that sending met before is raised now."""
+        """Send the remaining lines and stop; an earlier error of sending is raised now."""
         self._stopped.set()
         self._thread.join()
         if self._error is not None:
@@ -212,7 +211,7 @@ class MetricsFollower:
         while not self._stopped.wait(POLL_SECONDS):
             try:
                 self._send()
-            except RegistryError as err:  # of the thread that stops this one
+            except RegistryError as err:  # `stop` raises it in its own thread
                 self._error = err
                 return
 
@@ -241,7 +240,7 @@ def _finite(
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names and printed values of nested parameters; lists are JSON."""
+    """Yield dotted names and printed values of nested parameters; lists are JSON."""
     for name, value in params.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}.")
@@ -250,7 +249,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _make_database(tracking_uri: str) -> None:
-    """Make a new SQLite database whole or not at all: MLflow cannot go on from a half made one."""
+    """Create a new SQLite database atomically, because MLflow cannot use an incomplete one."""
     database = database_file(tracking_uri)
     if database is None or database.exists():
         return

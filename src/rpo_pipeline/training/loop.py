@@ -32,18 +32,18 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """How a training went."""
+    """Outcome of a training."""
 
     num_steps: int
     best_step: int
     best_validation_loss: float | None
-    """Null without validation rows: the last model is kept then."""
+    """Null without validation rows; then the last model is kept."""
     stopped_early: bool
     seconds: float
-    """Since training last started; a resumed one was under way before."""
+    """Duration since training last started, without the time before a resumption."""
 
     def to_dict(self) -> dict[str, float | int | bool | None]:
-        """For a JSON file."""
+        """Return the numbers in a form that JSON can hold."""
         return asdict(self)
 
 
@@ -57,21 +57,21 @@ def train(
     area: str = "train",
     identity: Identity | None = None,
 ) -> TrainingSummary:
-    """Train a model in place; every process of a launch calls this alike.
+    """Train a model in place; every process of a launch makes the same call.
 
     Args:
-        view: The model; its weights are updated.
-        groups: By split: it learns from ``train``; ``validation`` decides which model is the best,
-            and without any the last one is.
+        view: Model whose weights are updated.
+        groups: Prompt groups by split: ``train``, and ``validation``, which decides which model is
+            the best; if it is empty, that is the last one.
         objective: Loss of each row.
         settings: Schedule, batch size and limits.
-        workspace: Gets ``metrics.jsonl``, a line a step while it runs, ``checkpoints/`` until it
-            ends, and ``best/``, the model with the lowest validation loss.
+        workspace: Folder that gets ``metrics.jsonl`` with a line per step, ``checkpoints/`` until
+            the end, and ``best/``, the model with the lowest validation loss.
         area: First part of the metrics' names.
-        identity: What a checkpoint must belong to for training to go on from it.
+        identity: Identity that a checkpoint must have for training to resume from it.
 
     Returns:
-        How it went.
+        Outcome of the training.
 
     Raises:
         ConfigError: If an interrupted training in the workspace had other settings.
@@ -140,25 +140,25 @@ def prepare(
     """Set up what an optimizer step needs.
 
     Args:
-        view: The policy; only what has gradients is trained.
+        view: Policy, of which only weights with gradients are trained.
         objective: Loss of each row.
         settings: Optimizer, schedule and limits.
         num_steps: Length of the schedule.
 
     Returns:
-        What ``optimizer_step`` takes, and the schedule of the learning rate.
+        Trainee for ``optimizer_step``, and schedule of the learning rate.
     """
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     if settings.gradient_checkpointing:
         model = view.language_model.model
         model.activation_checkpointing_enable({"use_reentrant": False})
-        model.train()  # it is off in evaluation mode; every dropout is 0
+        model.train()  # checkpointing needs training mode; every dropout is 0
     scorer = Scorer(view, with_values=objective.value_learning_rate is not None)
     optimizer = torch.optim.AdamW(
         _parameter_groups(scorer, objective, settings), weight_decay=settings.weight_decay
     )
     scorer, prepared = accelerator.prepare(scorer, optimizer)
-    optimizer = prepared.optimizer  # what accelerate adds is for loops that leave splitting to it
+    optimizer = prepared.optimizer  # accelerate's wrapper serves loops that it splits itself
     schedule = get_cosine_with_min_lr_schedule_with_warmup(
         optimizer,
         num_warmup_steps=math.ceil(settings.warmup_share * num_steps),
@@ -188,7 +188,7 @@ def _parameter_groups(
 
 
 def _batches(groups: Sequence[Group], settings: TrainingParams) -> Iterator[list[Group]]:
-    """Groups of each step: every epoch a new seeded order, the last batch of one may be short."""
+    """Yield the groups of each step, shuffled anew per epoch, whose last batch may be short."""
     generator = torch.Generator().manual_seed(settings.seed)
     size = settings.global_batch_groups
     while groups:
@@ -198,7 +198,7 @@ def _batches(groups: Sequence[Group], settings: TrainingParams) -> Iterator[list
 
 
 def _save_policy(trainee: Trainee, directory: Path) -> None:
-    """Write the policy as a model directory, put together from all processes."""
+    """Gather the policy from all processes and write it as a model directory."""
     weights: dict[str, Any] = get_model_state_dict(trainee.scorer, options=WHOLE)
     if trainee.accelerator.is_main_process:
         prepared = temporary_sibling(directory)
@@ -214,7 +214,7 @@ def _save_policy(trainee: Trainee, directory: Path) -> None:
 
 @contextmanager
 def _metrics_log(workspace: Path, accelerator: Accelerator, step: int) -> Iterator[TextIO]:
-    """The open ``metrics.jsonl``, less the lines after a step; other processes write to nowhere."""
+    """Open ``metrics.jsonl`` without lines after a step; only the main process writes to it."""
     if not accelerator.is_main_process:
         with Path(os.devnull).open("w") as log:
             yield log

@@ -1,4 +1,4 @@
-"""One optimizer step, and one pass without gradients, over prompt groups."""
+"""Takes an optimizer step, or a pass without gradients, over prompt groups."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from rpo_pipeline.training.objectives import Objective
 
 @dataclass(frozen=True)
 class Trainee:
-    """The policy with what moves it."""
+    """A trainee is the policy in training, with its optimizer, accelerator and objective."""
 
     view: TrainView
     scorer: nn.Module
-    """A ``Scorer`` as accelerate prepared it: what the optimizer moves."""
+    """``Scorer`` as accelerate prepared it; the optimizer changes its weights."""
     optimizer: Optimizer
     accelerator: Accelerator
     objective: Objective
@@ -29,13 +29,13 @@ class Trainee:
 
 
 def optimizer_step(trainee: Trainee, groups: Sequence[Group]) -> dict[str, float]:
-    """Take one step on the mean loss of some groups.
+    """Take one step on the mean loss of groups.
 
     The denominator is fixed before the step is split into micro-batches and processes, so the
     split does not change the result.
 
     Args:
-        trainee: The policy with what moves it.
+        trainee: Policy with its optimizer.
         groups: Prompt groups of the step, the same in every process.
 
     Returns:
@@ -45,7 +45,8 @@ def optimizer_step(trainee: Trainee, groups: Sequence[Group]) -> dict[str, float
         TrainingError: If the loss or the gradient is not finite; the weights are untouched then.
     """
     metrics = _accumulate(trainee, groups, train=True)
-    # The policy comes first; a value head is clipped by itself, or it would shrink its gradients.
+    # The policy comes first; a value head is clipped separately, so that it does not shrink the
+    # policy's gradients.
     norm, *_ = [
         trainee.accelerator.clip_grad_norm_(group["params"], trainee.max_grad_norm)
         for group in trainee.optimizer.param_groups
@@ -63,7 +64,7 @@ def optimizer_step(trainee: Trainee, groups: Sequence[Group]) -> dict[str, float
 
 
 def mean_loss(trainee: Trainee, groups: Sequence[Group]) -> float:
-    """Loss over groups, without gradients."""
+    """Compute the loss over groups without gradients."""
     with torch.no_grad():
         return _accumulate(trainee, groups, train=False)["loss"]
 
@@ -75,7 +76,7 @@ def _accumulate(trainee: Trainee, groups: Sequence[Group], *, train: bool) -> di
     reference_point = objective.reference_point(groups, lambda pairs: score(trainee, pairs))
     sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=accelerator.device))
     for part in _shares(trainee, groups):
-        # Gradients of several processes are added up once, after the last micro-batch.
+        # Gradients are summed over processes once, after the last micro-batch.
         waiting = train and not part.last
         with accelerator.no_sync(trainee.scorer) if waiting else nullcontext():
             scores = replace(
@@ -83,7 +84,7 @@ def _accumulate(trainee: Trainee, groups: Sequence[Group], *, train: bool) -> di
             )
             losses, metrics = objective.row_losses(scores, part.batch)
             loss = part.weight * losses.sum() / denominator
-            if train:  # what is averaged over processes must be summed
+            if train:  # accelerate averages over processes, and the loss is a sum
                 accelerator.backward(loss * accelerator.num_processes)
         sums["loss"] += loss.detach()
         for name, values in metrics.items():
@@ -96,8 +97,8 @@ def score(trainee: Trainee, groups: Sequence[Group]) -> Tensor:
     """Score rows with the policy, without gradients.
 
     Args:
-        trainee: The policy.
-        groups: The same in every process.
+        trainee: Policy in training.
+        groups: Prompt groups, the same in every process.
 
     Returns:
         Summed log-probabilities in nats, shape ``(R,)``, group by group as listed.
@@ -124,10 +125,10 @@ class _Share:
 
 
 def _shares(trainee: Trainee, groups: Sequence[Group]) -> Iterator[_Share]:
-    """The micro-batches of this process.
+    """Yield the micro-batches of this process.
 
-    Every process makes as many forward passes as the busiest one, because sharded models wait for
-    each other in each; what it makes them up with has weight 0.
+    Every process makes as many forward passes as the process with the most, because sharded models
+    synchronise in each; additional passes have weight 0.
     """
     accelerator = trainee.accelerator
     rank, world = accelerator.process_index, accelerator.num_processes
