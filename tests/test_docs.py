@@ -19,8 +19,8 @@ import pytest
 from kedro.framework.cli.cli import KedroCLI
 from pydantic import BaseModel
 
-from rpo_pipeline.__main__ import commands
 from rpo_pipeline.catalog.config_loader import environment_names
+from rpo_pipeline.cli import cli
 from rpo_pipeline.params import BLOCKS
 from rpo_pipeline.pipeline_registry import register_pipelines
 from tests.conftest import ROOT
@@ -249,7 +249,7 @@ def is_command(program: str, words: list[str]) -> bool:
         return is_called(KedroCLI(ROOT), words)
     module, *rest = words
     if module == "rpo_pipeline":
-        return is_called(commands, rest)
+        return is_called(cli, rest)
     return find_spec(module) is not None and all(
         map(is_word, re.findall(r"[a-z]+", " ".join(rest)))
     )
