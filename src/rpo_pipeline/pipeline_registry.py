@@ -30,9 +30,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     """
     stages = {name: _folded(name, module.create_pipeline()) for name, module in STAGES.items()}
     refresh = sum(stages.values(), start=Pipeline([]))
-    scored = refresh.to_nodes(
-        "partition_estimation.score_reference", "reward_labeling.normalise_rewards"
-    )
+    scored = refresh.to_nodes("partition_estimation.join_scores")
     return {
         **stages,
         "refresh": refresh,

@@ -68,7 +68,7 @@ def by_pipeline(tmp_path_factory) -> Trained:
     policy = {"name_or_path": str(folder / "model"), "from_config": None, "warm_start_epochs": 0}
     rows = as_table()
     given = {
-        "feedback@pandas": rows.assign(origin="log", behaviour_logps=None),
+        "feedback@pandas": rows.assign(origin="log", behaviour_logps=None, leaked=False),
         "rewards": rows[["row_id", "reward"]].assign(raw_reward=rows["reward"], labeler="column"),
         "normaliser": {},
         "params:rpo": RPO,

@@ -8,7 +8,11 @@ from rpo_pipeline.engine import Engine
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.labeling.labeling import label_responses
 from rpo_pipeline.labeling.normaliser import fit_normaliser, normalise
-from rpo_pipeline.partition.reference_samples import prompts_to_sample, sample_reference
+from rpo_pipeline.partition.reference_samples import (
+    label_samples,
+    prompts_to_sample,
+    sample_reference,
+)
 from tests.conftest import block, build_small
 from tests.training.test_reference import policy
 
@@ -37,13 +41,9 @@ def test_quantile_samples_for_every_prompt_and_estimators_from_the_log_for_none(
 
 
 def sample(prompts, reference, cache, *, label=LABEL, normaliser=NORMALISER, logged=None):
-    return sample_reference(
-        prompts,
-        Engine(reference, policy(max_response_tokens=12), cache, micro_batch_tokens=500),
-        num_samples=3,
-        label=label,
-        rewards_of=partial(normalise, normaliser=normaliser, logged=logged),
-    )
+    engine = Engine(reference, policy(max_response_tokens=12), cache, micro_batch_tokens=500)
+    drawn = sample_reference(prompts, engine, num_samples=3)
+    return label_samples(drawn, label, partial(normalise, normaliser=normaliser, logged=logged))
 
 
 @pytest.fixture

@@ -24,9 +24,10 @@ def reference(tmp_path):
 
 def score(feedback, reference, tmp_path, objective="kto"):
     (tmp_path / "cache").mkdir(exist_ok=True)
-    rewards = feedback[feedback["row_id"] != "r4"][["row_id"]].assign(reward=1.0)
+    scored = feedback.assign(reward=1.0)
+    scored.loc[scored["row_id"] == "r4", "reward"] = None
     training = block("training", objective=objective)
-    return score_mismatched(feedback, rewards, reference, policy(), training, tmp_path / "cache")
+    return score_mismatched(scored, reference, policy(), training, tmp_path / "cache")
 
 
 def stored(tmp_path):

@@ -17,7 +17,7 @@ NORMALISER = {
 def project(rows, tmp_path):
     """Feedback, its rewards, the reference, and a cache."""
     build_small("llama").save(tmp_path / "reference")
-    feedback = rows.assign(split="train", behaviour_logps=None)
+    feedback = rows.assign(split="train", behaviour_logps=None, leaked=False)
     reward = [0.1, -0.9, 0.8, 0.2, -0.3, 0.6]
     rewards = rows[["row_id"]].assign(raw_reward=reward, reward=reward, labeler="rules")
     return feedback, rewards, tmp_path / "reference", tmp_path / "cache"
@@ -29,38 +29,41 @@ def score(project, training=None, **changes):
     return nodes.score_reference(feedback, reference, *settings, cache)
 
 
+def join(project, logps):
+    feedback, rewards, *_ = project
+    return nodes.join_scores(feedback, rewards, logps)
+
+
 def sample(project, objective="rpo", **rpo):
-    feedback, rewards, reference, cache = project
+    reference, cache = project[2:]
     few = {"num_samples": 2, "below_responses": 2}
-    return nodes.sample_reference(
-        feedback,
-        rewards,
-        NORMALISER,
+    rows = join(project, score(project))
+    drawn = nodes.sample_reference(
+        rows,
         reference,
         policy(max_response_tokens=8),
-        block("labeling"),
         block("rpo", reference_samples=few, **rpo),
         block("qrpo"),
         block("training", objective=objective),
         cache,
-        cache / "labels",
     )
+    return nodes.label_samples(drawn, rows, NORMALISER, block("labeling"), cache / "labels")
 
 
 def estimate(project, logps, samples, objective="rpo", **rpo):
-    feedback, rewards, *_ = project
-    settings = block("rpo", **rpo), block("qrpo", tau=0.3), block("training", objective=objective)
+    rows, training = join(project, logps), block("training", objective=objective)
+    settings = block("rpo", **rpo), block("qrpo", tau=0.3), training
     chosen = nodes.choose_tau(
-        *(feedback, rewards, logps, samples, project[2], policy()),
-        *settings,
+        *(rows, samples, project[2], policy(), settings[0], training),
         block("evaluation"),
         project[3],
     )
-    return nodes.estimate_partition(feedback, rewards, logps, samples, chosen, *settings)
+    return nodes.estimate_partition(rows, samples, chosen, *settings)
 
 
-def num_stored(project):
-    return sum(len(pd.read_parquet(file)) for file in project[3].glob("*/*/*.parquet"))
+def num_stored(project, kind="logps"):
+    """Rows in the cache of log-probabilities, or of samples."""
+    return sum(len(pd.read_parquet(file)) for file in project[3].glob(f"{kind}/*/*.parquet"))
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 1.0}, {"seed": 7, "objective": "sft"}])
@@ -104,9 +107,9 @@ def test_samples_are_drawn_where_the_estimator_wants_them_and_only_once(project)
     assert sample(project).empty
     assert sample(project, estimator="reference_samples")["prompt_id"].tolist() == ["p1"] * 2
     assert len(sample(project, objective="qrpo")) == 6
-    assert num_stored(project) == 6
+    assert num_stored(project, "samples") == 6
     sample(project, objective="qrpo")
-    assert num_stored(project) == 6
+    assert num_stored(project, "samples") == 6
 
 
 def test_the_objective_qrpo_learns_quantiles_at_its_own_tau(project):
@@ -119,9 +122,7 @@ def test_the_objective_qrpo_learns_quantiles_at_its_own_tau(project):
 
 def test_a_tau_that_is_set_counts_whatever_was_chosen_before(project):
     logps, samples = score(project), sample(project)
-    feedback, rewards, *_ = project
     settings = block("rpo", tau=0.3), block("qrpo"), block("training")
-    _, _, health = nodes.estimate_partition(
-        feedback, rewards, logps, samples, {"tau": 2.0}, *settings
-    )
+    rows = join(project, logps)
+    _, _, health = nodes.estimate_partition(rows, samples, {"tau": 2.0}, *settings)
     assert health["tau"] == 0.3

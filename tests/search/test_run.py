@@ -6,9 +6,10 @@ import pytest
 
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import ComparisonParams, MethodParams
+from rpo_pipeline.partition.rows import join_scores
 from rpo_pipeline.reporting.comparison_page import render_comparison
 from rpo_pipeline.search.cells import Cell, Settings, settings_of
-from rpo_pipeline.search.material import Material, change_log, sampled_rows
+from rpo_pipeline.search.material import Material, change_log, gather_rows, sampled_rows
 from rpo_pipeline.search.run import run_cells, run_comparison
 from tests.conftest import block, build_small, score_table
 from tests.labeling.test_reward_model import save_reward_model
@@ -77,7 +78,9 @@ def material(tmp_path_factory):
         prompt_is_cut=False,
         response_is_cut=False,
     )
-    return Material(rows, rewards, logps, empty, samples, written, reference, *caches)
+    every = gather_rows(join_scores(rows, rewards, logps), empty, written)
+    logged, sampled = every[every["is_logged"]], every[~every["is_logged"]]
+    return Material(logged, samples, sampled, reference, *caches)
 
 
 def test_a_killed_comparison_does_the_unfinished_cells_and_gives_the_same_table(
@@ -128,15 +131,14 @@ def test_a_study_costs_its_levels_and_a_level_that_changes_nothing_is_free(
 
 
 def test_noise_moves_the_rewards_of_train_only(material):
-    noisy = change_log(material, "reward_noise", 0.5, seed=0).rewards
-    moved = noisy["reward"] != material.rewards["reward"]
-    assert moved.tolist() == (material.feedback["split"] == "train").tolist()
-    assert noisy["raw_reward"].equals(material.rewards["raw_reward"])
+    noisy = change_log(material, "reward_noise", 0.5, seed=0).rows
+    moved = noisy["reward"] != material.rows["reward"]
+    assert moved.tolist() == (material.rows["split"] == "train").tolist()
+    assert noisy["raw_reward"].equals(material.rows["raw_reward"])
 
 
 def test_fewer_responses_leave_as_many_of_each_train_prompt_and_all_others(material):
-    rewards = change_log(material, "num_responses", 1, seed=0).rewards
-    left = material.feedback[material.feedback["row_id"].isin(rewards["row_id"])]
+    left = change_log(material, "num_responses", 1, seed=0).rows
     sizes = left.groupby(["split", "prompt_id"]).size()
     assert (sizes["train"] == 1).all()
     assert (sizes[["validation", "test"]] == 2).all()
@@ -144,10 +146,10 @@ def test_fewer_responses_leave_as_many_of_each_train_prompt_and_all_others(mater
 
 def test_the_references_responses_take_the_place_of_those_left_out(material):
     mixed = change_log(material, "logged_share", 0.5, seed=0)
-    train = mixed.feedback.merge(mixed.rewards, on="row_id").query("split == 'train'")
+    train = mixed.labelled.query("split == 'train'")
     assert (train.groupby("prompt_id").size() == 2).all()
     assert (train["response"] == "Hello!").groupby(train["prompt_id"]).sum().eq(1).all()
-    assert set(train["row_id"]) <= set(mixed.reference_logps["row_id"])
+    assert train["logps"].notna().all()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from rpo_pipeline.storage.source_code import SourceCode
 
 SCORING = {
     *("score_reference", "score_mismatched", "sample_reference", "choose_tau"),  # estimation
-    *("score_pairs", "sample_for_all", "score_samples", "compare_methods"),  # comparison
+    *("score_pairs", "sample_for_all", "gather_rows", "compare_methods"),  # comparison
     *("prepare_reference", "train_policy"),
     *("generate_responses", "score_heldout", "measure_candidate"),
 }
@@ -34,7 +34,7 @@ EMBEDDING = {
 LABELLING = {
     *("name_labelers", "label_rows", "label_generations", "measure_candidate"),
     "measure_labelers",
-    *("sample_reference", "choose_tau", "sample_for_all", "compare_methods"),
+    *("label_samples", "choose_tau", "label_all_samples", "compare_methods"),
 }
 INGESTION = {
     *("read_sources", "collect_rows", "cluster_prompts", "quarantine_rows"),
@@ -123,8 +123,8 @@ def test_what_decides_no_result_wakes_nothing(woken_by):
 
 def test_a_node_s_neighbours_in_its_module_do_not_count_but_those_that_call_it_do(woken_by):
     file = "pipelines/partition_estimation/nodes.py"
-    edit = (file, "prompts_to_sample(rows, settings)", "prompts_to_sample(rows, rows)")
-    assert woken_by(edit) == {"sample_reference", "sample_for_all"}
+    edit = (file, "logged = labelled_rows(scored_rows)", "logged = scored_rows")
+    assert woken_by(edit) == {"label_samples", "label_all_samples"}
 
 
 def needing(library):

@@ -33,7 +33,8 @@ def joined(rows, reference):
     feedback = rows.assign(split=rows["prompt_id"].map({"p2": "validation"}).fillna("train"))
     targets = rows[["row_id"]].assign(target=rewards["reward"] / 0.5 - 0.25)
     mismatched_logps = pairs[["row_id", "prompt_id"]].assign(logps=logps)
-    return training_rows(feedback, rewards, scores, targets, mismatched_logps)
+    labelled = feedback.merge(rewards, on="row_id").merge(scores, on="row_id")
+    return training_rows(labelled, targets, mismatched_logps)
 
 
 def learn(
@@ -158,12 +159,10 @@ def test_kto_on_equal_rewards_is_refused(joined, reference, tmp_path):
         learn(joined.assign(reward=0.1), reference, tmp_path, "kto")
 
 
-def test_other_objectives_need_no_pairs(joined, rows, reference, tmp_path):
+def test_other_objectives_need_no_pairs(joined, reference, tmp_path):
     columns = ["row_id", "prompt_id", "logps"]
     bare = training_rows(
-        rows.assign(split="train"),
-        joined[["row_id", "reward"]],
-        joined[["row_id", "ref_logps"]].rename(columns={"ref_logps": "logps"}),
+        joined.assign(split="train", logps=joined["ref_logps"]),
         joined[["row_id", "target"]],
         pd.DataFrame(columns=columns),
     )

@@ -1,13 +1,21 @@
 """log_z of every prompt and the target of every row."""
 
 from rpo_pipeline.partition.estimates import partition_rows, partition_settings
-from rpo_pipeline.partition.mismatched import mismatched_pairs
-from rpo_pipeline.partition.reference_samples import prompts_to_sample, sample_reference
+from rpo_pipeline.partition.mismatched import score_mismatched
+from rpo_pipeline.partition.reference_samples import (
+    label_samples,
+    prompts_to_sample,
+    sample_reference,
+)
+from rpo_pipeline.partition.rows import join_scores, labelled_rows
 
 __all__ = [
-    "mismatched_pairs",
+    "join_scores",
+    "label_samples",
+    "labelled_rows",
     "partition_rows",
     "partition_settings",
     "prompts_to_sample",
     "sample_reference",
+    "score_mismatched",
 ]

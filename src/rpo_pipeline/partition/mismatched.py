@@ -4,6 +4,7 @@ import hashlib
 
 import pandas as pd
 
+from rpo_pipeline.engine import Engine
 from rpo_pipeline.errors import DataError
 
 
@@ -36,6 +37,28 @@ def mismatched_pairs(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     partners = rows["prompt_id"].map(partner)
     pairs = rows[["row_id", "response"]].assign(prompt_id=partners, prompt=partners.map(prompts))
     return pairs.reset_index(drop=True)
+
+
+def score_mismatched(
+    rows: pd.DataFrame, engine: Engine, *, seed: int, is_needed: bool
+) -> pd.DataFrame:
+    """Compute the reference's log-probability of responses to another prompt.
+
+    Args:
+        rows: Labelled rows: row_id, prompt_id, split, prompt, response.
+        engine: The reference.
+        seed: Of the pairing.
+        is_needed: Whether an objective asks for it, which KTO alone does.
+
+    Returns:
+        row_id (of the response), prompt_id (of the other prompt) and logps in nats, for rows of
+        train and validation; empty if it is not needed.
+    """
+    if not is_needed:
+        return pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
+    pairs = mismatched_pairs(rows[rows["split"].isin(["train", "validation"])], seed)
+    logps = engine.logps(pairs)["logps"]
+    return pairs[["row_id", "prompt_id"]].assign(logps=logps.to_numpy())
 
 
 def _place(prompt_id: str, seed: int) -> bytes:

@@ -29,20 +29,31 @@ def prompts_to_sample(rows: pd.DataFrame, rpo: RpoParams) -> pd.DataFrame:
     return few["first"].rename("prompt").reset_index()
 
 
-def sample_reference(
-    prompts: pd.DataFrame,
-    engine: Engine,
-    *,
-    num_samples: int,
-    label: Callable[[Sequence[str], Sequence[str]], pd.DataFrame],
-    rewards_of: Callable[[pd.DataFrame], pd.Series],
-) -> pd.DataFrame:
-    """Sample responses of the reference and label them, on the scale of the logged ones.
+def sample_reference(prompts: pd.DataFrame, engine: Engine, num_samples: int) -> pd.DataFrame:
+    """Sample responses of the reference.
 
     Args:
         prompts: Columns prompt_id and prompt; without any, no model is loaded.
         engine: The reference, with the cache of its samples.
         num_samples: Samples of each prompt.
+
+    Returns:
+        prompt_id, prompt, sample (its number, from 0), response, token_ids; one line per sample.
+    """
+    if prompts.empty:
+        return pd.DataFrame(columns=["prompt_id", "prompt", "sample", "response", "token_ids"])
+    return engine.sample_each(prompts, num_samples)
+
+
+def label_samples(
+    samples: pd.DataFrame,
+    label: Callable[[Sequence[str], Sequence[str]], pd.DataFrame],
+    rewards_of: Callable[[pd.DataFrame], pd.Series],
+) -> pd.DataFrame:
+    """Label samples, on the scale of the logged responses.
+
+    Args:
+        samples: Samples of the reference.
         label: From prompts and responses to raw_reward and labeler.
         rewards_of: From prompt_id, response and raw_reward to reward.
 
@@ -53,9 +64,8 @@ def sample_reference(
         DataError: If the labeler has no answer for a sample.
     """
     columns = ["prompt_id", "sample", "response", "token_ids", "raw_reward", "reward", "labeler"]
-    if prompts.empty:
+    if samples.empty:
         return pd.DataFrame(columns=columns)
-    samples = engine.sample_each(prompts, num_samples)
     labels = label(samples["prompt"].tolist(), samples["response"].tolist())
     samples = samples.join(require_labels(labels)[["raw_reward", "labeler"]])
     return samples.assign(reward=rewards_of(samples))[columns]

@@ -1,14 +1,18 @@
 """Search over temperatures and methods on the validation split."""
 
-from rpo_pipeline.search.cells import Settings
-from rpo_pipeline.search.material import Material, sampled_rows
+from rpo_pipeline.search.cells import Plan, Settings, samples_reference, trains
+from rpo_pipeline.search.material import Material, gather_rows, score_sampled_rows
 from rpo_pipeline.search.run import run_comparison
 from rpo_pipeline.search.temperature import choose_tau
 
 __all__ = [
     "Material",
+    "Plan",
     "Settings",
     "choose_tau",
+    "gather_rows",
     "run_comparison",
-    "sampled_rows",
+    "samples_reference",
+    "score_sampled_rows",
+    "trains",
 ]

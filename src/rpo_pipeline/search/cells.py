@@ -36,6 +36,14 @@ class Settings(Params):
     evaluation: EvaluationParams
 
 
+class Plan(Params):
+    """What a comparison reads of the run's parameters, as one record."""
+
+    settings: Settings
+    folders: dict[str, str | None]
+    """Hash of each folder that the settings only name: a model that is replaced where it lies."""
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """One training, and the split whose prompts it is evaluated on."""
@@ -55,6 +63,23 @@ class Cell:
         short = self.method.parameter.rpartition(".")[2]
         name = f"{self.method.name} {short}={self.value:g} seed {self.seed} {self.split}"
         return f"{name} {self.study[0]}={self.study[1]:g}" if self.study else name
+
+
+def trains(comparison: ComparisonParams, objective: str) -> bool:
+    """Whether a method of the comparison has an objective."""
+    return any(method.objective == objective for method in comparison.methods)
+
+
+def samples_reference(comparison: ComparisonParams) -> bool:
+    """Whether a method or a study of the comparison reads samples of the reference."""
+    return (
+        comparison.mixes_samples
+        or trains(comparison, "qrpo")
+        or any(
+            method.settings.get("rpo.estimator") == "reference_samples"
+            for method in comparison.methods
+        )
+    )
 
 
 def grid_cells(methods: Sequence[MethodParams], seed: int) -> list[Cell]:

@@ -7,23 +7,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rpo_pipeline.engine import Engine
+from rpo_pipeline.params import ComparisonParams
+from rpo_pipeline.partition import labelled_rows, score_mismatched
+from rpo_pipeline.search.cells import trains
 from rpo_pipeline.storage import model_fingerprint, value_digest
-
-ROWS = "row_id prompt_id split prompt response behaviour_logps".split()
 
 
 @dataclass(frozen=True)
 class Material:
     """Data and caches of all cells, computed once."""
 
-    feedback: pd.DataFrame
-    rewards: pd.DataFrame
-    reference_logps: pd.DataFrame
-    mismatched_logps: pd.DataFrame
+    rows: pd.DataFrame
+    """Rows of the log from ``partition.join_scores``, with mismatched_prompt_id and
+    mismatched_logps, null where there is no pair."""
     samples: pd.DataFrame
     """Of the reference, for each prompt; empty where no method asks for them."""
     sampled_rows: pd.DataFrame
-    """Samples for train prompts as if they had been logged; empty where no study asks for them."""
+    """Samples for train prompts as if they had been logged, with the columns of ``rows``; empty
+    where no study asks for them."""
     reference: Path
     model_cache: Path
     """Of responses and their log-probabilities."""
@@ -32,15 +34,34 @@ class Material:
     @cached_property
     def digest(self) -> str:
         """Of the content of a cell's training: a finished cell of other material does not count."""
-        tables = (
-            self.feedback,
-            self.rewards,
-            self.reference_logps,
-            self.mismatched_logps,
-            self.samples,
-        )
+        tables = (self.rows, self.samples)
         texts = [table.to_json(orient="split", date_format="iso") for table in tables]
         return value_digest([*texts, model_fingerprint(self.reference)])
+
+    @property
+    def labelled(self) -> pd.DataFrame:
+        """The rows that have a reward."""
+        return labelled_rows(self.rows)
+
+
+def gather_rows(
+    scored_rows: pd.DataFrame, pairs: pd.DataFrame, sampled_rows: pd.DataFrame
+) -> pd.DataFrame:
+    """Put the logged and the sampled rows of a comparison into one table.
+
+    Args:
+        scored_rows: Rows of the log, from ``partition.join_scores``.
+        pairs: KTO's mismatched pairs of the logged rows, from ``partition.score_mismatched``.
+        sampled_rows: Samples as rows of a log, with the mismatched columns.
+
+    Returns:
+        The rows with mismatched_prompt_id, mismatched_logps and is_logged.
+    """
+    logged = scored_rows.join(pairs.set_index("row_id").add_prefix("mismatched_"), on="row_id")
+    tables = [logged.assign(is_logged=True)]
+    if len(sampled_rows):
+        tables.append(sampled_rows[logged.columns].assign(is_logged=False))
+    return pd.concat(tables, ignore_index=True)
 
 
 def change_log(material: Material, study: str, level: float, *, seed: int) -> Material:
@@ -63,17 +84,44 @@ def change_log(material: Material, study: str, level: float, *, seed: int) -> Ma
     return changes[study](material, level, np.random.default_rng(seed))
 
 
-def sampled_rows(samples: pd.DataFrame, feedback: pd.DataFrame) -> pd.DataFrame:
+def score_sampled_rows(
+    samples: pd.DataFrame,
+    scored_rows: pd.DataFrame,
+    engine: Engine,
+    comparison: ComparisonParams,
+    seed: int,
+) -> pd.DataFrame:
+    """Score samples for train prompts as if they had been logged, if a study mixes them in.
+
+    Args:
+        samples: Labelled samples of the reference.
+        scored_rows: Rows of the log.
+        engine: The reference.
+        comparison: Which methods are compared, and which studies are made.
+        seed: Of KTO's mismatched pairs.
+
+    Returns:
+        Rows with the columns of ``gather_rows`` but is_logged; empty without such a study.
+    """
+    if not comparison.mixes_samples:
+        return pd.DataFrame(columns=["row_id", "prompt_id"])
+    rows = sampled_rows(samples, scored_rows).drop(columns="token_ids")
+    pairs = score_mismatched(rows, engine, seed=seed, is_needed=trains(comparison, "kto"))
+    pairs = pairs.set_index("row_id").add_prefix("mismatched_")
+    return rows.merge(engine.logps(rows), on="row_id").join(pairs, on="row_id")
+
+
+def sampled_rows(samples: pd.DataFrame, scored_rows: pd.DataFrame) -> pd.DataFrame:
     """Responses sampled from the reference for train prompts, as rows of a log.
 
     Args:
-        samples: As ``reference_samples.sample_reference`` gives them.
-        feedback: The feedback table.
+        samples: As ``partition.label_samples`` gives them.
+        scored_rows: Rows of the log.
 
     Returns:
         The columns of ``samples`` beside row_id, split, prompt, behaviour_logps and leaked.
     """
-    train = feedback.loc[feedback["split"] == "train", ["prompt_id", "prompt", "split"]]
+    train = scored_rows.loc[scored_rows["split"] == "train", ["prompt_id", "prompt", "split"]]
     rows = samples.merge(train.drop_duplicates("prompt_id"), on="prompt_id")
     row_id = rows["prompt_id"] + "-" + rows["sample"].astype(str)
     return rows.assign(row_id=row_id, behaviour_logps=np.nan, leaked=False)
@@ -81,40 +129,35 @@ def sampled_rows(samples: pd.DataFrame, feedback: pd.DataFrame) -> pd.DataFrame:
 
 def _fewer_responses(material: Material, level: float, draw: np.random.Generator) -> Material:
     learned = _shuffled_train(material, draw)
-    dropped = learned[learned["place"] >= level]["row_id"]
-    rewards = material.rewards
-    return replace(material, rewards=rewards[~rewards["row_id"].isin(dropped)])
+    return _without(material, learned[learned["place"] >= level])
 
 
 def _noisy_rewards(material: Material, level: float, draw: np.random.Generator) -> Material:
-    rewards = material.rewards
-    train = rewards["row_id"].isin(_shuffled_train(material, draw)["row_id"]).to_numpy()
-    spread = float(rewards.loc[train, "reward"].std(ddof=0))
-    noise = np.where(train, draw.normal(0.0, level * spread, len(rewards)), 0.0)
-    return replace(material, rewards=rewards.assign(reward=rewards["reward"] + noise))
+    rows, is_labelled = material.rows, material.rows["reward"].notna().to_numpy()
+    rewards = rows["reward"].to_numpy(np.float64, copy=True)
+    train = rows["row_id"].isin(_shuffled_train(material, draw)["row_id"]).to_numpy()
+    spread = float(rows.loc[train, "reward"].std(ddof=0))
+    noise = draw.normal(0.0, level * spread, int(is_labelled.sum()))
+    rewards[is_labelled] += np.where(train[is_labelled], noise, 0.0)
+    return replace(material, rows=rows.assign(reward=rewards))
 
 
 def _mixed_responses(material: Material, level: float, draw: np.random.Generator) -> Material:
     learned = _shuffled_train(material, draw)
-    kept = (learned["size"] * level).round()
-    dropped = learned[learned["place"] >= kept]
+    dropped = learned[learned["place"] >= (learned["size"] * level).round()]
     missing = dropped.groupby("prompt_id").size()
     samples = material.sampled_rows
     place = samples.groupby("prompt_id").cumcount()
     added = samples[place < samples["prompt_id"].map(missing).fillna(0)]
-    rewards = material.rewards[~material.rewards["row_id"].isin(dropped["row_id"])]
-    return replace(
-        material,
-        feedback=_append(material.feedback, added),
-        rewards=_append(rewards, added),
-        reference_logps=_append(material.reference_logps, added),
-        mismatched_logps=_append(
-            material.mismatched_logps,
-            added[["row_id", "mismatched_prompt_id", "mismatched_logps"]].rename(
-                columns=lambda name: name.removeprefix("mismatched_")
-            ),
-        ),
-    )
+    left = _without(material, dropped)
+    if added.empty:
+        return left
+    return replace(left, rows=pd.concat([left.rows, added[left.rows.columns]], ignore_index=True))
+
+
+def _without(material: Material, dropped: pd.DataFrame) -> Material:
+    rows = material.rows
+    return replace(material, rows=rows[~rows["row_id"].isin(dropped["row_id"])])
 
 
 def _shuffled_train(material: Material, draw: np.random.Generator) -> pd.DataFrame:
@@ -122,14 +165,8 @@ def _shuffled_train(material: Material, draw: np.random.Generator) -> pd.DataFra
 
     The order depends only on the seed, so a level contains the rows of lower levels.
     """
-    feedback = material.feedback
-    labelled = feedback["row_id"].isin(material.rewards["row_id"])
-    rows = feedback.loc[(feedback["split"] == "train") & labelled, ["row_id", "prompt_id"]]
+    labelled = material.labelled
+    rows = labelled.loc[labelled["split"] == "train", ["row_id", "prompt_id"]]
     rows = rows.sort_values("row_id").sample(frac=1, random_state=draw)
     by_prompt = rows.groupby("prompt_id")
     return rows.assign(place=by_prompt.cumcount(), size=by_prompt["row_id"].transform("size"))
-
-
-def _append(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    known = rows.columns.intersection(table.columns)
-    return pd.concat([table, rows[known]], ignore_index=True) if len(rows) else table

@@ -32,12 +32,16 @@ from rpo_pipeline.search.cells import (
     settings_of,
     study_cells,
 )
-from rpo_pipeline.search.material import ROWS, Material, change_log
+from rpo_pipeline.search.material import Material, change_log
 from rpo_pipeline.search.table import PROMPTS, RESULT, choose_values, summarise, summarise_studies
 from rpo_pipeline.storage import named_content, put_in_place, result_key, temporary_sibling
 from rpo_pipeline.training import read_metrics, train_policy, training_rows
 
 logger = logging.getLogger(__name__)
+
+TEXTS = ["row_id", "prompt_id", "prompt", "response"]
+MISMATCHED = {"mismatched_prompt_id": "prompt_id", "mismatched_logps": "logps"}
+"""Columns of KTO's mismatched pairs in the rows of a comparison, and in a table of their own."""
 
 
 def run_comparison(
@@ -126,28 +130,8 @@ def _finish(
         workspace=workspace,
         cache=material.model_cache,
     )
-    feedback = material.feedback
-    prompts = held_out_prompts(feedback, comparison.num_prompts, cell.split)
-    engine = partial(
-        Engine, policy=settings.policy, micro_batch_tokens=settings.training.micro_batch_tokens
-    )
-    answers = generate(
-        {
-            "reference": engine(material.reference, cache=material.model_cache),
-            "challenger": engine(workspace / "best", cache=material.model_cache),
-        },
-        prompts,
-        settings.evaluation.sampling,
-        seed=0,  # the same noise for every cell
-    )
-    heldout = score_heldout(
-        feedback.loc[feedback["prompt_id"].isin(prompts["prompt_id"]), ROWS],
-        material.rewards,
-        material.reference_logps,
-        engine(workspace / "best"),
-        per_token=settings.rpo.logp_reduction == "mean",
-    )
-    by_prompt, numbers = _measure(answers, heldout, settings.evaluation, material.label_cache)
+    prompts = held_out_prompts(material.rows, comparison.num_prompts, cell.split)
+    by_prompt, numbers = _measure(material, settings, workspace / "best", prompts)
     prepared = temporary_sibling(target)
     prepared.mkdir()
     by_prompt.to_parquet(prepared / PROMPTS, index=False)
@@ -167,22 +151,42 @@ def _finish(
 
 def _training_rows(material: Material, settings: Settings) -> pd.DataFrame:
     rpo = partition_settings(settings.rpo, settings.qrpo, settings.training)
-    labelled = material.feedback[ROWS].merge(material.rewards, on="row_id")
-    labelled = labelled.merge(material.reference_logps, on="row_id")
-    wanted = prompts_to_sample(labelled, rpo)["prompt_id"]
+    rows = material.labelled
+    wanted = prompts_to_sample(rows, rpo)["prompt_id"]
     samples = material.samples[material.samples["prompt_id"].isin(wanted)]
     tau = cast("float", rpo.tau)  # a method without a tau of its own takes the run's
-    _, targets, _ = partition_rows(labelled, samples, rpo, tau=tau)
-    return training_rows(
-        material.feedback,
-        material.rewards,
-        material.reference_logps,
-        targets,
-        material.mismatched_logps,
-    )
+    _, targets, _ = partition_rows(rows, samples, rpo, tau=tau)
+    return training_rows(rows, targets, rows[["row_id", *MISMATCHED]].rename(columns=MISMATCHED))
 
 
 def _measure(
+    material: Material, settings: Settings, policy: Path, prompts: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, float | None]]:
+    """Let a trained policy and the reference answer prompts, and rank the logged responses."""
+    engine = partial(
+        Engine, policy=settings.policy, micro_batch_tokens=settings.training.micro_batch_tokens
+    )
+    answers = generate(
+        {
+            "reference": engine(material.reference, cache=material.model_cache),
+            "challenger": engine(policy, cache=material.model_cache),
+        },
+        prompts,
+        settings.evaluation.sampling,
+        seed=0,  # the same noise for every cell
+    )
+    rows = material.labelled
+    heldout = score_heldout(
+        rows.loc[rows["prompt_id"].isin(prompts["prompt_id"]), TEXTS],
+        rows,
+        rows,
+        engine(policy),
+        per_token=settings.rpo.logp_reduction == "mean",
+    )
+    return _sum_up(answers, heldout, settings.evaluation, material.label_cache)
+
+
+def _sum_up(
     answers: pd.DataFrame, heldout: pd.DataFrame, evaluation: EvaluationParams, label_cache: Path
 ) -> tuple[pd.DataFrame, dict[str, float | None]]:
     """Measure each prompt, for the cell and (``reference_...``) for the reference."""

@@ -11,18 +11,12 @@ from rpo_pipeline.training.loop import TrainingSummary
 
 
 def training_rows(
-    feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
-    reference_logps: pd.DataFrame,
-    targets: pd.DataFrame,
-    mismatched_logps: pd.DataFrame | None = None,
+    rows: pd.DataFrame, targets: pd.DataFrame, mismatched_logps: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Join what training needs, one line per labelled row.
 
     Args:
-        feedback: The feedback table.
-        rewards: Of the labelled rows.
-        reference_logps: Cached log-probabilities of the reference.
+        rows: Labelled rows with their rewards and the reference's logps.
         targets: ``reward / tau - log_z`` of each row, in nats.
         mismatched_logps: Of KTO's pairs; none, or empty, for other objectives.
 
@@ -33,15 +27,10 @@ def training_rows(
     if mismatched_logps is None:
         mismatched_logps = pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
     pairs = mismatched_logps.set_index("row_id").add_prefix("mismatched_")
-    rows = (
-        feedback[["row_id", "prompt_id", "split", "prompt", "response"]]
-        .merge(rewards[["row_id", "reward"]], on="row_id")
-        .merge(reference_logps[["row_id", "logps"]], on="row_id")
-        .merge(targets[["row_id", "target"]], on="row_id")
-        .join(pairs, on="row_id")
-    )
+    columns = ["row_id", "prompt_id", "split", "prompt", "response", "reward", "logps"]
+    joined = rows[columns].merge(targets[["row_id", "target"]], on="row_id")
     names = {"logps": "ref_logps", "mismatched_logps": "mismatched_ref_logps"}
-    return rows.rename(columns=names)
+    return joined.join(pairs, on="row_id").rename(columns=names)
 
 
 def train_policy(

@@ -10,100 +10,15 @@ from rpo_pipeline.params import (
     DroParams,
     EvaluationParams,
     KtoParams,
-    LabelingParams,
     PolicyParams,
     QrpoParams,
     RpoParams,
     SftParams,
     TrainingParams,
 )
-from rpo_pipeline.pipelines.partition_estimation.nodes import (
-    sample_reference,
-    score_mismatched,
-    score_reference,
-)
 
 
-def score_pairs(
-    feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
-    reference: Path,
-    policy: PolicyParams,
-    training: TrainingParams,
-    comparison: ComparisonParams,
-    cache: Path,
-) -> pd.DataFrame:
-    """Score the mismatched pairs of KTO, if it is compared."""
-    compared = any(method.objective == "kto" for method in comparison.methods)
-    training = training.model_copy(update={"objective": "kto" if compared else "sft"})
-    return score_mismatched(feedback, rewards, reference, policy, training, cache)
-
-
-def sample_for_all(
-    feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
-    normaliser: dict[str, Any],
-    reference: Path,
-    policy: PolicyParams,
-    labeling: LabelingParams,
-    rpo: RpoParams,
-    qrpo: QrpoParams,
-    training: TrainingParams,
-    comparison: ComparisonParams,
-    cache: Path,
-    label_cache: Path,
-) -> pd.DataFrame:
-    """Sample the reference for every prompt, if a method that is compared wants samples."""
-    wanted = comparison.mixes_samples or any(
-        method.objective == "qrpo" or method.settings.get("rpo.estimator") == "reference_samples"
-        for method in comparison.methods
-    )
-    training = training.model_copy(update={"objective": "qrpo" if wanted else "sft"})
-    rpo = rpo.model_copy(update={"estimator": "monte_carlo"})
-    return sample_reference(
-        feedback,
-        rewards,
-        normaliser,
-        reference,
-        policy,
-        labeling,
-        rpo,
-        qrpo,
-        training,
-        cache,
-        label_cache,
-    )
-
-
-def score_samples(
-    feedback: pd.DataFrame,
-    samples: pd.DataFrame,
-    reference: Path,
-    policy: PolicyParams,
-    training: TrainingParams,
-    comparison: ComparisonParams,
-    cache: Path,
-) -> pd.DataFrame:
-    """Score the reference's samples as if they had been logged, if a study mixes them in."""
-    from rpo_pipeline.search import sampled_rows
-
-    if not comparison.mixes_samples:
-        return pd.DataFrame(columns=["row_id", "prompt_id"])
-    rows = sampled_rows(samples, feedback)
-    scores = score_reference(rows, reference, policy, training, cache)
-    pairs = score_pairs(rows, rows, reference, policy, training, comparison, cache)
-    pairs = pairs.set_index("row_id").add_prefix("mismatched_")
-    return rows.merge(scores, on="row_id").join(pairs, on="row_id").drop(columns="token_ids")
-
-
-def compare_methods(
-    feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
-    reference_logps: pd.DataFrame,
-    pairs: pd.DataFrame,
-    samples: pd.DataFrame,
-    sampled_rows: pd.DataFrame,
-    reference: Path,
+def plan_comparison(
     policy: PolicyParams,
     rpo: RpoParams,
     sft: SftParams,
@@ -112,36 +27,95 @@ def compare_methods(
     qrpo: QrpoParams,
     training: TrainingParams,
     evaluation: EvaluationParams,
+) -> dict[str, Any]:
+    """Put together what every training of a comparison starts from."""
+    from rpo_pipeline.search import Plan, Settings
+    from rpo_pipeline.storage import named_content
+
+    objectives = {"rpo": rpo, "sft": sft, "kto": kto, "dro": dro, "qrpo": qrpo}
+    settings = Settings(policy=policy, training=training, evaluation=evaluation, **objectives)
+    return Plan(settings=settings, folders=named_content(settings)).model_dump(mode="json")
+
+
+def score_pairs(
+    scored_rows: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    training: TrainingParams,
+    comparison: ComparisonParams,
+    cache: Path,
+) -> pd.DataFrame:
+    """Score the mismatched pairs of KTO, if it is compared."""
+    from rpo_pipeline.engine import Engine
+    from rpo_pipeline.partition import labelled_rows, score_mismatched
+    from rpo_pipeline.search import trains
+
+    engine = Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens)
+    is_needed = trains(comparison, "kto")
+    rows = labelled_rows(scored_rows)
+    return score_mismatched(rows, engine, seed=training.seed, is_needed=is_needed)
+
+
+def sample_for_all(
+    scored_rows: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    rpo: RpoParams,
+    training: TrainingParams,
+    comparison: ComparisonParams,
+    cache: Path,
+) -> pd.DataFrame:
+    """Sample the reference for every prompt, if a method that is compared wants samples."""
+    from rpo_pipeline.engine import Engine
+    from rpo_pipeline.partition import labelled_rows, prompts_to_sample, sample_reference
+    from rpo_pipeline.search import samples_reference
+
+    engine = Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens)
+    every = "quantile" if samples_reference(comparison) else "monte_carlo"
+    settings = rpo.model_copy(update={"estimator": every})
+    prompts = prompts_to_sample(labelled_rows(scored_rows), settings)
+    return sample_reference(prompts, engine, rpo.reference_samples.num_samples)
+
+
+def gather_rows(
+    scored_rows: pd.DataFrame,
+    pairs: pd.DataFrame,
+    samples: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    training: TrainingParams,
+    comparison: ComparisonParams,
+    cache: Path,
+) -> pd.DataFrame:
+    """Put the logged rows together, and samples as if they had been logged, if a study wants it."""
+    from rpo_pipeline.engine import Engine
+    from rpo_pipeline.search import gather_rows, score_sampled_rows
+
+    engine = Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens)
+    sampled = score_sampled_rows(samples, scored_rows, engine, comparison, training.seed)
+    return gather_rows(scored_rows, pairs, sampled)
+
+
+def compare_methods(
+    rows: pd.DataFrame,
+    samples: pd.DataFrame,
+    reference: Path,
+    plan: dict[str, Any],
     comparison: ComparisonParams,
     workspace: Path,
     cache: Path,
     label_cache: Path,
 ) -> dict[str, Any]:
     """Train and measure every cell that is not finished, and put their numbers together."""
-    from rpo_pipeline.search import Material, Settings, run_comparison
+    from rpo_pipeline.search import Material, Plan, run_comparison
 
-    settings = Settings(
-        policy=policy,
-        rpo=rpo,
-        sft=sft,
-        kto=kto,
-        dro=dro,
-        qrpo=qrpo,
-        training=training,
-        evaluation=evaluation,
-    )
-    material = Material(
-        feedback,
-        rewards,
-        reference_logps,
-        pairs,
-        samples,
-        sampled_rows,
-        reference,
-        cache,
-        label_cache,
-    )
-    return run_comparison(material, settings, comparison, workspace)
+    tables = {
+        "rows": rows[rows["is_logged"]].drop(columns="is_logged"),
+        "sampled_rows": rows[~rows["is_logged"]].drop(columns="is_logged"),
+        "samples": samples,
+    }
+    material = Material(**tables, reference=reference, model_cache=cache, label_cache=label_cache)
+    return run_comparison(material, Plan.model_validate(plan).settings, comparison, workspace)
 
 
 def render_comparison(comparison: dict[str, Any]) -> str:

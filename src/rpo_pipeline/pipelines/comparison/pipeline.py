@@ -1,55 +1,55 @@
 from kedro.pipeline import Node, Pipeline
 
+from ..partition_estimation.nodes import label_samples
 from .nodes import (
     compare_methods,
+    gather_rows,
+    plan_comparison,
     render_comparison,
     sample_for_all,
     score_pairs,
-    score_samples,
 )
 
-FEEDBACK, POLICY, TRAINING = "feedback@pandas", "params:policy", "params:training"
-COMPARISON = "params:comparison"
-OBJECTIVES = ["params:rpo", "params:sft", "params:kto", "params:dro", "params:qrpo"]
+POLICY, TRAINING, COMPARISON = "params:policy", "params:training", "params:comparison"
+BLOCKS = [
+    *(POLICY, "params:rpo", "params:sft", "params:kto", "params:dro", "params:qrpo"),
+    *(TRAINING, "params:evaluation"),
+]
+REFERENCE = ["reference", POLICY, TRAINING, COMPARISON, "reference_cache"]
 
 
 def create_pipeline() -> Pipeline:
     """Objectives at each one's best temperature, over seeds, in one table."""
     return Pipeline(
         [
-            Node(
-                score_pairs,
-                [FEEDBACK, "rewards", "reference", POLICY, TRAINING, COMPARISON, "reference_cache"],
-                "comparison_pairs",
-                name="score_pairs",
-            ),
+            Node(plan_comparison, BLOCKS, "comparison_plan", name="plan_comparison"),
+            Node(score_pairs, ["scored_rows", *REFERENCE], "comparison_pairs", name="score_pairs"),
             Node(
                 sample_for_all,
                 [
-                    *(FEEDBACK, "rewards", "normaliser", "reference", POLICY, "params:labeling"),
-                    *("params:rpo", "params:qrpo", TRAINING, COMPARISON, "reference_cache"),
-                    "label_cache",
+                    *("scored_rows", "reference", POLICY, "params:rpo", TRAINING, COMPARISON),
+                    "reference_cache",
                 ],
-                "comparison_samples",
+                "comparison_draws",
                 name="sample_for_all",
             ),
             Node(
-                score_samples,
-                [
-                    *(FEEDBACK, "comparison_samples", "reference", POLICY, TRAINING, COMPARISON),
-                    "reference_cache",
-                ],
+                label_samples,
+                ["comparison_draws", "scored_rows", "normaliser", "params:labeling", "label_cache"],
+                "comparison_samples",
+                name="label_all_samples",
+            ),
+            Node(
+                gather_rows,
+                ["scored_rows", "comparison_pairs", "comparison_samples", *REFERENCE],
                 "comparison_rows",
-                name="score_samples",
+                name="gather_rows",
             ),
             Node(
                 compare_methods,
                 [
-                    *(FEEDBACK, "rewards", "reference_logps"),
-                    *("comparison_pairs", "comparison_samples", "comparison_rows"),
-                    *("reference", POLICY),
-                    *(*OBJECTIVES, TRAINING, "params:evaluation", COMPARISON),
-                    *("comparison_workspace", "reference_cache", "label_cache"),
+                    *("comparison_rows", "comparison_samples", "reference", "comparison_plan"),
+                    *(COMPARISON, "comparison_workspace", "reference_cache", "label_cache"),
                 ],
                 "comparison",
                 name="compare_methods",

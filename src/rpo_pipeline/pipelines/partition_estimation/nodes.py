@@ -45,83 +45,93 @@ def score_reference(
     return Engine(reference, policy, cache, micro_batch_tokens=tokens).logps(feedback)
 
 
+def join_scores(
+    feedback: pd.DataFrame, rewards: pd.DataFrame, reference_logps: pd.DataFrame
+) -> pd.DataFrame:
+    """Put reward and reference log-probability beside every row of the log."""
+    from rpo_pipeline.partition import join_scores
+
+    return join_scores(feedback, rewards, reference_logps)
+
+
 def score_mismatched(
-    feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
+    scored_rows: pd.DataFrame,
     reference: Path,
     policy: PolicyParams,
     training: TrainingParams,
     cache: Path,
 ) -> pd.DataFrame:
     """Compute the reference's log-probability of responses to another prompt, which KTO needs."""
-    from rpo_pipeline.partition import mismatched_pairs
+    from rpo_pipeline.engine import Engine
+    from rpo_pipeline.partition import labelled_rows, score_mismatched
 
-    if training.objective != "kto":
-        return pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
-    learned = feedback["split"].isin(["train", "validation"])
-    labelled = feedback["row_id"].isin(rewards["row_id"])
-    pairs = mismatched_pairs(feedback[learned & labelled], training.seed)
-    scores = score_reference(pairs, reference, policy, training, cache)
-    return pairs[["row_id", "prompt_id"]].assign(logps=scores["logps"].to_numpy())
+    engine = Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens)
+    is_needed = training.objective == "kto"
+    rows = labelled_rows(scored_rows)
+    return score_mismatched(rows, engine, seed=training.seed, is_needed=is_needed)
 
 
 def sample_reference(
-    feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
-    normaliser: dict[str, Any],
+    scored_rows: pd.DataFrame,
     reference: Path,
     policy: PolicyParams,
-    labeling: LabelingParams,
     rpo: RpoParams,
     qrpo: QrpoParams,
     training: TrainingParams,
     cache: Path,
+) -> pd.DataFrame:
+    """Sample responses of the reference, where the estimator wants them."""
+    from rpo_pipeline.engine import Engine
+    from rpo_pipeline.partition import (
+        labelled_rows,
+        partition_settings,
+        prompts_to_sample,
+        sample_reference,
+    )
+
+    settings = partition_settings(rpo, qrpo, training)
+    prompts = prompts_to_sample(labelled_rows(scored_rows), settings)
+    engine = Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens)
+    return sample_reference(prompts, engine, rpo.reference_samples.num_samples)
+
+
+def label_samples(
+    samples: pd.DataFrame,
+    scored_rows: pd.DataFrame,
+    normaliser: dict[str, Any],
+    labeling: LabelingParams,
     label_cache: Path,
 ) -> pd.DataFrame:
-    """Sample and label responses of the reference, where the estimator wants them."""
-    from rpo_pipeline.engine import Engine
+    """Label what the reference wrote, on the scale of the logged responses."""
     from rpo_pipeline.labeling import label_responses, normalise
-    from rpo_pipeline.partition import partition_settings, prompts_to_sample, sample_reference
+    from rpo_pipeline.partition import label_samples, labelled_rows
 
-    rows = feedback[["row_id", "prompt_id", "prompt", "response"]].merge(
-        rewards[["row_id", "raw_reward"]], on="row_id"
-    )
-    settings = partition_settings(rpo, qrpo, training)
-    return sample_reference(
-        prompts_to_sample(rows, settings),
-        Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens),
-        num_samples=rpo.reference_samples.num_samples,
-        label=partial(label_responses, labelers=labeling.labelers, cache=label_cache),
-        rewards_of=partial(normalise, normaliser=normaliser, logged=rows),
-    )
+    logged = labelled_rows(scored_rows)
+    label = partial(label_responses, labelers=labeling.labelers, cache=label_cache)
+    return label_samples(samples, label, partial(normalise, normaliser=normaliser, logged=logged))
 
 
 def choose_tau(
-    feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
-    reference_logps: pd.DataFrame,
+    scored_rows: pd.DataFrame,
     reference_samples: pd.DataFrame,
     reference: Path,
     policy: PolicyParams,
     rpo: RpoParams,
-    qrpo: QrpoParams,
     training: TrainingParams,
     evaluation: EvaluationParams,
     workspace: Path,
 ) -> dict[str, Any]:
     """Choose tau by short trainings where it is `auto`; else there is nothing to choose."""
-    from rpo_pipeline.partition import partition_rows, partition_settings
+    from rpo_pipeline.partition import labelled_rows, partition_rows
     from rpo_pipeline.search import choose_tau
     from rpo_pipeline.training import training_rows
 
-    settings = partition_settings(rpo, qrpo, training)
-    if settings.tau != "auto":
+    if training.objective != "rpo" or rpo.tau != "auto":
         return {"tau": None, "candidates": []}
+    rows = labelled_rows(scored_rows)
 
     def rows_at(tau: float) -> pd.DataFrame:
-        rows = _labelled(feedback, rewards, reference_logps)
-        _, targets, _ = partition_rows(rows, reference_samples, settings, tau=tau)
-        return training_rows(feedback, rewards, reference_logps, targets)
+        return training_rows(rows, partition_rows(rows, reference_samples, rpo, tau=tau)[1])
 
     return choose_tau(
         rows_at,
@@ -135,9 +145,7 @@ def choose_tau(
 
 
 def estimate_partition(
-    feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
-    reference_logps: pd.DataFrame,
+    scored_rows: pd.DataFrame,
     reference_samples: pd.DataFrame,
     chosen_tau: dict[str, Any],
     rpo: RpoParams,
@@ -145,16 +153,8 @@ def estimate_partition(
     training: TrainingParams,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Estimate log_z of every prompt that has a labelled row, and the target of each row."""
-    from rpo_pipeline.partition import partition_rows, partition_settings
+    from rpo_pipeline.partition import labelled_rows, partition_rows, partition_settings
 
     settings = partition_settings(rpo, qrpo, training)
     tau = chosen_tau["tau"] if settings.tau == "auto" else settings.tau
-    rows = _labelled(feedback, rewards, reference_logps)
-    return partition_rows(rows, reference_samples, settings, tau=tau)
-
-
-def _labelled(
-    feedback: pd.DataFrame, rewards: pd.DataFrame, reference_logps: pd.DataFrame
-) -> pd.DataFrame:
-    rows = feedback[["row_id", "prompt_id", "split", "behaviour_logps"]]
-    return rows.merge(rewards, on="row_id").merge(reference_logps, on="row_id")
+    return partition_rows(labelled_rows(scored_rows), reference_samples, settings, tau=tau)

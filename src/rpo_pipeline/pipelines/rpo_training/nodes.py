@@ -17,26 +17,28 @@ from rpo_pipeline.params import (
 
 
 def join_training_rows(
-    feedback: pd.DataFrame,
-    rewards: pd.DataFrame,
-    reference_logps: pd.DataFrame,
-    targets: pd.DataFrame,
-    mismatched_logps: pd.DataFrame,
+    scored_rows: pd.DataFrame, targets: pd.DataFrame, mismatched_logps: pd.DataFrame
 ) -> pd.DataFrame:
     """Put target and reference log-probability beside every labelled row."""
     from rpo_pipeline.training import training_rows
 
-    return training_rows(feedback, rewards, reference_logps, targets, mismatched_logps)
+    return training_rows(scored_rows, targets, mismatched_logps)
+
+
+def settle_objective(
+    rpo: RpoParams, sft: SftParams, kto: KtoParams, dro: DroParams, training: TrainingParams
+) -> dict[str, Any]:
+    """Put together the settings that the chosen objective reads, so that no other one counts."""
+    blocks = {"sft": sft, "kto": kto, "dro": dro}
+    own = {name: block for name, block in blocks.items() if name == training.objective}
+    return ObjectiveParams(rpo=rpo, **own).model_dump(mode="json")
 
 
 def train_policy(
     rows: pd.DataFrame,
     reference: Path,
     policy: PolicyParams,
-    rpo: RpoParams,
-    sft: SftParams,
-    kto: KtoParams,
-    dro: DroParams,
+    objective: dict[str, Any],
     training: TrainingParams,
     workspace: Path,
     cache: Path,
@@ -48,7 +50,7 @@ def train_policy(
         rows,
         reference,
         policy=policy,
-        objectives=ObjectiveParams(rpo=rpo, sft=sft, kto=kto, dro=dro),
+        objectives=ObjectiveParams.model_validate(objective),
         training=training,
         workspace=workspace,
         cache=cache,

@@ -1,6 +1,8 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import join_training_rows, train_policy
+from .nodes import join_training_rows, settle_objective, train_policy
+
+BLOCKS = ["params:rpo", "params:sft", "params:kto", "params:dro", "params:training"]
 
 
 def create_pipeline() -> Pipeline:
@@ -9,23 +11,16 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 join_training_rows,
-                ["feedback@pandas", "rewards", "reference_logps", "targets", "mismatched_logps"],
+                ["scored_rows", "targets", "mismatched_logps"],
                 "training_rows",
                 name="join_training_rows",
             ),
+            Node(settle_objective, BLOCKS, "objective", name="settle_objective"),
             Node(
                 train_policy,
                 [
-                    "training_rows",
-                    "reference",
-                    "params:policy",
-                    "params:rpo",
-                    "params:sft",
-                    "params:kto",
-                    "params:dro",
-                    "params:training",
-                    "training_workspace",
-                    "reference_cache",
+                    *("training_rows", "reference", "params:policy", "objective"),
+                    *("params:training", "training_workspace", "reference_cache"),
                 ],
                 ["policy", "training_metrics", "training_summary"],
                 name="train_policy",
