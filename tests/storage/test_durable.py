@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from rpo_pipeline.storage.durable import (
     link_or_copy,
     put_in_place,
     put_new,
+    replacing,
     temporary_sibling,
 )
 from rpo_pipeline.storage.processes import start_ticks
@@ -89,6 +91,28 @@ def test_what_a_process_left_whose_id_is_given_again_goes(tmp_path):
     left.write_text("half")
     clear_abandoned(tmp_path)
     assert not left.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_replaces_a_target_is_in_its_place_or_leaves_nothing(tmp_path, kind):
+    target = tmp_path / "made"
+
+    def make(path, text):
+        if kind == "folder":
+            path.mkdir()
+        (path / "text" if kind == "folder" else path).write_text(text)
+
+    def content():
+        return [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+
+    for text in ("old", "new"):
+        with replacing(target) as prepared:
+            make(prepared, text)
+        assert content() == [text]
+    with suppress(ZeroDivisionError), replacing(target) as prepared:
+        make(prepared, "half")
+        _ = 1 / 0
+    assert content() == ["new"]
 
 
 @pytest.fixture

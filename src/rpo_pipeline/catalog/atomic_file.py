@@ -11,7 +11,7 @@ from kedro.io import AbstractDataset
 from kedro.io.core import parse_dataset_definition
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.storage import first_line, put_in_place, temporary_sibling
+from rpo_pipeline.storage import first_line, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -99,13 +99,8 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
 
     def save(self, data: Any) -> None:  # noqa: ANN401
         """Write a complete file, or leave the old one as it was."""
-        prepared = temporary_sibling(self._filepath)
-        try:
-            with _ONE_CONNECTION:
-                self._inner(prepared).save(data)
-            put_in_place(prepared, self._filepath)
-        finally:
-            prepared.unlink(missing_ok=True)
+        with replacing(self._filepath) as prepared, _ONE_CONNECTION:
+            self._inner(prepared).save(data)
 
     def _inner(self, path: Path) -> AbstractDataset[Any, Any]:
         definition = {**deepcopy(self._definition), "filepath": path.as_posix()}

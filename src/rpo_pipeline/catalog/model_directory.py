@@ -5,7 +5,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from rpo_pipeline.errors import DataError, ModelError
-from rpo_pipeline.storage import put_in_place, temporary_sibling
+from rpo_pipeline.storage import replacing
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
@@ -43,12 +43,8 @@ class ModelDirectoryDataset(AbstractDataset[Path, Path]):
         pickled = [path.name for pattern in PICKLES for path in data.rglob(pattern)]
         if pickled:
             raise ModelError(f"{data} holds {pickled}: only safetensors weights are kept")
-        prepared = temporary_sibling(self._filepath)
-        try:
+        with replacing(self._filepath) as prepared:
             shutil.copytree(data, prepared)
-            put_in_place(prepared, self._filepath)
-        finally:
-            shutil.rmtree(prepared, ignore_errors=True)
 
     def _exists(self) -> bool:
         return (self._filepath / "config.json").is_file()

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.storage import DAMAGED, first_line, put_in_place, temporary_sibling
+from rpo_pipeline.storage import DAMAGED, first_line, replacing
 
 FORGOTTEN = Path("03_primary/forgotten.parquet")
 """File, in a data folder, of the prompts that were erased or are to be erased."""
@@ -97,9 +97,8 @@ class Memory:
             for prompt_id, one in sorted(self.traces.items())
         ]
         for file in self._files:
-            prepared = temporary_sibling(file)
-            pq.write_table(pa.Table.from_pylist(lines, _SCHEMA), prepared)
-            put_in_place(prepared, file)
+            with replacing(file) as prepared:
+                pq.write_table(pa.Table.from_pylist(lines, _SCHEMA), prepared)
 
 
 def _read_memory(file: Path) -> dict[str, Traces]:
@@ -161,19 +160,16 @@ def take_out(file: Path, matches: Matches) -> list[dict[str, object]]:
     """
     removed = find_rows(file, matches)
     if removed:
-        source = pq.ParquetFile(file)
-        prepared = temporary_sibling(file)
         kept = 0
-        try:
-            with pq.ParquetWriter(prepared, source.schema_arrow) as writer:
-                for batch in source.iter_batches():
-                    left = batch.filter(pc.invert(matches(batch)))
-                    writer.write_batch(_renumbered(left, kept))
-                    kept += left.num_rows
-            put_in_place(prepared, file)
-        finally:
-            source.close()
-            prepared.unlink(missing_ok=True)
+        with (
+            pq.ParquetFile(file) as source,
+            replacing(file) as prepared,
+            pq.ParquetWriter(prepared, source.schema_arrow) as writer,
+        ):
+            for batch in source.iter_batches():
+                left = batch.filter(pc.invert(matches(batch)))
+                writer.write_batch(_renumbered(left, kept))
+                kept += left.num_rows
     return removed
 
 

@@ -36,8 +36,7 @@ from rpo_pipeline.storage import (
     clear_abandoned,
     files_below,
     first_line,
-    put_in_place,
-    temporary_sibling,
+    replacing,
     working_in,
 )
 
@@ -263,10 +262,9 @@ def _quarantine(rows: Path, matches: Matches, *, is_resumed: bool) -> None:
 
 
 def _write(quarantine: pd.DataFrame, file: Path) -> None:
-    prepared = temporary_sibling(file)
     table = pa.Table.from_pandas(quarantine, QUARANTINE_SCHEMA, preserve_index=False)
-    pq.write_table(table, prepared)
-    put_in_place(prepared, file)
+    with replacing(file) as prepared:
+        pq.write_table(table, prepared)
 
 
 def _models(environment: Environment, project: Path) -> Iterator[str]:

@@ -29,7 +29,7 @@ from rpo_pipeline.params import (
     LabelerParams,
     LabelingParams,
 )
-from rpo_pipeline.storage import put_in_place, result_key, temporary_sibling
+from rpo_pipeline.storage import replacing, result_key
 
 logger = logging.getLogger(__name__)
 
@@ -210,10 +210,8 @@ def _write_head(
     settings: FittedRewardModelParams, reads: str, coefficients: Array, problems: list[str]
 ) -> None:
     head = {"reads": reads, "problems": problems, "coefficients": coefficients.tolist()}
-    target = Path(settings.head)
-    prepared = temporary_sibling(target)
-    prepared.write_text(json.dumps(head))
-    put_in_place(prepared, target)
+    with replacing(Path(settings.head)) as prepared:
+        prepared.write_text(json.dumps(head))
 
 
 def _read_head(settings: FittedRewardModelParams, reads: str) -> dict[str, Any]:

@@ -211,9 +211,9 @@ def _disk(found: Configuration) -> Finding:
 
 
 def _tracking(found: Configuration) -> Finding:
-    from rpo_pipeline.tracking import check_experiment, find_fault, resolve_tracking_uri
+    from rpo_pipeline.tracking import check_experiment, find_fault
 
-    uri = resolve_tracking_uri(found.tracking.tracking_uri, found.project)
+    uri = found.tracking.address(found.project)
     shown = without_password(uri)
     if fault := find_fault(uri):
         return Finding("tracking", "failed", f"{shown}: {fault}")
@@ -226,9 +226,8 @@ def _tracking(found: Configuration) -> Finding:
 
 def _registry(found: Configuration) -> Finding:
     from rpo_pipeline.registry import registered_versions, require_champion
-    from rpo_pipeline.tracking import resolve_tracking_uri
 
-    uri = resolve_tracking_uri(found.tracking.tracking_uri, found.project)
+    uri = found.tracking.address(found.project)
     try:
         versions = registered_versions(found.tracking, found.project, found.model_name)
         if not versions:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.storage import DAMAGED, first_line, put_in_place, temporary_sibling
+from rpo_pipeline.storage import DAMAGED, first_line, replacing
 
 if TYPE_CHECKING:
     from rpo_pipeline.ingestion import Prompt
@@ -71,21 +71,16 @@ def export_feedback(
     # A column of a dataset has one type, so if one prompt is a chat, all become chats.
     as_chats = any(not isinstance(parse_prompt(prompt), str) for prompt in rated["prompt"])
     lines = {"trl_kto": _kto_lines, "trl_dpo": _dpo_lines}[export_format](rated, as_chats)
-    prepared = temporary_sibling(output)
     num_lines = 0
-    try:
-        with prepared.open("w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                num_lines += 1
+    with replacing(output) as prepared, prepared.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            num_lines += 1
         if not num_lines:
             raise DataError(
                 f"split {split!r} has {len(rated)} rated rows, and nothing in them makes a line of "
                 f"{export_format}: it needs rewards that differ"
             )
-        put_in_place(prepared, output)
-    finally:
-        prepared.unlink(missing_ok=True)
     return num_lines
 
 

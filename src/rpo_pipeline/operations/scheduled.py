@@ -198,10 +198,8 @@ class Refresh:
 
     def _reach_registry(self) -> RunAddress:
         """Where it is; it must answer at once, because nothing is lost yet."""
-        from rpo_pipeline.tracking import resolve_tracking_uri
-
         tracking = cast(LayeredConfigLoader, self._context.config_loader).tracking
-        return RunAddress(resolve_tracking_uri(tracking.tracking_uri, self._context.project_path))
+        return RunAddress(tracking.address(self._context.project_path))
 
     def _measure_drift(self) -> float | None:
         from rpo_pipeline.labeling import measure_drift

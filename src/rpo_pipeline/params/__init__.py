@@ -42,6 +42,7 @@ from rpo_pipeline.params.labelers import (
     RulesParams,
 )
 from rpo_pipeline.params.labeling import LabelingParams
+from rpo_pipeline.params.names import SQLITE, database_file
 from rpo_pipeline.params.operations import CachesParams, TrackingParams
 from rpo_pipeline.params.policy import FromConfigParams, LoraParams, PolicyParams, PrefixSharing
 from rpo_pipeline.params.refresh import Event, LiveRatingsParams, NotificationParams, RefreshParams
@@ -60,6 +61,7 @@ __all__ = [
     "BLOCKS",
     "EXTRAS",
     "RESERVED",
+    "SQLITE",
     "CachesParams",
     "ColumnParams",
     "ComparisonParams",
@@ -109,6 +111,7 @@ __all__ = [
     "TrainingParams",
     "block_needs",
     "catalog_needs",
+    "database_file",
     "prepare_environment",
     "rating_word",
     "tracking_needs",

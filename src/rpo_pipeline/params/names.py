@@ -1,6 +1,7 @@
 """Checks of names that MLflow would refuse only at the end of a run."""
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -12,7 +13,8 @@ BAD_IN_MODEL = "/:'\"\\#?%@`"
 FILE_STORE = re.compile(r"(file:|[a-zA-Z]:[\\/]|[^:]*$)")
 """A folder, which MLflow no longer takes as a store of runs."""
 WITHOUT_PLACE = ("databricks", "databricks-uc", "uc")
-SQLITE_FILE = re.compile(r"sqlite:///(?!:memory:).+")
+SQLITE = "sqlite:///"
+SQLITE_FILE = re.compile(rf"{SQLITE}(?!:memory:).+")
 
 
 def _name(name: str) -> str:
@@ -51,6 +53,12 @@ def _tracking_uri(uri: str) -> str:
             "project folder) or sqlite:////var/lib/mlflow.db"
         )
     return uri
+
+
+def database_file(tracking_uri: str) -> Path | None:
+    """The file of an SQLite database; None of another tracking server."""
+    is_file = tracking_uri.startswith(SQLITE)
+    return Path(tracking_uri.removeprefix(SQLITE)) if is_file else None
 
 
 ModelName = Annotated[str, AfterValidator(_model_name)]

@@ -1,11 +1,12 @@
 """Parameters of operations: limits of the caches, the tracking server."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from rpo_pipeline.params.base import Params
-from rpo_pipeline.params.names import ExperimentName, TrackingUri
+from rpo_pipeline.params.names import SQLITE, ExperimentName, TrackingUri, database_file
 
 
 class CachesParams(Params):
@@ -29,3 +30,8 @@ class TrackingParams(Params):
     it answers again, or fail. At the start it must answer."""
     registry_wait_seconds: float = Field(ge=0)
     """Time that nodes wait for a model registry that does not answer."""
+
+    def address(self, project: Path) -> str:
+        """The ``tracking_uri``; a relative sqlite path is one from the project folder."""
+        file = database_file(self.tracking_uri)
+        return self.tracking_uri if file is None else f"{SQLITE}{project / file}"

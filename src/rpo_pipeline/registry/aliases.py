@@ -15,12 +15,12 @@ from typing import Any
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from rpo_pipeline.params import PromotionParams
+from rpo_pipeline.params import PromotionParams, database_file
 from rpo_pipeline.records import Decision, RunAddress, to_json
 from rpo_pipeline.registry import moves
 from rpo_pipeline.registry.gate import require_artifacts, waived
 from rpo_pipeline.registry.moves import PREVIOUS, PROMOTION_TAG, ROLLBACK_TAG, Move, read_standing
-from rpo_pipeline.tracking import database_file, needs_registry
+from rpo_pipeline.tracking import needs_registry
 
 logger = logging.getLogger(__name__)
 

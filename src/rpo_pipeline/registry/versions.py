@@ -8,10 +8,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from rpo_pipeline.errors import RegistryError
-from rpo_pipeline.params import TrackingParams
+from rpo_pipeline.params import TrackingParams, database_file
 from rpo_pipeline.secrets import without_password
 from rpo_pipeline.storage import first_line
-from rpo_pipeline.tracking import database_file, resolve_tracking_uri
 
 
 def registered_versions(tracking: TrackingParams, project: Path, model_name: str) -> list[str]:
@@ -44,7 +43,7 @@ def answering(tracking: TrackingParams, project: Path) -> Iterator[MlflowClient 
     try:
         yield _client(tracking, project)
     except (MlflowException, OSError) as err:
-        uri = without_password(resolve_tracking_uri(tracking.tracking_uri, project))
+        uri = without_password(tracking.address(project))
         raise RegistryError(
             f"the tracking server at {uri} does not answer as it must ({first_line(err)}): make "
             "the same call again when it does (conf/base/mlflow.yml, MLFLOW_TRACKING_URI)"
@@ -53,7 +52,7 @@ def answering(tracking: TrackingParams, project: Path) -> Iterator[MlflowClient 
 
 def _client(tracking: TrackingParams, project: Path) -> MlflowClient | None:
     """None where there is no database yet: asking for it would make one."""
-    uri = resolve_tracking_uri(tracking.tracking_uri, project)
+    uri = tracking.address(project)
     file = database_file(uri)
     if file is not None and not file.is_file():
         return None

@@ -14,6 +14,7 @@ from rpo_pipeline.storage.durable import (
     link_or_copy,
     put_in_place,
     put_new,
+    replacing,
     temporary_folder,
     temporary_sibling,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "prune_cache",
     "put_in_place",
     "put_new",
+    "replacing",
     "reset_peak",
     "result_key",
     "run_workers",

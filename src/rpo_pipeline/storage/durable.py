@@ -89,6 +89,23 @@ def put_in_place(prepared: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A free name beside a target, whose place the file or folder made there gets at the end.
+
+    After an error the target is as it was, and what was made goes.
+    """
+    prepared = temporary_sibling(target)
+    try:
+        yield prepared
+        put_in_place(prepared, target)
+    finally:
+        if prepared.is_dir():
+            shutil.rmtree(prepared, ignore_errors=True)
+        else:
+            prepared.unlink(missing_ok=True)
+
+
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Create a hard link to a file, or a copy if the file system has no hard links."""
     try:

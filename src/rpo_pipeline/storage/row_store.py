@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from rpo_pipeline.storage.damage import DAMAGED, first_line
-from rpo_pipeline.storage.durable import put_in_place, temporary_sibling
+from rpo_pipeline.storage.durable import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -126,9 +126,8 @@ def _read(file: Path) -> pd.DataFrame | None:
 def _save(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Store rows as a shard, and return them as they will be read."""
     target = folder / f"shard-{uuid4().hex}.parquet"
-    prepared = temporary_sibling(target)
     table = pa.Table.from_pandas(rows, preserve_index=False)
-    pq.write_table(table, prepared)
-    put_in_place(prepared, target)
+    with replacing(target) as prepared:
+        pq.write_table(table, prepared)
     stored: pd.DataFrame = table.to_pandas()
     return stored.assign(shard=target.name)

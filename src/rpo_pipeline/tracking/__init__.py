@@ -1,6 +1,5 @@
 """The MLflow run, and the delivery of what it logs to a server that may not answer."""
 
-from rpo_pipeline.tracking.addresses import database_file, resolve_tracking_uri
 from rpo_pipeline.tracking.opening import JOINED_RUN, check_experiment
 from rpo_pipeline.tracking.outage import describe, find_fault, is_refusal, needs_registry
 from rpo_pipeline.tracking.outbox import BROKEN
@@ -13,10 +12,8 @@ __all__ = [
     "MetricsFollower",
     "TrackedRun",
     "check_experiment",
-    "database_file",
     "describe",
     "find_fault",
     "is_refusal",
     "needs_registry",
-    "resolve_tracking_uri",
 ]

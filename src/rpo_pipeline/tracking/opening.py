@@ -10,8 +10,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from rpo_pipeline.errors import RegistryError, RpoError
+from rpo_pipeline.params import database_file
 from rpo_pipeline.secrets import without_password
-from rpo_pipeline.tracking.addresses import database_file
 from rpo_pipeline.tracking.outage import ACCOUNT, ADDRESS, describe, is_refusal
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from requests import Response
 from requests.exceptions import JSONDecodeError, RequestException
 
 from rpo_pipeline.errors import RegistryError, RpoError
+from rpo_pipeline.params import database_file
 from rpo_pipeline.records import RunAddress
 from rpo_pipeline.secrets import without_password
-from rpo_pipeline.tracking.addresses import database_file
 
 logger = logging.getLogger(__name__)
 

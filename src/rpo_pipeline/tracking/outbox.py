@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from rpo_pipeline.storage import link_or_copy, put_in_place, temporary_sibling
+from rpo_pipeline.storage import link_or_copy, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -169,9 +169,8 @@ class Outbox:
         return [path for path in self.folder.iterdir() if path.is_dir() and path not in named]
 
     def _write(self) -> None:
-        prepared = temporary_sibling(self._file)
-        prepared.write_text("".join(json.dumps(entry) + "\n" for entry in self._waiting))
-        put_in_place(prepared, self._file)
+        with replacing(self._file) as prepared:
+            prepared.write_text("".join(json.dumps(entry) + "\n" for entry in self._waiting))
 
 
 def _read(line: bytes) -> Entry | None:

@@ -14,11 +14,10 @@ from mlflow import MlflowClient
 from mlflow.utils.time import get_current_time_millis
 
 from rpo_pipeline.errors import RegistryError, RpoError
-from rpo_pipeline.params import TrackingParams
+from rpo_pipeline.params import SQLITE, TrackingParams, database_file
 from rpo_pipeline.records import RunAddress
 from rpo_pipeline.secrets import hide
 from rpo_pipeline.storage import clear_abandoned, put_new, temporary_sibling
-from rpo_pipeline.tracking.addresses import SQLITE, database_file, resolve_tracking_uri
 from rpo_pipeline.tracking.delivery import Delivery
 from rpo_pipeline.tracking.opening import explain, find_experiment, join_run
 from rpo_pipeline.tracking.outage import require_answer
@@ -61,7 +60,7 @@ class TrackedRun:
         *,
         run_id: str | None = None,
     ) -> None:
-        self.tracking_uri = resolve_tracking_uri(tracking.tracking_uri, project_path)
+        self.tracking_uri = tracking.address(project_path)
         self._wait_seconds = tracking.registry_wait_seconds
         self.joined = run_id is not None
         self._finished = False
