@@ -1,4 +1,4 @@
-"""Pictures of the pages: SVG text, one plot each, in the colours of the page around it."""
+"""Plots of the pages, each an SVG text in the colours of its page."""
 
 import html
 import io
@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from rpo_pipeline.labeling import count_words
 
-# Okabe and Ito's palette: told apart with any colour vision. A page sets darker or lighter ones
-# as variables of the same names; lines differ in their dashes as well.
+# Okabe and Ito's palette suits any colour vision. A page sets darker or lighter colours as
+# variables of the same names; lines differ in their dashes as well.
 COLOURS = {"reference": "#56b4e9", "challenger": "#d55e00", "champion": "#009e73"}
 DASHES = {"reference": "--", "challenger": "-", "champion": ":"}
 INK = "#808080"  # axes and text, replaced by the page's own colour of text
