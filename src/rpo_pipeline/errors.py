@@ -1,4 +1,4 @@
-"""Errors for people: what is wrong, the value, what is allowed, where to change it.
+"""Errors whose messages say what is wrong, the value, what is allowed, and where to change it.
 
 Every error that a user can cause derives from ``RpoError`` and also from the built-in error that
 it refines. The command line prints an ``RpoError`` without a traceback.
@@ -25,7 +25,7 @@ class ModelError(RpoError, ValueError):
 
 
 class TrainingError(RpoError, RuntimeError):
-    """Training that cannot go on, such as a loss that is not finite."""
+    """Training that cannot continue, for instance because a loss is not finite."""
 
 
 class StaleReferenceError(TrainingError):
@@ -37,6 +37,6 @@ class RegistryError(RpoError, RuntimeError):
 
 
 def did_you_mean(given: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """The hint of a message: ``did you mean tau? ``, or nothing where no known name is alike."""
+    """Write a hint, ``did you mean tau? ``, or an empty text if no known name is similar."""
     close = get_close_matches(given, list(known), n=1, cutoff=cutoff)
     return f"did you mean {close[0]}? " if close else ""

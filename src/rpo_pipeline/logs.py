@@ -1,6 +1,6 @@
-"""Log lines for people or for machines, each without secrets.
+"""Formats log lines as text or JSON, without secrets.
 
-``RPO_LOG_FORMAT=json`` writes one JSON object a line, with the MLflow run that it belongs to.
+``RPO_LOG_FORMAT=json`` writes one JSON object per line, with the id of the MLflow run.
 """
 
 import json
@@ -15,10 +15,10 @@ _bound: dict[str, str] = {}
 
 
 class Formatter(logging.Formatter):
-    """A line as another formatter writes it, or an object.
+    """Writes a record as another formatter does, or as a JSON object.
 
     Args:
-        plain: Writes lines for people.
+        plain: Formatter of lines of text.
     """
 
     def __init__(self, plain: logging.Formatter) -> None:
@@ -42,12 +42,12 @@ class Formatter(logging.Formatter):
 
 
 def bind(**fields: str) -> None:
-    """Put fields, such as ``run_id``, into every JSON line from now on."""
+    """Add fields, such as ``run_id``, to every JSON line from now on."""
     _bound.update(fields)
 
 
 def take_over() -> None:
-    """Put ``Formatter`` around what the handlers of the process have."""
+    """Wrap the formatters of the process's handlers by ``Formatter``."""
     for handler in logging.getLogger().handlers:
         if not isinstance(handler.formatter, Formatter):
             handler.setFormatter(Formatter(handler.formatter or logging.Formatter()))

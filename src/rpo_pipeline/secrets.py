@@ -1,8 +1,8 @@
-"""Keeping secrets out of what people read: logs, parameters, reports.
+"""Keeps secrets out of logs, parameters and reports.
 
-A secret is known by its value, where an environment variable or a credential holds it, in every
-spelling that a message may give it; by its shape, where its issuer gave it one; or by its place in
-an address.
+A secret is recognised by its value, if an environment variable or a credential holds it, in every
+form in which a message may write it; by the shape that its issuer gives it; or by its place in an
+address.
 """
 
 import html
@@ -16,9 +16,9 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 HIDDEN = "***"
-MIN_CHARACTERS = 8  # a shorter value may be a word of the language, or `true`
+MIN_CHARACTERS = 8  # a shorter value may be an ordinary word, or `true`
 _WORDS = "KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PWD|AUTH|AUTHORIZATION|CREDENTIAL|PAT|DSN"
-# A word of the name, or the end of one: OPENAI_APIKEY, but neither PATH nor KEYBOARD.
+# These match a word of the name, or its end: OPENAI_APIKEY, but neither PATH nor KEYBOARD.
 SECRET_NAME = re.compile(
     rf"(?:^|[_\-.])(?:{_WORDS})S?(?:[_\-.\d]|$)|(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)S?$",
     re.IGNORECASE,
@@ -30,7 +30,7 @@ SHAPES = re.compile(
     r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*|(?<=\bBearer )[\w.~+/-]{8,}=*|(?<=\bBasic )[\w+/]{8,}=*"
 )
 USER_INFO = re.compile(r"(?<=://)(?:([^\s/@:?#]*):[^\s/]+|[^\s/@?#]+)@")
-"""Who asks, inside an address: a name and a password, or a token alone."""
+"""User information in an address: a name and a password, or only a token."""
 _QUERY = "key|token|secret|password|passwd|auth|sig|signature|credential|pat|dsn"
 QUERY = re.compile(
     rf"([?&;](?:[\w.%-]*[_.-])?(?:{_QUERY})s?(?:[_.-][\w.%-]*)?="
@@ -59,13 +59,13 @@ def keep_secret(credentials: Any) -> None:  # noqa: ANN401 (whatever YAML can sa
 
 
 def without_password(uri: str) -> str:
-    """An address as it may be shown: whatever gives access is hidden in it."""
+    """Hide passwords and tokens in an address."""
     uri = USER_INFO.sub(lambda found: f"{found[1]}:{HIDDEN}@" if found[1] else f"{HIDDEN}@", uri)
     return WEBHOOK.sub(rf"\1{HIDDEN}", QUERY.sub(rf"\1{HIDDEN}", uri))
 
 
 def hide(text: str) -> str:
-    """A text without what gives access: known secrets, keys, and secret parts of addresses."""
+    """Hide secrets in a text: known values, keys, and secret parts of addresses."""
     for value in _secrets():
         for spelling in _spellings(value):
             text = text.replace(spelling, HIDDEN)
@@ -73,7 +73,7 @@ def hide(text: str) -> str:
 
 
 def hide_in(value: Any) -> Any:  # noqa: ANN401 (whatever YAML can say)
-    """The same for every text in nested parameters."""
+    """Hide secrets in every text of nested parameters."""
     if isinstance(value, Mapping):
         return {key: hide_in(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -82,7 +82,7 @@ def hide_in(value: Any) -> Any:  # noqa: ANN401 (whatever YAML can say)
 
 
 def _secrets() -> list[str]:
-    # One name at a time: other threads, such as MLflow's, take theirs away meanwhile.
+    # Names are read one at a time, because other threads, such as MLflow's, may remove some.
     named = {
         os.environ.get(name, "")
         for name in os.environ
@@ -94,7 +94,7 @@ def _secrets() -> list[str]:
 
 @lru_cache
 def _is_path(value: str) -> bool:
-    """Whether a value says where a secret lies (SSH_AUTH_SOCK), rather than what it is."""
+    """Tell whether a value is the path of a secret (SSH_AUTH_SOCK), and no secret itself."""
     return (
         value.startswith("/")
         and len(value) < os.pathconf("/", "PC_PATH_MAX")
@@ -104,7 +104,7 @@ def _is_path(value: str) -> bool:
 
 @lru_cache
 def _spellings(value: str) -> tuple[str, ...]:
-    """A value as it stands in a message, in JSON, in an address, in HTML, or as Python shows it."""
+    """Write a value as in a message, in JSON, in an address, in HTML, or as Python shows it."""
     spelt = {
         value,
         json.dumps(value)[1:-1],

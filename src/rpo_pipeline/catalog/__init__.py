@@ -1,4 +1,4 @@
-"""Kedro's catalog and configuration: datasets, schemas of stored tables, layers of conf, runner."""
+"""Datasets, schemas of stored tables, layers of the configuration, and the runner, for Kedro."""
 
 from rpo_pipeline.catalog.atomic_file import AtomicFileDataset
 from rpo_pipeline.catalog.config_loader import (

@@ -16,18 +16,18 @@ from rpo_pipeline.storage import first_line, replacing
 logger = logging.getLogger(__name__)
 
 LAZY = "ibis."
-"""Type of datasets whose data are a plan to read the file, not what is in it."""
+"""Prefix of the types of datasets that load a plan to read the file, not its content."""
 _PLANS: WeakKeyDictionary["AtomicFileDataset", tuple[tuple[int, int, int], Any]] = (
     WeakKeyDictionary()
 )
-# DuckDB's connection takes one thread at a time; `kedro run --async` loads and saves in several.
+# DuckDB's connection is not thread-safe, and `kedro run --async` loads and saves in threads.
 _ONE_CONNECTION = RLock()
 # DuckDB complains of connections that outlive the interpreter, as they do after an error.
 atexit.register(_PLANS.clear)
 
 
 class AtomicFileDataset(AbstractDataset[Any, Any]):
-    """Any single-file dataset, written under a temporary name and renamed when complete.
+    """Wraps a single-file dataset: it is written under a temporary name and renamed when complete.
 
     Example of a catalog entry::
 
@@ -37,13 +37,13 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
           dataset: {type: pandas.ParquetDataset}
 
     Args:
-        filepath: The file.
+        filepath: Path of the file.
         dataset: Definition of the dataset that reads and writes it, without a file path.
-        missing_ok: Load None, rather than fail, while there is no file.
-        if_damaged: What a file that cannot be read is: an error, or as good as missing, of which a
-            warning tells.
-        remedy: What a person can do about a damaged file, or what it costs to go on without it.
-        metadata: For plugins such as kedro-viz.
+        missing_ok: Whether to load None, instead of failing, while there is no file.
+        if_damaged: Whether a file that cannot be read is an error, or counts as missing with a
+            warning.
+        remedy: Advice for a damaged file, or the effect of continuing without it.
+        metadata: Values for plugins such as kedro-viz.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
         self.metadata = metadata
 
     def load(self) -> Any:  # noqa: ANN401 (whatever the inner dataset loads)
-        """Load the file; None if it is missing and may be.
+        """Load the file; the result is None if it is missing and ``missing_ok`` is true.
 
-        A lazy table is the same one for as long as the file is: its validator knows it again.
+        A lazy table is the same object as long as the file does not change, so its validator
+        recognises it.
         """
         if not self._filepath.exists() and not self._filepath.is_symlink():
             if self._missing_ok:
@@ -74,7 +75,7 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
             raise DataError(f"{self._filepath} does not exist; run the pipeline that writes it")
         try:
             return self._read()
-        except Exception as err:  # whatever the inner dataset raises for what is not its format
+        except Exception as err:  # inner datasets raise errors of any type for damaged files
             message = f"{self._filepath} cannot be read ({self._reason(err)}): {self._remedy}"
             if self._if_damaged == "error":
                 raise DataError(message) from err
@@ -94,7 +95,7 @@ class AtomicFileDataset(AbstractDataset[Any, Any]):
             return _PLANS[self][1]
 
     def _reason(self, err: Exception) -> str:
-        """What the reader itself says, without what Kedro puts around it."""
+        """Return the message of the reader itself, without the text that Kedro adds."""
         return first_line(err if err.__cause__ is None else err.__cause__)
 
     def save(self, data: Any) -> None:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Configuration in layers: ``conf/base``, what an environment builds on, it, ``conf/local``."""
+"""Layers of configuration: ``conf/base``, environments that build on it, ``conf/local``."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -18,13 +18,13 @@ from rpo_pipeline.params import TrackingParams, validate_tracking, variable
 logger = logging.getLogger(__name__)
 
 LOCAL = "local"
-"""Folder of ``conf/`` that is never shared: credentials, and what differs on this machine."""
+"""Folder of ``conf/`` that is never shared: credentials, and settings of this machine."""
 OWN = "globals"
-"""What no environment takes over from the one that it builds on: where it keeps what it makes."""
+"""Configuration that no environment inherits: its data folder and registered model."""
 NO_ENVIRONMENTS = {"base", LOCAL, "accelerate"}
-"""Folders of ``conf/`` that cannot be run."""
+"""Folders of ``conf/`` that are no environments."""
 OTHERS = ("environment.yml", "airflow*")
-"""Files of ours, and of a plugin, that are no configuration of Kedro's."""
+"""Files of this project, and of a plugin, that Kedro does not read."""
 SUFFIXES = (".yml", ".yaml")
 LOADER_ARGUMENTS: dict[str, Any] = {
     "base_env": "base",
@@ -34,30 +34,30 @@ LOADER_ARGUMENTS: dict[str, Any] = {
     "config_patterns": {"mlflow": ["mlflow*"]},
     "custom_resolvers": {"env": variable},
 }
-"""How this project's configuration is read, beside where it lies."""
+"""Arguments of the loader, without the place of the configuration."""
 
 
 class LayeredConfigLoader(OmegaConfigLoader):
-    """Kedro's loader, with two more layers.
+    """Kedro's loader with two more layers.
 
-    From the lowest: ``conf/base``; the environments that the chosen one builds on; the chosen one;
-    ``conf/local``, whichever was chosen. What stands in a higher layer counts. An environment says
-    what it builds on in ``environment.yml`` (``builds_on: sample``). Its folder of data and its
-    registered model stay its own: ``globals.yml`` is not taken over. YAML may ask for the name of
-    the environment, ``${run_env:}``. A file whose name nothing reads is an error, not ignored.
+    The layers are, from the lowest: ``conf/base``; the environments that the chosen one builds on;
+    the chosen one; ``conf/local``. Higher layers override lower ones. An environment names the one
+    that it builds on in ``environment.yml`` (``builds_on: sample``). It has its own data folder and
+    registered model, because ``globals.yml`` is not inherited. YAML may use the name of the
+    environment, ``${run_env:}``. A file with an unknown name is an error.
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Read the configuration of one kind.
 
         Args:
-            key: Such as ``parameters`` or ``catalog``.
+            key: Kind, such as ``parameters`` or ``catalog``.
 
         Returns:
-            What all layers say together.
+            Configuration merged from all layers.
 
         Raises:
-            MissingConfigException: If no layer has a file of it.
+            MissingConfigException: If no layer has a file of this kind.
             ConfigError: If a file cannot be read, or there is no such environment.
         """
         if key in self or key not in self.config_patterns:
@@ -73,7 +73,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
         except ConfigError:
             raise
         except YAMLError as err:
-            # The parser quotes what it stumbled on, which may be a secret.
+            # The parser quotes the text that it cannot read, which may be a secret.
             said = "a file cannot be read as YAML" if key == "credentials" else err
             raise ConfigError(f"conf/ ({', '.join(layers)}), {key}: {said}") from None
         except (OmegaConfBaseException, ValueError) as err:
@@ -88,12 +88,12 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
     @property
     def environment(self) -> str:
-        """Name of the environment that was chosen; ``local``, as Kedro calls it, is the default."""
+        """Name of the chosen environment; Kedro's name for the default is ``local``."""
         return str(self.default_run_env if self.env in (None, "", LOCAL) else self.env)
 
     @cached_property
     def _read_layers(self) -> set[str]:
-        """Layers of which something was read, whose names of files were looked at."""
+        """Layers of which a file was read, and whose file names were checked."""
         return set()
 
     @cached_property
@@ -103,10 +103,10 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
     @cached_property
     def foundations(self) -> list[str]:
-        """The environments that this one builds on, and itself.
+        """List the environments that this one builds on, and itself.
 
         Returns:
-            Their names, the lowest first.
+            Names, the lowest first.
 
         Raises:
             ConfigError: If one of them is missing, or they build on each other.
@@ -126,7 +126,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
         self._register_globals_resolver()
         OmegaConf.register_new_resolver("run_env", lambda: self.environment, replace=True)
         if key == OWN:
-            OmegaConf.clear_resolver("runtime_params")  # as Kedro does: they are no globals
+            OmegaConf.clear_resolver("runtime_params")  # Kedro does not resolve them in globals
         else:
             self._register_runtime_params_resolver()
         merged: dict[str, Any] = {}
@@ -145,7 +145,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
         return merged
 
     def _layers(self, key: str) -> Iterator[str]:
-        """Folders that hold configuration of this kind, from the lowest."""
+        """Yield the folders that hold configuration of this kind, from the lowest."""
         if not self._is_folder(self.base_env):
             raise ConfigError(
                 f"there is no configuration in {self.conf_source}: run this in the folder of a "
@@ -181,7 +181,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
         super()._check_duplicates(key, config_per_file)
 
     def _refuse_unread(self, layer: str) -> None:
-        """Refuse YAML of a layer that no pattern finds: its name is misspelt."""
+        """Refuse YAML files of a layer that match no pattern, because their names are misspelt."""
         patterns = [*OTHERS, *(one for kind in self.config_patterns.values() for one in kind)]
         known = {path.name for path in (Path(self.conf_source) / self.base_env).glob("*.yml")}
         for file in sorted(Path(self._get_conf_env_path(layer)).glob("[!.]*.*")):
@@ -202,7 +202,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
 
 def environment_names(conf: Path) -> list[str]:
-    """Environments that a folder of configuration holds, by name."""
+    """List the environments of a configuration folder by name."""
     folders = {path.name for path in conf.glob("*/") if path.is_dir()}
     return sorted(folders - NO_ENVIRONMENTS)
 
@@ -221,7 +221,7 @@ def _check_own(places: dict[str, Any], environment: str) -> None:
 
 
 def _dotted(given: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """What was given by ``--params``, without the values."""
+    """Yield the names that ``--params`` sets, without the values."""
     for name, value in given.items():
         if isinstance(value, Mapping):
             yield from _dotted(value, f"{above}{name}.")

@@ -11,12 +11,12 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
 class ModelDirectoryDataset(AbstractDataset[Path, Path]):
-    """A Hugging Face model directory; nodes hand over its path, never the live model.
+    """A Hugging Face model directory; nodes exchange its path, never the live model.
 
     Args:
-        filepath: The directory.
-        missing_ok: Load None, rather than fail, while there is no model.
-        metadata: For plugins such as kedro-viz.
+        filepath: Path of the directory.
+        missing_ok: Whether to load None, instead of failing, while there is no model.
+        metadata: Values for plugins such as kedro-viz.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class ModelDirectoryDataset(AbstractDataset[Path, Path]):
         self.metadata = metadata
 
     def load(self) -> Path | None:  # type: ignore[override] # None only where missing_ok says so
-        """Path of the directory."""
+        """Return the path of the directory."""
         if self._exists():
             return self._filepath
         if self._missing_ok:
@@ -35,7 +35,7 @@ class ModelDirectoryDataset(AbstractDataset[Path, Path]):
         raise DataError(f"there is no model in {self._filepath}; run the pipeline that makes it")
 
     def save(self, data: Path) -> None:
-        """Put a copy of a model directory in place; a no-op for the directory itself."""
+        """Replace the directory by a copy of another one; the directory itself stays as it is."""
         if data.resolve() == self._filepath.resolve():
             return
         if not (data / "config.json").is_file():

@@ -10,14 +10,14 @@ class ParquetStreamDataset(AbstractDataset[pa.RecordBatchReader, NoReturn]):
     """A Parquet file that is written batch by batch, and read through another catalog entry.
 
     Args:
-        filepath: The file.
+        filepath: Path of the file.
     """
 
     def __init__(self, *, filepath: str) -> None:
         self._filepath = Path(filepath)
 
     def load(self) -> NoReturn:
-        """A stream is only written; a transcoded entry, such as ``@ibis``, reads the file."""
+        """Raise an error, because a transcoded entry, such as ``@ibis``, must read the file."""
         raise DatasetError(f"{self._filepath} is read through a transcoded catalog entry")
 
     def save(self, data: pa.RecordBatchReader) -> None:

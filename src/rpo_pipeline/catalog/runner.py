@@ -1,4 +1,4 @@
-"""A runner that leaves out nodes whose results are still the right ones."""
+"""A runner that skips nodes whose results are up to date."""
 
 import logging
 import time
@@ -24,12 +24,12 @@ from rpo_pipeline.storage import (
 logger = logging.getLogger(__name__)
 
 ALWAYS = "always"
-"""Tag of nodes that ask the world outside: sources and registry are never assumed unchanged."""
+"""Tag of nodes that read sources or the registry, which are never assumed unchanged."""
 LEDGER = "run_ledger"
-"""Catalog entry with what each node last read and wrote."""
+"""Catalog entry with the digests of what each node last read and wrote."""
 
 SEVERAL = ("ThreadRunner", "ParallelRunner")
-"""Kedro's runners of several nodes at one time."""
+"""Runners of Kedro that run several nodes at one time."""
 
 Digests = dict[str, str | None]
 
@@ -38,10 +38,10 @@ def refuse_several(runner: str | None) -> None:
     """Refuse a runner of several nodes at one time.
 
     Args:
-        runner: Its name, whatever stands around it; null: the project's own.
+        runner: Name of the runner, perhaps with its module; null for the project's own.
 
     Raises:
-        ConfigError: If it is one of Kedro's that do so.
+        ConfigError: If it is such a runner of Kedro.
     """
     found = [name for name in SEVERAL if name in (runner or "")]
     if found:
@@ -55,8 +55,8 @@ def refuse_several(runner: str | None) -> None:
 class FreshnessRunner(SequentialRunner):
     """Runs the nodes whose inputs, parameters, code or libraries changed since they last succeeded.
 
-    What a node read and wrote is known by its content, so a node that writes what it wrote before
-    wakes none of those behind it. ``kedro run --runner SequentialRunner`` runs every node.
+    Inputs and outputs are compared by content, so if a node writes the same result as before, the
+    nodes that read it are skipped. ``kedro run --runner SequentialRunner`` runs every node.
     """
 
     def _run(
@@ -68,7 +68,7 @@ class FreshnessRunner(SequentialRunner):
     ) -> None:
         ledger = (catalog.load(LEDGER) if LEDGER in catalog else None) or {}
         skipped = []
-        known: Digests = {}  # many nodes read the parameters that name one model
+        known: Digests = {}  # many nodes read parameters that name the same model
         for node in pipeline.nodes:
             read, reason = _read(node, catalog, known), None
             if ALWAYS not in node.tags:
@@ -95,7 +95,7 @@ class FreshnessRunner(SequentialRunner):
 
 
 def _staleness(entry: dict[str, Any] | None, read: Digests, written: Digests) -> str | None:
-    """Why a node has to run; None if it has not."""
+    """Return the reason why a node has to run, or None."""
     if entry is None:
         return "it has not finished here before"
     changed = [name for name in read if entry["read"].get(name) != read[name]]
@@ -106,9 +106,9 @@ def _staleness(entry: dict[str, Any] | None, read: Digests, written: Digests) ->
 
 
 def _read(node: Node, catalog: CatalogProtocol[Any, Any], known: Digests) -> Digests:
-    """Content of what decides a node's results; a workspace, or its own last result, does not.
+    """Hash the inputs that decide a node's results, without workspaces and its own last result.
 
-    A model that parameters name by its folder counts by what is in there.
+    A model that parameters name by its folder counts by the folder's content.
     """
     made = {file_of(catalog, name) for name in node.outputs}
     read: Digests = {"code": code_digest(node.func)}

@@ -1,4 +1,4 @@
-"""What every stored table must look like, one schema per table, checked by the catalog.
+"""Schemas of the stored tables, which the catalog checks.
 
 A catalog entry names its schema as ``validator``; Kedro checks a table before it is written, and
 when it is read unless the same run wrote it.
@@ -44,7 +44,7 @@ RAW_ROWS = TableSchema(
     "raw_rows",
     None,
     {
-        "row_id": Column(str),  # not ID: a million rows are read by five nodes
+        "row_id": Column(str),  # not ID, whose check is slow on a million rows in five nodes
         "prompt_id": Column(str),
         "prompt": TEXT,
         "response": TEXT,

@@ -1,4 +1,4 @@
-"""Checking a stored table against its schema, whether pandas or Ibis has it."""
+"""Checks a stored table, of pandas or Ibis, against its schema."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -19,31 +19,31 @@ from rpo_pipeline.errors import DataError
 AT_MOST_NAMED = 5
 MAX_EXAMPLE = 80
 _VALID: WeakKeyDictionary[ops.Node, str] = WeakKeyDictionary()
-"""Tables that Ibis reads and that were found to be as a schema says, which is named."""
+"""Tables of Ibis that passed a check, with the name of the schema."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What the values of a column must be."""
+    """Conditions on the values of a column."""
 
     dtype: type | None = None
-    """``str``, ``int``, ``bool``; None: any, which numbers of any precision need."""
+    """``str``, ``int`` or ``bool``; None for any type, such as numbers of any precision."""
     check: Check | None = None
     nullable: bool = False
 
 
 @dataclass(frozen=True)
 class TableSchema:
-    """A table's columns; further ones are allowed."""
+    """Columns that a table must have; further ones are allowed."""
 
     name: str
     key: str | None
-    """The column whose values are unique."""
+    """Column whose values are unique."""
     columns: dict[str, Column]
     pipeline: str
-    """That writes the table."""
+    """Pipeline that writes the table."""
     advice: str
-    """Where to look when values are wrong."""
+    """Advice for wrong values."""
 
     def validate(self, table: Any) -> Any:  # noqa: ANN401 (pandas or Ibis, as the dataset has it)
         """Check a table; Kedro calls this.
@@ -56,7 +56,8 @@ class TableSchema:
             The table.
 
         Raises:
-            DataError: With every column that is wrong, what is, in how many rows, and an example.
+            DataError: If a column is wrong. It names every wrong column, the fault, the number of
+                rows, and an example.
         """
         if table is None:
             return None
@@ -89,7 +90,7 @@ class TableSchema:
 
 
 def _checkable(table: Any) -> Any:  # noqa: ANN401 (pandas or Ibis)
-    """What pandera can check: it fails on an index that repeats, and on an empty Ibis table."""
+    """Adapt a table for pandera, which fails on repeated index values and empty Ibis tables."""
     if isinstance(table, pd.DataFrame):
         return table.reset_index(drop=True)
     return table if table.count().execute() else table.to_pandas()

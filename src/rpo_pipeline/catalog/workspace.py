@@ -7,13 +7,13 @@ from rpo_pipeline.storage import ensure_folder
 
 
 class WorkspaceDataset(AbstractDataset[NoReturn, Path]):
-    """A folder in which a long node keeps what it needs while it runs.
+    """A folder for the files of a node while it runs.
 
-    A node that appends to ``metrics.jsonl`` in it is followed live by the tracking hook.
+    The tracking hook logs the lines that a node appends to ``metrics.jsonl`` in it.
 
     Args:
-        filepath: The folder, made when it is first asked for.
-        metadata: For plugins such as kedro-viz.
+        filepath: Path of the folder, which is created when it is first loaded.
+        metadata: Values for plugins such as kedro-viz.
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
@@ -21,19 +21,19 @@ class WorkspaceDataset(AbstractDataset[NoReturn, Path]):
         self.metadata = metadata
 
     def load(self) -> Path:
-        """Make the folder.
+        """Create the folder unless it exists.
 
         Returns:
-            Its path.
+            Path of the folder.
 
         Raises:
-            DataError: If it is not there and cannot be made.
+            DataError: If it does not exist and cannot be created.
         """
         ensure_folder(self.path)
         return self.path
 
     def save(self, data: NoReturn) -> None:  # noqa: ARG002 (nothing can be saved)
-        """A workspace is written by the node that works in it."""
+        """Do nothing, because the node itself writes to the folder."""
         raise DatasetError(f"{self.path} is a workspace: an input of a node, never its output")
 
     def _exists(self) -> bool:

@@ -10,7 +10,7 @@ Fields = Mapping[str, Any]
 
 
 def holds_answer(record: Fields) -> bool:
-    """Whether a record is a request with its answer."""
+    """Tell whether a record is a request with its response."""
     return "messages" in _request(record) and "choices" in _answer(record)
 
 

@@ -1,4 +1,4 @@
-"""log_z of every prompt and the target of every row."""
+"""Estimates log_z of every prompt, and computes the target of every row."""
 
 from rpo_pipeline.partition.estimates import partition_rows, partition_settings
 from rpo_pipeline.partition.mismatched import score_mismatched

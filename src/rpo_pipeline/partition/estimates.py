@@ -1,4 +1,4 @@
-"""Partition of a feedback table: log_z of every prompt, and the target of every row."""
+"""Estimates log_z of every prompt of a feedback table, and the target of every row."""
 
 import logging
 from typing import Any
@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 def partition_settings(rpo: RpoParams, qrpo: QrpoParams, training: TrainingParams) -> RpoParams:
-    """How log_z is estimated: as ``rpo`` says, but by ``quantile`` for the objective ``qrpo``.
+    """Choose the settings of the estimate: those of ``rpo``, with ``quantile`` for ``qrpo``.
 
-    Objectives that do not use log_z still report its health; a tau to be chosen is then the middle
-    of the grid, since only a training by ``rpo`` could choose.
+    Objectives that do not use log_z still report its health. For them ``tau: auto`` is the middle
+    of the grid, because only a training by ``rpo`` can choose.
     """
     if training.objective == "qrpo":
         quantile = {"estimator": "quantile", "tau": qrpo.tau, "prior_strength": 0.0}
@@ -51,7 +51,7 @@ def partition_rows(
         samples: Responses of the reference to prompts that are not estimated from the log:
             prompt_id, reward, labeler.
         rpo: Estimator and its settings.
-        tau: Temperature, in units of the reward; of the quantile for ``quantile``.
+        tau: Temperature in units of the reward, or of the quantile for ``quantile``.
 
     Returns:
         The partition table, one line per prompt; row_id and target (nats) of every row; the health
@@ -62,7 +62,7 @@ def partition_rows(
     """
     logger.info("log_z of %d rows by %s at tau %g", len(rows), rpo.estimator, tau)
     rows = rows.sort_values(["prompt_id", "row_id"], ignore_index=True)
-    # The log's number is of the whole response, the reference's of what the limit left of it.
+    # The log's number is of the whole response, and the reference's of the response as it was cut.
     rows["behaviour_logps"] = rows["behaviour_logps"].where(~rows["response_is_cut"])
     if rpo.estimator == "quantile":
         rows, used, estimate = _by_quantile(rows, samples, tau)
@@ -79,7 +79,7 @@ def partition_rows(
 
 
 def _used_rows(rows: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
-    """What log_z is estimated from: a prompt's samples if it has any, else its logged rows."""
+    """Return the rows for the estimate: a prompt's samples if it has any, else its logged rows."""
     if samples.empty:
         return rows  # an empty table has no types to concatenate
     splits = rows.drop_duplicates("prompt_id").set_index("prompt_id")["split"]
@@ -129,7 +129,7 @@ def _train_prior(used: pd.DataFrame, rpo: RpoParams, tau: float) -> Prior:
 def _by_quantile(
     rows: pd.DataFrame, samples: pd.DataFrame, tau: float
 ) -> tuple[pd.DataFrame, pd.DataFrame, Partition]:
-    """Rows and samples with quantiles for rewards, and log_z of the quantiles' own grid."""
+    """Replace rewards of rows and samples by quantiles, and compute log_z of their grid."""
     samples = samples.sort_values(["prompt_id", "reward"], ignore_index=True)
     codes, prompt_ids = pd.factorize(samples["prompt_id"])
     rewards = _tensor(samples["reward"]).reshape(len(prompt_ids), -1)

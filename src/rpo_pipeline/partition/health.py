@@ -1,4 +1,4 @@
-"""How far the estimates of log_z can be trusted: numbers over prompts, and loud warnings."""
+"""Measures how far the estimates of log_z can be trusted, and warns."""
 
 import math
 from typing import Any
@@ -11,9 +11,9 @@ from rpo_pipeline.core import calibration
 from rpo_pipeline.params import RpoParams
 
 MISCALIBRATED = 0.5
-"""Nats of leave-one-out calibration above which log_z is loudly doubted."""
+"""Leave-one-out calibration, in nats, above which a warning is given."""
 BEST_OF_N = 2.0
-"""sd(r)/tau above which log_z is the best response's reward rather than a partition."""
+"""sd(r)/tau above which log_z is close to the best response's reward, not to the partition."""
 
 
 def health_report(
@@ -25,19 +25,19 @@ def health_report(
     *,
     tau: float,
 ) -> dict[str, Any]:
-    """Sum up the partition over its prompts.
+    """Summarise the partition over its prompts.
 
     Args:
-        rows: The logged rows, with target, labeler, behaviour_logps, and what was cut.
-        used: What log_z was estimated from: logged rows, samples of the reference, or both.
-        table: One line per prompt.
-        log_z_without: log_z of a used row's prompt without that row, in nats; NaN if nothing is
-            left.
+        rows: Logged rows with target, labeler, behaviour_logps, and flags of cut texts.
+        used: Rows of the estimate: logged rows, samples of the reference, or both.
+        table: Partition table, one line per prompt.
+        log_z_without: log_z of a used row's prompt without that row, in nats; NaN if it is the only
+            one.
         rpo: Estimator and its settings.
         tau: Temperature.
 
     Returns:
-        Numbers, None where an estimator has none, and ``warnings`` for people.
+        Numbers, None if the estimator has none, and ``warnings``, a list of texts.
     """
     by_prompt = used.groupby("prompt_id")["reward"]
     several = (by_prompt.transform("size") >= 2).to_numpy() & np.isfinite(log_z_without)
@@ -79,7 +79,7 @@ def health_report(
 
 
 def _prompts_with_behaviour(rows: pd.DataFrame) -> int:
-    """Prompts whose every row has behaviour_logps: with some only, the weights do not compare."""
+    """Count the prompts of which every row has behaviour_logps, so that weights are comparable."""
     return int(rows["behaviour_logps"].notna().groupby(rows["prompt_id"]).all().sum())
 
 
@@ -89,7 +89,7 @@ def _rows_that_teach_nothing(rows: pd.DataFrame, table: pd.DataFrame) -> int:
 
 
 def _other_labeler_share(rows: pd.DataFrame, samples: pd.DataFrame) -> float:
-    """Share of the logged rows of sampled prompts that another labeler labelled."""
+    """Compute the share of logged rows of sampled prompts with a label of another labeler."""
     compared = rows[rows["prompt_id"].isin(samples["prompt_id"])]
     other = ~compared["labeler"].isin(samples["labeler"])
     return float(other.mean()) if len(compared) else 0.0

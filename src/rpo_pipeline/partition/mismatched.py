@@ -1,4 +1,4 @@
-"""Mismatched pairs: each response beside another prompt, fixed for a whole run."""
+"""Mismatched pairs, which combine each response with another prompt, fixed for a whole run."""
 
 import hashlib
 
@@ -11,12 +11,12 @@ from rpo_pipeline.errors import DataError
 def mismatched_pairs(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Pair the responses of each prompt with one other prompt.
 
-    Prompts stand in a circle in an order drawn from the seed, and each takes the next one: a
-    derangement in which a new prompt changes the partner of one other prompt only.
+    Prompts form a circle in a random order, and each is paired with the next one. In this
+    derangement a new prompt changes the partner of only one other prompt.
 
     Args:
         rows: Columns row_id, prompt_id, prompt, response.
-        seed: Of the order.
+        seed: Seed of the order.
 
     Returns:
         row_id and response (of the row), prompt_id and prompt (of the partner), in the order of

@@ -1,4 +1,4 @@
-"""Responses of the reference, labelled like those that were logged."""
+"""Samples responses of the reference and labels them like logged ones."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,12 +10,12 @@ from rpo_pipeline.params import RpoParams
 
 
 def prompts_to_sample(rows: pd.DataFrame, rpo: RpoParams) -> pd.DataFrame:
-    """Prompts that the estimator wants responses of the reference for.
+    """Choose the prompts for which the estimator needs samples of the reference.
 
     Args:
         rows: Labelled rows, columns prompt_id and prompt.
-        rpo: ``quantile`` wants every prompt, ``reference_samples`` those with fewer labelled rows
-            than ``below_responses``, the other estimators none.
+        rpo: Estimator: ``quantile`` needs every prompt, ``reference_samples`` those with fewer
+            labelled rows than ``below_responses``, other estimators none.
 
     Returns:
         prompt_id and prompt, in order of prompt_id.
@@ -61,7 +61,7 @@ def label_samples(
         prompt_id, sample, response, token_ids, raw_reward, reward, labeler; one line per sample.
 
     Raises:
-        DataError: If the labeler has no answer for a sample.
+        DataError: If the labeler cannot label a sample.
     """
     columns = ["prompt_id", "sample", "response", "token_ids", "raw_reward", "reward", "labeler"]
     if samples.empty:

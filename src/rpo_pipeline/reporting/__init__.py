@@ -1,4 +1,4 @@
-"""The report, the page of the comparison, the model card."""
+"""Writes the report, the page of the comparison, and the model card."""
 
 from rpo_pipeline.reporting.comparison_page import render_comparison
 from rpo_pipeline.reporting.model_card import render_model_card

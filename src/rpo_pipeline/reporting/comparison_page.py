@@ -1,4 +1,4 @@
-"""The comparison as a page that stands alone."""
+"""Writes the comparison as a self-contained page."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ MARKERS = "os^Dv"
 
 
 def render_comparison(comparison: Mapping[str, Any]) -> str:
-    """Write the table of a comparison with its pictures.
+    """Write the table of a comparison with its plots.
 
     Args:
-        comparison: As ``run.run_comparison`` gives it.
+        comparison: Result of ``run.run_comparison``.
 
     Returns:
-        HTML without a reference to anything outside.
+        HTML without external references.
     """
     names = in_order(comparison["methods"][0]["metrics"])
     return render_page(
@@ -41,7 +41,7 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
 
 
 def say_verdict(comparison: Mapping[str, Any]) -> str:
-    """One sentence: which methods reach more or less reward than the first."""
+    """Write one sentence on the methods that reach more or less reward than the first."""
     baseline, found = comparison["baseline"], defaultdict(list)
     for method in comparison["methods"][1:]:
         found[_compare(method["difference"])].append(method["name"])
@@ -63,7 +63,7 @@ def _ends(difference: Mapping[str, float] | None) -> Mapping[str, float | None] 
 
 
 def rewards(comparison: Mapping[str, Any]) -> str:
-    """Mean reward of each method with its interval, and of each of its seeds."""
+    """Plot the mean reward of each method with its interval, and of each of its seeds."""
     figure, (axes,) = new_axes(1)
     figure.set_size_inches(5.5, 0.42 * len(comparison["methods"]) + 1.2)
     for place, method in enumerate(comparison["methods"]):
@@ -79,7 +79,7 @@ def rewards(comparison: Mapping[str, Any]) -> str:
 
 
 def temperatures(comparison: Mapping[str, Any]) -> Pictures:
-    """Reward on validation prompts over the grid of each method's temperature, on one scale."""
+    """Plot the reward on validation prompts over the grid of each method, on one scale."""
     values = [point["reward_mean"] for m in comparison["methods"] for point in m["grid"]]
     return [
         _temperature(method, min(values) - 0.05, max(values) + 0.05)
@@ -88,7 +88,7 @@ def temperatures(comparison: Mapping[str, Any]) -> Pictures:
 
 
 def studies(results: Mapping[str, Any]) -> Pictures:
-    """Reward of each method over the levels of what was changed in the log, one plot a study."""
+    """Plot the reward of each method over the levels of each study."""
     return [_study(study, points) for study, points in results.items()]
 
 

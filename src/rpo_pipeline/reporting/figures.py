@@ -1,4 +1,4 @@
-"""Pictures of the pages: SVG text, one plot each, in the colours of the page around it."""
+"""Plots of the pages, each an SVG text in the colours of its page."""
 
 import html
 import io
@@ -13,17 +13,17 @@ from matplotlib.figure import Figure
 
 from rpo_pipeline.labeling import count_words
 
-# Okabe and Ito's palette: told apart with any colour vision. A page sets darker or lighter ones
-# as variables of the same names; lines differ in their dashes as well.
+# Okabe and Ito's palette suits any colour vision. A page sets darker or lighter colours as
+# variables of the same names; lines differ in their dashes as well.
 COLOURS = {"reference": "#56b4e9", "challenger": "#d55e00", "champion": "#009e73"}
 DASHES = {"reference": "--", "challenger": "-", "champion": ":"}
-INK = "#808080"  # of axes and text: the page's own colour of text
+INK = "#808080"  # axes and text, replaced by the page's own colour of text
 MAX_POINTS = 1000
-"""Points drawn of a cloud or a curve, so that a page of a million prompts still opens."""
+"""Largest number of points of a plot, so that a page of a million prompts still opens."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # a name with two dollar signs is a name
+    "text.parse_math": False,  # a name may contain dollar signs
     "font.size": 11,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -35,7 +35,7 @@ Pictures = list[str]
 
 
 def training_curves(metrics: pd.DataFrame) -> Pictures:
-    """Loss on train and validation, how likely the responses became, and the gradient, by step."""
+    """Plot losses of train and validation, log-probabilities, and the gradient norm by step."""
     if metrics.empty:
         return []
     drawn = metrics.iloc[:: len(metrics) // MAX_POINTS + 1]
@@ -65,7 +65,7 @@ def _curve(metrics: pd.DataFrame, column: str, title: str) -> str:
 
 
 def partition_health(partition: pd.DataFrame) -> Pictures:
-    """Responses per prompt, effective sample size, and targets."""
+    """Plot responses per prompt, effective sample size, and targets."""
     size_figure, (size,) = new_axes(1)
     counts = partition["n"].value_counts().sort_index()
     size.bar(counts.index, counts.to_numpy(), color=COLOURS["reference"])
@@ -87,7 +87,7 @@ def partition_health(partition: pd.DataFrame) -> Pictures:
 
 
 def partition_trust(partition: pd.DataFrame) -> Pictures:
-    """Spread of rewards in tau, and jackknife error and bias of log_z."""
+    """Plot the spread of rewards in tau, and the jackknife error and bias of log_z."""
     figure, (spread,) = new_axes(1)
     spread.hist(partition["reward_std_over_tau"].dropna(), bins=30, color=COLOURS["reference"])
     label_axes(spread, "sd of reward / tau", "prompts", "Spread of rewards used")
@@ -111,7 +111,7 @@ def _trust(partition: pd.DataFrame, column: str, title: str) -> str:
 
 
 def distributions(generations: pd.DataFrame) -> Pictures:
-    """Raw reward and length of each model's responses."""
+    """Plot raw reward and length of each model's responses."""
     words = count_words(generations["response"])
     return [
         _histograms(generations["raw_reward"], generations["model"], "raw reward", "Reward"),
@@ -120,7 +120,7 @@ def distributions(generations: pd.DataFrame) -> Pictures:
 
 
 def heldout_ranking(heldout: pd.DataFrame) -> Pictures:
-    """Log-ratio against raw reward on logged responses of the test split."""
+    """Plot the log-ratio against raw reward on logged responses of the test split."""
     figure, (axes,) = new_axes(1)
     _cloud(axes, heldout["raw_reward"], heldout["log_ratio"], "challenger")
     axes.axhline(0, color=INK, linewidth=0.8)
@@ -129,11 +129,11 @@ def heldout_ranking(heldout: pd.DataFrame) -> Pictures:
 
 
 def reward_heads(label_report: Mapping[str, Any]) -> Pictures:
-    """What fitted reward models predict against what people said, by tenths of the predictions."""
+    """Plot mean predictions of fitted reward models against mean ratings, by tenths."""
     pictures = []
     for head in label_report.get("fitted_reward_models", []):
         tenths = pd.DataFrame(head.get("calibration", []))
-        if tenths.empty:  # too few ratings to fit one
+        if tenths.empty:  # there were too few ratings to fit a head
             continue
         figure, (axes,) = new_axes(1)
         axes.plot(tenths["predicted"], tenths["rated"], "o-", color=COLOURS["challenger"])
@@ -145,7 +145,7 @@ def reward_heads(label_report: Mapping[str, Any]) -> Pictures:
 
 
 def new_axes(number: int) -> tuple[Figure, Sequence[Axes]]:
-    """A figure of plots side by side, without a ground of its own."""
+    """Create a figure with plots side by side and a transparent background."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4 * number, 3.2), layout="constrained")
         axes = figure.subplots(1, number, squeeze=False)[0]
@@ -180,21 +180,21 @@ def _histograms(values: pd.Series, models: pd.Series, unit: str, title: str) -> 
 
 
 def label_axes(axes: Axes, x: str, y: str, title: str) -> None:
-    """Name a plot and what its axes show."""
+    """Label a plot and its axes."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_title(title, loc="left")
 
 
 def to_svg(figure: Figure, title: str) -> str:
-    """A figure as SVG that fits its place and takes its colours from the page.
+    """Draw a figure as SVG that adapts to the size and colours of the page.
 
     Args:
-        figure: To draw.
-        title: For screen readers; figures of one page need different ones.
+        figure: Figure to draw.
+        title: Title for screen readers, which must differ among the figures of a page.
 
     Returns:
-        An ``<svg>`` without fixed size, style sheet, metadata or names of its groups.
+        ``<svg>`` element without fixed size, style sheet, metadata or names of its groups.
     """
     buffer = io.StringIO()
     none = dict.fromkeys(("Creator", "Date", "Format", "Type"))

@@ -1,4 +1,4 @@
-"""The model card: what a version is, what from, how well it did, and what is not known."""
+"""The model card of a version: origin, training, evaluation and limits."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ METRICS = (
     *("toxicity_mean", "kl_reference", "distinct_2", "repetition", "length_mean"),
 )
 FEW_PROMPTS = 200
-"""Fewer test prompts are called few."""
+"""Number of test prompts below which the card warns."""
 
 
 def render_model_card(
@@ -30,10 +30,10 @@ def render_model_card(
     Args:
         summary: Evaluation and gate.
         row_account: What became of every row that was read.
-        statistics: Of the data, as ``describe_data`` gives them.
-        training_summary: How training went.
-        chosen_tau: ``tau`` that stands for `auto`; None where it was given.
-        provenance: As ``trace`` gives it.
+        statistics: Statistics of the data, from ``describe_data``.
+        training_summary: Outcome of the training.
+        chosen_tau: ``tau`` that was chosen for `auto`; None if it was set.
+        provenance: Provenance of ``trace``.
         parameters: All blocks of the run.
 
     Returns:
@@ -41,7 +41,7 @@ def render_model_card(
     """
     environment = Environment(
         loader=PackageLoader("rpo_pipeline.reporting", "templates"),
-        autoescape=True,  # hubs show Markdown as HTML
+        autoescape=True,  # hubs render Markdown as HTML
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -73,7 +73,7 @@ def _limits(
     parameters: Mapping[str, Any],
     licence: str,
 ) -> Iterator[str]:
-    """What the numbers above do not say."""
+    """Yield limits of the evaluation."""
     judges = [labeler["type"] for labeler in parameters["evaluation"]["labelers"]]
     teachers = [labeler["type"] for labeler in parameters["labeling"]["labelers"]]
     yield (

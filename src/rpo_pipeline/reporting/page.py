@@ -1,4 +1,4 @@
-"""Pages that stand alone: one file, its style and script inside, nothing fetched."""
+"""Self-contained pages, which hold their style and script and load nothing."""
 
 import base64
 import hashlib
@@ -14,11 +14,11 @@ def render_page(template: str, **values: Any) -> str:  # noqa: ANN401 (any value
 
     Args:
         template: Name of a template that extends ``page.html.j2``.
-        **values: What the template shows.
+        **values: Values of the template.
 
     Returns:
-        HTML without a reference to anything outside. Its content security policy lets no other
-        script run than its own, and nothing be fetched.
+        HTML without external references. Its content security policy forbids other scripts than its
+        own, and any request.
     """
     environment = Environment(
         loader=PackageLoader("rpo_pipeline.reporting"),
@@ -38,12 +38,12 @@ def render_page(template: str, **values: Any) -> str:  # noqa: ANN401 (any value
 
 
 def pictures(drawings: Sequence[str]) -> list[Markup]:
-    """SVG of our own drawing, to be shown as it is."""
+    """Mark our own SVG plots as safe, so that they are not escaped."""
     return [Markup(drawing) for drawing in drawings]
 
 
 def show_number(value: float | None) -> str:
-    """A number in three digits, as people read it."""
+    """Write a number with three digits."""
     if value is None:
         return "n/a"
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}"
@@ -51,14 +51,14 @@ def show_number(value: float | None) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value of a configuration or of a document."""
+    """Write a value of a configuration or of a document."""
     if isinstance(value, float):
         return f"{value:.6g}"
     return "null" if value is None else str(value)
 
 
 def whisker(interval: Mapping[str, float | None] | None) -> dict[str, float] | None:
-    """Ends and middle of a difference's interval in its own largest distance from 0."""
+    """Scale the ends and middle of a difference's interval by its largest distance from 0."""
     if not interval or interval["low"] is None or interval["high"] is None:
         return None
     largest = max(abs(interval["low"]), abs(interval["high"])) or 1.0

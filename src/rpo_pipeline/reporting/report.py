@@ -1,4 +1,4 @@
-"""The report: one HTML file that stands alone."""
+"""Writes the report, one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,19 +52,19 @@ METRICS = {
     "num_tokens_mean": ("Tokens", "tokens a response", 0),
     "empty_share": ("Empty", "share of empty responses", -1),
 }
-# What a metric is that stands in no list: by how its name starts.
+# Descriptions of other metrics by the start of their names.
 FAMILIES = {
     "lm_eval_": "task of the lm-evaluation-harness",
     "component_": "component of a labeler, or its raw reward",
 }
 SIGNIFICANT = 0.05
-"""Holm's p-value below which a difference is said to be one."""
+"""Holm's p-value below which a difference counts."""
 MODELS = ("reference", "champion", "challenger")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What the report is made from."""
+    """Results that the report shows."""
 
     summary: Summary
     generations: pd.DataFrame
@@ -74,7 +74,7 @@ class Findings:
     training_metrics: pd.DataFrame
     parameters: Mapping[str, Any]
     lineage: Mapping[str, str]
-    """Names and values that say what the run was and what it started from."""
+    """Names and values of the run and of its inputs."""
 
 
 def render_report(findings: Findings) -> str:
@@ -169,7 +169,7 @@ def say_verdict(gate: Decision, mode: str) -> str:
 
 
 def _say_failure(check: Mapping[str, Any]) -> str:
-    if "waived" in check:  # a check of what judges, not of the models
+    if "waived" in check:  # this is a check of labelers, not of the models
         return str(check["reason"])
     if check["metric"] == "num_prompts":
         return f"{check['observed']} test prompts are too few, {check['threshold']} are needed"
@@ -187,14 +187,14 @@ def _say_failure(check: Mapping[str, Any]) -> str:
 
 
 def describe_metric(name: str) -> tuple[str, str, int]:
-    """Label, meaning and better direction of a metric; an unknown one is called by its name."""
+    """Return label, meaning and better direction of a metric; an unknown one keeps its name."""
     start = next((start for start in FAMILIES if name.startswith(start)), "")
     label = name.removeprefix(start).replace("_", " ")
     return METRICS.get(name) or (label[:1].upper() + label[1:], FAMILIES.get(start, ""), 0)
 
 
 def in_order(measured: Mapping[str, Any]) -> list[str]:
-    """Names of metrics, the known ones first."""
+    """Sort the names of metrics, the known ones first."""
     return [*(name for name in METRICS if name in measured), *sorted(measured.keys() - METRICS)]
 
 
@@ -219,7 +219,7 @@ def metric_rows(summary: Summary) -> list[dict[str, Any]]:
 
 
 def _compare(difference: Mapping[str, Any] | None, better: int, p_holm: float) -> str:
-    """On which side of 0 a difference lies, if that holds beside so many other metrics."""
+    """Tell on which side of 0 a difference lies, corrected for the number of metrics."""
     if not difference or difference["low"] is None:
         return "none"
     if difference["low"] == difference["high"] == 0:

@@ -1,4 +1,4 @@
-"""Prompts worth reading: their responses side by side."""
+"""Chooses prompts whose responses the report shows side by side."""
 
 from difflib import SequenceMatcher
 from itertools import chain
@@ -9,7 +9,7 @@ import pandas as pd
 from rpo_pipeline.ingestion import render_prompt
 
 EACH = 8
-"""Prompts of a kind."""
+"""Number of prompts of each kind."""
 
 
 def choose_samples(generations: pd.DataFrame, baseline: str) -> list[dict[str, Any]]:
@@ -17,7 +17,7 @@ def choose_samples(generations: pd.DataFrame, baseline: str) -> list[dict[str, A
 
     Args:
         generations: Responses with raw_reward, by model, prompt_id and sample.
-        baseline: The model that gains are counted from.
+        baseline: Model that the challenger's gain is relative to.
 
     Returns:
         Each prompt once, with its ``kinds``: ``random``, ``best`` and ``worst`` (where the
@@ -50,7 +50,7 @@ def choose_samples(generations: pd.DataFrame, baseline: str) -> list[dict[str, A
 
 
 def _sameness(responses: pd.DataFrame, baseline: str) -> pd.Series:
-    """Share of words that challenger and baseline have in common, in order."""
+    """Compute the share of words that challenger and baseline have in common, in order."""
     pairs = zip(responses[baseline], responses["challenger"], strict=True)
     ratios = [SequenceMatcher(None, a.split(), b.split(), autojunk=False).ratio() for a, b in pairs]
     return pd.Series(ratios, index=responses.index)

@@ -1,9 +1,9 @@
-"""What code a function or class rests on, found in source files: nothing is imported to find out.
+"""Finds the code that a function or class depends on in source files, without importing them.
 
 The unit is a definition at the top of a module: a function, a class, or an assignment. A definition
-rests on what its text names: definitions of its own module and of others, followed through packages
-that re-export them, and templates that it names in a text. What a text names beyond the packages
-that are followed is remembered as a library.
+depends on what its code names: definitions of its own module and of others, followed through
+packages that re-export them, and templates that it names in a text. Names from other packages are
+recorded as libraries.
 """
 
 import ast
@@ -29,26 +29,26 @@ Symbol = tuple[str, str]
 
 @dataclass
 class Reach:
-    """All that some definitions rest on."""
+    """Everything that definitions depend on."""
 
     definitions: dict[Symbol, str] = field(default_factory=dict)
-    """By symbol a hash of its code, and of where the names in it come from."""
+    """Hash of the code, and of the origins of its names, by symbol."""
     templates: dict[str, str] = field(default_factory=dict)
-    """By path the text of each template."""
+    """Text of each template by path."""
     libraries: set[str] = field(default_factory=set)
-    """Packages, as they are imported, that are neither followed nor Python's own."""
+    """Names of imported packages that are neither followed nor part of Python."""
 
     @property
     def modules(self) -> set[str]:
-        """Those that something is reached in."""
+        """Modules of the definitions."""
         return {module for module, _ in self.definitions}
 
 
 class SourceCode:
-    """The source files of some packages, each read once.
+    """Source files of packages, each read once.
 
     Args:
-        packages: By name the folder, or the file, of each package that is followed.
+        packages: Folder or file, by name, of each package that is followed.
     """
 
     def __init__(self, packages: Mapping[str, Path]) -> None:
@@ -57,14 +57,14 @@ class SourceCode:
         self._named: dict[Symbol, _Names] = {}
 
     def reach(self, symbols: Iterable[Symbol], *, without: frozenset[str] = frozenset()) -> Reach:
-        """Find all that some definitions rest on.
+        """Find everything that definitions depend on.
 
         Args:
-            symbols: The definitions, which exist.
-            without: Packages of ours, dotted, in which nothing is followed.
+            symbols: Definitions that exist.
+            without: Dotted names of packages of ours that are not followed.
 
         Returns:
-            The definitions themselves, and whatever they name, directly or not.
+            The definitions themselves, and everything that they name, directly or indirectly.
         """
         reach, waiting, seen = Reach(), list(symbols), set[Symbol]()
         while waiting:
@@ -90,7 +90,7 @@ class SourceCode:
         return reach
 
     def find(self, origin: str) -> list[Symbol]:
-        """What a dotted name of ours means, through re-exports; nothing where it is a library's."""
+        """Resolve a dotted name through re-exports; the result is empty for a library's name."""
         name, rest = self._split(origin)
         module = self._module(name)
         if module is None:
@@ -101,10 +101,10 @@ class SourceCode:
             return [(name, rest[0])]
         if rest[0] in module.bindings:
             return self.find(".".join([module.bindings[rest[0]], *rest[1:]]))
-        return [(name, EVERYTHING)]  # made while the module runs
+        return [(name, EVERYTHING)]  # the name is created while the module runs
 
     def library(self, origin: str) -> str | None:
-        """The package that a dotted name comes from in the end, if it is a library."""
+        """Return the library that a dotted name finally comes from, if it is one."""
         top = origin.partition(".")[0]
         if not self.is_followed(origin):
             return None if top in sys.stdlib_module_names else top
@@ -115,16 +115,16 @@ class SourceCode:
         return None
 
     def is_followed(self, origin: str) -> bool:
-        """Whether a dotted name is of one of the packages."""
+        """Tell whether a dotted name belongs to one of the packages."""
         return origin.partition(".")[0] in self._packages
 
     def is_module(self, origin: str) -> bool:
-        """Whether a dotted name is a module of one of the packages, and no package itself."""
+        """Tell whether a dotted name is a module, not a package, of one of the packages."""
         file = self._file(origin)
         return file is not None and file.name != "__init__.py"
 
     def _split(self, origin: str) -> tuple[str, list[str]]:
-        """The longest part of a dotted name that is a module, and what follows."""
+        """Split a dotted name into its longest part that is a module, and the rest."""
         parts = origin.split(".")
         for length in range(len(parts), 0, -1):
             name = ".".join(parts[:length])
@@ -164,12 +164,12 @@ class SourceCode:
 
 
 class _Names:
-    """What the text of a symbol names.
+    """Names in the code of a symbol.
 
     Args:
-        source: Where the names are looked up.
-        module: Of the symbol.
-        top: The symbol's name in it.
+        source: Source code in which names are resolved.
+        module: Module of the symbol.
+        top: Name of the symbol in the module.
     """
 
     def __init__(self, source: SourceCode, module: Module, top: str) -> None:
@@ -224,7 +224,7 @@ class _Names:
 
 
 def _chain(node: ast.AST) -> list[str]:
-    """The words of ``a.b.c``; nothing of another expression."""
+    """Return the words of ``a.b.c``, and nothing for other expressions."""
     attributes: list[str] = []
     while isinstance(node, ast.Attribute):
         attributes.insert(0, node.attr)

@@ -1,4 +1,4 @@
-"""What one source file defines, found without importing it."""
+"""Finds the definitions of one source file without importing it."""
 
 import ast
 from collections.abc import Iterator
@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 EFFECTS = ""
-"""Name of a module's statements that define nothing, such as a call, which act on every import."""
+"""Name of a module's statements that define nothing, such as a call, but have an effect."""
 BINDING = ast.Import | ast.ImportFrom
 _SCOPE = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _OWN_NAMES = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.Lambda
 
 
 class Module:
-    """What a source file defines.
+    """Definitions and imports of a source file.
 
     Args:
-        name: Dotted.
-        file: Its source.
+        name: Dotted name of the module.
+        file: Source file.
     """
 
     def __init__(self, name: str, file: Path) -> None:
@@ -32,7 +32,7 @@ class Module:
     def _take(self, statement: ast.stmt) -> None:
         if is_text(statement):
             return
-        if not isinstance(statement, _SCOPE):  # an import under `if` or `try` is the module's too
+        if not isinstance(statement, _SCOPE):  # an import under `if` or `try` counts as well
             self.bindings |= self.bound_in(statement)
         for name in sorted(_defined(statement)) or [EFFECTS]:
             self.definitions.setdefault(name, []).append(statement)
@@ -42,7 +42,7 @@ class Module:
                     self.definitions[f"{statement.name}.{method.name}"] = [method]
 
     def bound_in(self, statement: ast.stmt) -> dict[str, str]:
-        """Dotted origin by the name that an import inside a statement gives it."""
+        """Find the imports inside a statement: dotted origin by name."""
         found: dict[str, str] = {}
         for node in ast.walk(statement):
             if isinstance(node, BINDING):
@@ -66,7 +66,7 @@ class Module:
 
 
 def _defined(node: ast.AST) -> Iterator[str]:
-    """Names that a statement at the top of a module gives a meaning to, other than by import."""
+    """Yield names that a statement at the top of a module defines, other than by import."""
     if isinstance(node, _SCOPE):
         yield node.name
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -77,7 +77,7 @@ def _defined(node: ast.AST) -> Iterator[str]:
 
 
 def is_text(node: ast.AST) -> bool:
-    """Whether it is a docstring, of a module, class, function or field."""
+    """Tell whether a node is a docstring of a module, class, function or field."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -86,7 +86,7 @@ def is_text(node: ast.AST) -> bool:
 
 
 def spell(part: Any, words: list[str]) -> None:  # noqa: ANN401 (a node, a list or a constant)
-    """Write a syntax tree down, the same in every version of Python that reads it alike."""
+    """Write a syntax tree as words that are equal in all versions of Python that parse it alike."""
     if isinstance(part, list):
         words.append("[")
         for each in part:

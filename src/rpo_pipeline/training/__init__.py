@@ -1,4 +1,4 @@
-"""The reference and the policy: step, loop, checkpoint, job, launch."""
+"""Training of reference and policy: step, loop, checkpoint, job, launch."""
 
 from rpo_pipeline.training.log_sketch import sketch_log
 from rpo_pipeline.training.policy import read_metrics, train_policy, training_rows

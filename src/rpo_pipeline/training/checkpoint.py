@@ -1,6 +1,6 @@
-"""Checkpoints between optimizer steps, from which a killed training goes on.
+"""Checkpoints between optimizer steps, from which a killed training resumes.
 
-They are safetensors and JSON: nothing in them can run.
+They are safetensors and JSON, which cannot hold code.
 """
 
 import json
@@ -29,23 +29,23 @@ from rpo_pipeline.training.step import Trainee
 logger = logging.getLogger(__name__)
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
-# Frozen weights are those of the model that training started from; a sharded model is put together.
+# Frozen weights are not saved, as they equal those of the start; a sharded model is gathered.
 OPTIONS = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 LOADING = StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False)
 
 
 @dataclass
 class Progress:
-    """How far a training is, and what its validations said."""
+    """Step of a training, and results of its validations."""
 
     step: int = 0
     best_step: int | None = None
     best_loss: float | None = None
     misses: int = 0
-    """Validations since the best one."""
+    """Number of validations since the best one."""
 
     def improves(self, loss: float) -> bool:
-        """Take in a validation loss; whether it is the lowest so far."""
+        """Record a validation loss, and tell whether it is the lowest so far."""
         if self.best_loss is not None and loss >= self.best_loss:
             self.misses += 1
             return False
@@ -55,7 +55,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a training to go on."""
+    """Settings and inputs that must be equal for a training to resume."""
 
     settings: Mapping[str, Any]
     """Parameters that decide the result, by dotted name."""
@@ -67,11 +67,11 @@ class Checkpoints:
     """The checkpoints of one training.
 
     Args:
-        folder: Where they are kept.
-        trainee: The policy with what moves it; loading changes it in place.
-        schedule: Of the learning rate.
-        identity: What the checkpoints belong to.
-        keep_last: How many are kept.
+        folder: Folder of the checkpoints.
+        trainee: Policy with its optimizer, which loading changes in place.
+        schedule: Schedule of the learning rate.
+        identity: Identity of the training.
+        keep_last: Number of checkpoints to keep.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Checkpoints:
         self._keep_last = keep_last
 
     def save(self, progress: Progress) -> None:
-        """Write a checkpoint, complete or not at all, and remove the oldest."""
+        """Write a checkpoint atomically, and remove the oldest."""
         trainee = self._trainee
         states: Any = get_state_dict(trainee.scorer, trainee.optimizer, options=OPTIONS)
         weights, moments = states
@@ -101,7 +101,7 @@ class Checkpoints:
             tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
             tensors |= {f"moments/{name}": tensor for name, tensor in _moments(moments)}
             tensors |= {f"random/{name}": state for name, state in _random_states().items()}
-            # A tied weight stands under each of its names.
+            # Tied weights are stored under each of their names, so they are cloned.
             save_file({name: t.clone() for name, t in tensors.items()}, prepared / TENSORS)
             state = {
                 "progress": asdict(progress),
@@ -116,10 +116,10 @@ class Checkpoints:
         trainee.accelerator.wait_for_everyone()
 
     def load(self) -> Progress:
-        """Go to where the last checkpoint was taken; to the start where there is none.
+        """Restore the state of the last checkpoint, if there is one.
 
         Returns:
-            How far training was.
+            Progress of the training.
 
         Raises:
             ConfigError: If the checkpoint belongs to other settings.
@@ -157,9 +157,9 @@ class Checkpoints:
         return progress
 
     def clear(self) -> None:
-        """Remove them all: a training that ended, or starts anew, has nothing to go on with."""
+        """Remove all checkpoints of a training that has ended or starts anew."""
         accelerator = self._trainee.accelerator
-        accelerator.wait_for_everyone()  # some may still be reading
+        accelerator.wait_for_everyone()  # other processes may still be reading
         if accelerator.is_main_process:
             shutil.rmtree(self._folder, ignore_errors=True)
         accelerator.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""A training written down, so that every process of a launch can read what it is."""
+"""The description of a training, which every process of a launch reads from a file."""
 
 import hashlib
 from pathlib import Path
@@ -15,7 +15,7 @@ from rpo_pipeline.training.checkpoint import Identity
 from rpo_pipeline.training.loop import TrainingSummary, train
 from rpo_pipeline.training.objectives import build_objective
 
-# They decide how a result is computed, not what it is: a training may go on with others.
+# These settings do not decide the result, so a training may resume with other values.
 FREE_SETTINGS = {
     *("training.resume", "training.checkpoint_every", "training.keep_last"),
     *("training.num_processes", "training.accelerate_config", "training.gradient_checkpointing"),
@@ -24,14 +24,14 @@ FREE_SETTINGS = {
 
 
 class TrainingJob(BaseModel):
-    """One training: what it starts from, its settings, and the folder that it works in."""
+    """One training: the model that it starts from, its settings, and its folder."""
 
     model_config = ConfigDict(frozen=True)
 
     start: Path
     """Directory of the model that it starts from."""
     workspace: Path
-    """Gets ``best/``, ``metrics.jsonl`` and, until it ends, ``checkpoints/``."""
+    """Folder that gets ``best/``, ``metrics.jsonl`` and, until the end, ``checkpoints/``."""
     area: str = "train"
     """First part of the metrics' names."""
     policy: PolicyParams
@@ -39,16 +39,16 @@ class TrainingJob(BaseModel):
     objectives: ObjectiveParams | None = None
     """Settings of each objective; supervised fine-tuning needs none."""
     cache: Path | None = None
-    """Where the reference's log-probabilities are kept, for messages."""
+    """Folder of the cached log-probabilities, for messages."""
 
     def write(self, rows: pd.DataFrame) -> Path:
-        """Put the job and its rows into its workspace.
+        """Write the job and its rows into its workspace.
 
         Args:
-            rows: As ``training_rows`` gives them; the test split takes no part.
+            rows: Table of ``training_rows``; rows of the test split are left out.
 
         Returns:
-            The file of the job.
+            Job file.
         """
         learned = rows[rows["split"].isin(["train", "validation"])]
         learned.to_parquet(self._rows, index=False)
@@ -58,14 +58,14 @@ class TrainingJob(BaseModel):
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Read a job that was written."""
+        """Read a job file."""
         return cls.model_validate_json(file.read_text())
 
     def run(self) -> TrainingSummary:
         """Train, as one of the processes of a launch or as the only one.
 
         Returns:
-            How it went.
+            Outcome of the training.
 
         Raises:
             ConfigError: If an interrupted training in the workspace had other settings.

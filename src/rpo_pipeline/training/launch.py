@@ -1,4 +1,4 @@
-"""Running a training job: in this process, or in several that live and die with it."""
+"""Runs a training job in this process, or in several that end with it."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ SUMMARY_FILE = "summary.json"
 
 
 def launch(job_file: Path) -> TrainingSummary:
-    """Run a job in as many processes as its settings say.
+    """Run a job in the number of processes of its settings.
 
     Args:
-        job_file: As ``TrainingJob.write`` gives it.
+        job_file: File of ``TrainingJob.write``.
 
     Returns:
-        How the training went.
+        Outcome of the training.
 
     Raises:
         TrainingError: If a process failed, with the end of its traceback.

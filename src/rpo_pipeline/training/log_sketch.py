@@ -1,4 +1,4 @@
-"""A sketch of a log, small enough to keep, that tells it from another log.
+"""A sketch of a log is a small sample of its row ids, by which another log is recognised.
 
 Ids of rows are hashes of their text, so the smallest ones are a random sample of the rows.
 """
@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 NUM_IDS = 256
-"""Kept of a log: a share of its rows is then known to about three in a hundred."""
+"""Number of ids in a sketch, which gives a share of rows to about three in a hundred."""
 NUM_FILES = 3
-"""Named in messages."""
+"""Number of files that messages name."""
 
 
 def sketch_log(feedback: pd.DataFrame) -> dict[str, Any]:
@@ -30,12 +30,12 @@ def sketch_log(feedback: pd.DataFrame) -> dict[str, Any]:
 
 
 def share_of(sketch: Mapping[str, Any] | None, feedback: pd.DataFrame) -> float:
-    """Share of a sketched log's rows that another log holds; 0 without a sketch."""
+    """Estimate the share of a sketched log's rows that another log holds; 0 without a sketch."""
     if not sketch or not sketch["row_ids"]:
         return 0.0
     return float(pd.Series(sketch["row_ids"]).isin(feedback["row_id"]).mean())
 
 
 def name_log(sketch: Mapping[str, Any]) -> str:
-    """A log in a message: its files and its size."""
+    """Name a log in a message by its files and its size."""
     return f"{', '.join(sketch['files'])}: {sketch['num_rows']} rows"

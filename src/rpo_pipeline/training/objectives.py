@@ -1,4 +1,4 @@
-"""Objectives as the loop sees them: losses of a batch's rows, and what their sum is divided by.
+"""Objectives of the training loop: the losses of a batch's rows, and the divisor of their sum.
 
 Shapes: R rows of a micro-batch. "By row" means by position in the table of training rows.
 """
@@ -20,7 +20,7 @@ from rpo_pipeline.params import KtoParams, ObjectiveParams
 
 @dataclass(frozen=True)
 class RowScores:
-    """What the policy says of a micro-batch."""
+    """Outputs of the policy for a micro-batch."""
 
     logps: Tensor
     """Summed log-probability of each row, in nats, with gradients, shape ``(R,)``."""
@@ -28,7 +28,7 @@ class RowScores:
     """Value of each row's prompt, in nats, with gradients, shape ``(R,)``, if there is a
     value head."""
     reference_point: Tensor | None = None
-    """What the objective asked to know of the whole step."""
+    """Number that the objective computes over the whole step."""
 
 
 class Cached(NamedTuple):
@@ -42,14 +42,14 @@ class Cached(NamedTuple):
 class Objective(Protocol):
     """A loss that is a sum over rows, divided by a number known before the forward pass.
 
-    Unless an objective says otherwise: the mean over rows, with nothing to know before.
+    The default is the mean over rows without a reference point.
     """
 
     value_learning_rate: float | None = None
-    """Peak learning rate of the value head; null: the objective needs no values."""
+    """Peak learning rate of the value head; null for an objective without values."""
 
     def denominator(self, groups: Sequence[Group]) -> float:
-        """What the losses of one step are divided by, however it is split: number of rows."""
+        """Return the divisor of the losses of a whole step: the number of rows."""
         return sum(len(group.rows) for group in groups)
 
     def reference_point(
@@ -57,29 +57,29 @@ class Objective(Protocol):
         groups: Sequence[Group],  # noqa: ARG002 (for those who need to know)
         score: Callable[[Sequence[Group]], Tensor],  # noqa: ARG002
     ) -> Tensor | None:
-        """What the whole step must know before its losses.
+        """Compute a number over the whole step, before its losses.
 
         Args:
-            groups: Of the whole step.
-            score: Gives the summed log-probabilities under the policy, without gradients, of the
-                rows of some groups, shape ``(R,)``, group by group as listed.
+            groups: Groups of the whole step.
+            score: Function that computes the summed log-probabilities under the policy of the rows
+                of groups, without gradients, shape ``(R,)``, group by group as listed.
 
         Returns:
-            Without gradients; handed to ``row_losses`` in its scores.
+            The number, without gradients, for ``row_losses``; None for no number.
         """
         return None
 
     def cached(self, groups: Sequence[Group]) -> list[Cached]:  # noqa: ARG002
-        """What was scored with the reference, of the rows of some groups; here nothing."""
+        """Return cached log-probabilities of the reference for the rows of groups; here none."""
         return []
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of each row, and numbers to log, each shape ``(R,)``."""
+        """Compute the loss of each row, and numbers to log, each shape ``(R,)``."""
 
 
 @dataclass(frozen=True)
 class RpoObjective(Objective):
-    """Squared distance between log-ratio and target, in nats^2; of QRPO too, on its targets."""
+    """Squared distance between log-ratio and target, in nats^2; QRPO uses it with its targets."""
 
     ref_logps: Tensor
     """Cached reference log-probabilities by row, summed over the response."""
@@ -197,7 +197,7 @@ def _rows(groups: Sequence[Group]) -> list[int]:
 def _reduced(
     logps: Tensor, ref_logps: Tensor, batch: GroupBatch, *, per_token: bool
 ) -> tuple[Tensor, Tensor]:
-    """Policy's and reference's log-probabilities of a batch, summed or averaged over tokens."""
+    """Return the policy's and reference's logps of a batch, summed or averaged over tokens."""
     ref_logps = ref_logps[batch.rows]
     if per_token:
         return logps / batch.num_tokens, ref_logps / batch.num_tokens
@@ -207,20 +207,20 @@ def _reduced(
 def build_objective(
     name: str, settings: ObjectiveParams | None, rows: pd.DataFrame, groups: Sequence[Group]
 ) -> Objective:
-    """Choose the objective of a training, and give it what it must know of each row.
+    """Build the objective of a training with its numbers of each row.
 
     Args:
         name: ``training.objective``.
-        settings: Of every objective; ``sft`` needs none.
-        rows: As ``training_rows`` gives them, train and validation alone.
+        settings: Settings of all objectives; ``sft`` needs none.
+        rows: Table of ``training_rows``, with train and validation rows only.
         groups: The same rows tokenised.
 
     Returns:
-        The objective, its tensors by row.
+        The objective.
 
     Raises:
         ConfigError: If KTO's mismatched pairs were not scored for these rows.
-        DataError: If KTO would find no desirable response.
+        DataError: If no response would be desirable for KTO.
     """
     if name == "sft":
         return SftObjective()

@@ -1,4 +1,4 @@
-"""Training the policy: from the reference, on targets and cached reference log-probabilities."""
+"""Trains the policy from the reference, on targets and cached reference log-probabilities."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def training_rows(
     Args:
         rows: Labelled rows with their rewards and the reference's logps.
         targets: ``reward / tau - log_z`` of each row, in nats.
-        mismatched_logps: Of KTO's pairs; none, or empty, for other objectives.
+        mismatched_logps: Log-probabilities of KTO's pairs; none, or empty, for other objectives.
 
     Returns:
         row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats), target
@@ -43,19 +43,19 @@ def train_policy(
     workspace: Path,
     cache: Path | None = None,
 ) -> TrainingSummary:
-    """Train from the reference by ``training.objective``; the frozen one is never loaded beside it.
+    """Train from the reference by ``training.objective``, without a second, frozen model.
 
     Args:
-        rows: As ``training_rows`` gives them.
+        rows: Table of ``training_rows``.
         reference: Directory of the model that training starts from.
         policy: Limits on tokens and precision.
         objectives: Settings of each objective.
-        training: The loop's settings.
-        workspace: Gets ``best/`` and ``metrics.jsonl``.
-        cache: Where the reference's log-probabilities are kept, for messages.
+        training: Settings of the loop.
+        workspace: Folder that gets ``best/`` and ``metrics.jsonl``.
+        cache: Folder of the cached log-probabilities, for messages.
 
     Returns:
-        How it went.
+        Outcome of the training.
 
     Raises:
         RpoError: If the objective cannot work with these rows, or a loss is not finite.
@@ -74,5 +74,5 @@ def train_policy(
 
 
 def read_metrics(workspace: Path) -> pd.DataFrame:
-    """The training's ``metrics.jsonl`` as a table, one line per step."""
+    """Read the training's ``metrics.jsonl`` as a table, one line per step."""
     return pd.read_json(workspace / "metrics.jsonl", lines=True)

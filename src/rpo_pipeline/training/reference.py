@@ -1,4 +1,4 @@
-"""Making the reference: loaded or built, warm-started on the train rows, and kept."""
+"""Makes the reference: it is loaded or built, warm-started on the train rows, and kept."""
 
 import json
 import logging
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 ORIGIN_FILE = "origin.json"
 LOG = "log"
-"""In that file: a sketch of the log that the reference was made from, if it learned from any."""
+"""Key, in the origin file, of the sketch of the log that the reference was made from, if any."""
 CONTENT = "content"
-"""In that file: hash of the model that the reference was made from, if that was a folder."""
+"""Key, in the origin file, of the hash of the folder that the reference was loaded from, if any."""
 ORIGIN_KEYS = {
     "name_or_path",
     "revision",
@@ -45,15 +45,15 @@ def prepare_reference(
     """Make the reference on the first run, and reuse it after that.
 
     Args:
-        existing: The reference of earlier runs.
+        existing: Directory of the reference of earlier runs.
         feedback: Columns row_id, prompt_id, prompt, response, split, origin.
-        policy: Where the model comes from, and how it is warm-started.
+        policy: Origin of the model, and settings of the warm start.
         training: Batch size and seed of the warm start.
-        workspace: Where it is made.
+        workspace: Folder in which it is made.
         last_log: Sketch of the log that the reference was last used with.
 
     Returns:
-        Its directory.
+        Directory of the reference.
 
     Raises:
         ConfigError: If the existing reference was made from other settings, another model in the
@@ -108,7 +108,7 @@ def _warm_start(
 
 
 def _learns(policy: PolicyParams) -> bool:
-    """Whether a reference is made from rows of the log, if only its tokenizer."""
+    """Tell whether a reference, or at least its tokenizer, is fitted on rows of the log."""
     return policy.warm_start_epochs > 0 or policy.from_config is not None
 
 
@@ -124,9 +124,9 @@ def _check_log(
     feedback: pd.DataFrame,
     policy: PolicyParams,
 ) -> None:
-    """Refuse a reference whose log is not this one: neither as it began nor as it went on.
+    """Refuse a reference that was neither made from this log nor last used with it.
 
-    A log that loses its oldest rows still shares most of its rows with itself a run ago.
+    A log that loses its oldest rows still shares most of its rows with the log of the last run.
     """
     known = [sketch for sketch in sketches if sketch]
     if not known or not _learns(policy):
@@ -144,7 +144,7 @@ def _check_log(
 
 
 def _check_content(existing: Path, made_from: str | None, policy: PolicyParams) -> None:
-    """Refuse a reference whose model was replaced where it lies; a folder that is gone is none."""
+    """Refuse a reference whose model folder was replaced; a missing folder is accepted."""
     now = named_content(policy).get(policy.name_or_path or "")
     if made_from and now and made_from != now:
         raise ConfigError(

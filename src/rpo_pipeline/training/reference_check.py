@@ -1,4 +1,4 @@
-"""Whether cached log-probabilities are those of the model that training starts from."""
+"""Checks that cached log-probabilities are those of the model that training starts from."""
 
 from collections.abc import Sequence
 
@@ -9,25 +9,25 @@ from rpo_pipeline.errors import StaleReferenceError
 from rpo_pipeline.training.step import Trainee, score
 
 TOLERANCES = {torch.float32: (1e-4, 5e-4), torch.bfloat16: (5e-3, 5e-2)}
-"""By precision: what a row may be off, as a share of its log-probability and in nats a token.
+"""Tolerances of a row by precision: a share of its log-probability, and nats per token.
 
 Another route, batch, processor or release computes the same sum in another order. In bfloat16 the
-difference has no preferred sign and reaches about 0.2 nats in a response; a share of it covers long
-ones (docs/decisions/050).
+difference has no preferred sign and reaches about 0.2 nats in a response; the share of the
+log-probability covers long responses (docs/decisions/050).
 """
 SOME_ROWS, FAR = 0.05, 1.0
-"""Rows, as a share of all, that rounding alone may push further, and how far in nats: where two
-experts of a mixture are nearly tied, it decides which one is asked."""
+"""Share of rows that may exceed the tolerance, and by how many nats: rounding may choose another
+expert of a mixture if two are nearly tied."""
 
 
 def check_reference(trainee: Trainee, groups: Sequence[Group]) -> None:
-    """Refuse to train on cached log-probabilities of something else than the policy's start.
+    """Refuse to train on cached log-probabilities of another model than the policy's start.
 
     Before the first step the policy is the reference, so every log-ratio is 0.
 
     Args:
-        trainee: The policy, untouched.
-        groups: Of the first step, the same in every process.
+        trainee: Policy before its first step.
+        groups: Groups of the first step, the same in every process.
 
     Raises:
         StaleReferenceError: If a log-ratio is further from 0 than rounding explains.

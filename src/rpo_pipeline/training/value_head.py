@@ -5,13 +5,13 @@ from torch import Tensor, nn
 
 
 class ValueHead(nn.Module):
-    """A prompt's value in nats, linear in the policy's states of the prompt.
+    """Computes a prompt's value in nats, linear in the policy's states of the prompt.
 
-    It starts at 0 everywhere, where the DRO-V loss is RPO's without log_z. The states it reads are
+    It starts at 0, where the DRO-V loss is RPO's without log_z. The states that it reads are
     detached, so no gradient passes from it into the policy.
 
     Args:
-        hidden_size: H, width of the states.
+        hidden_size: Width H of the states.
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -21,7 +21,7 @@ class ValueHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, prompt_states: Tensor) -> Tensor:
-        """Values, float32, shape ``(P,)``, of detached states of any dtype, shape ``(P, H)``."""
+        """Compute values, float32, shape ``(P,)``, of detached states, shape ``(P, H)``."""
         with torch.autocast(prompt_states.device.type, enabled=False):
             values: Tensor = self.linear(prompt_states.float())
         return values.squeeze(-1)

@@ -1,4 +1,4 @@
-"""One process of a launch: ``python -m rpo_pipeline.training.worker JOB_FILE``."""
+"""A training process, started as ``python -m rpo_pipeline.training.worker JOB_FILE``."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from rpo_pipeline.training.launch import SUMMARY_FILE
 
 @record
 def main() -> None:
-    """Run the job; the first process writes down how it went."""
+    """Run the job; the first process writes the summary."""
     job_file = Path(sys.argv[1])
     with worker_process(job_file) as is_first:
         job = TrainingJob.read(job_file)
