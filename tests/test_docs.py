@@ -74,18 +74,13 @@ def test_comments_and_messages_name_files_and_modules_that_exist(folder):
 
 
 def test_the_rooms_are_drawn_as_they_are():
-    """In the order of the layers, and with what they import."""
+    """In the order of the layers, each with what it imports."""
     lines = re.findall(r"^\| `(\w+)/` \| .* \|(.*)\|$", read("docs/architecture.md"), re.MULTILINE)
     assert [room for room, _ in lines] == [m for m in re.findall(r"\w+", layers()) if m in ROOMS]
+    imports = re.compile(r"^ *(?:from|import) (kedro|mlflow)\b", re.MULTILINE)
     for room, known in lines:
-        imports = set(
-            re.findall(
-                r"^ *(?:from|import) (kedro|mlflow)\b",
-                sources(f"src/rpo_pipeline/{room}"),
-                re.MULTILINE,
-            )
-        )
-        assert (room, set(known.split())) == (room, imports)
+        found = set(imports.findall(sources(f"src/rpo_pipeline/{room}")))
+        assert (room, set(known.split())) == (room, found)
 
 
 def test_the_layers_are_those_that_are_checked():
@@ -105,7 +100,9 @@ def test_a_wrong_name_of_each_kind_is_found():
     `rpo.taus` `rpo.tau: auto` `policy.lora.rank` `policy.lora.r`
     `make tests` `make test` `kedro runs` `kedro run --pipelines rpo` `kedro run --environment t5`
     `kedro run --env t6` `kedro run --params rpo.taus=1` `python -m rpo_pipeline forgets`
-    `python -m bench` [link](docs/methods.md) [anchor](docs/method.md#healthy)
+    `rpo-pipeline forgets` `python -m bench`
+    `Enginge` in `engine/engine.py` `params/labelers.py` (`LABELLERS`) `core/rpo.py` (`train`)
+    [link](docs/methods.md) [anchor](docs/method.md#healthy)
     """
     assert wrong_names(page, ROOT / "README.md") == [
         "core/objective.py",
@@ -126,7 +123,10 @@ def test_a_wrong_name_of_each_kind_is_found():
         "kedro run --env t6",
         "kedro run --params rpo.taus=1",
         "python -m rpo_pipeline forgets",
+        "rpo-pipeline forgets",
         "python -m bench",
+        "Enginge in engine/engine.py",
+        "params/labelers.py (LABELLERS)",
         "docs/methods.md",
         "docs/method.md#healthy",
     ]
@@ -158,10 +158,26 @@ def wrong_names(text: str, page: Path) -> list[str]:
     named = [span for span in spans if not exists(span)]
     run = [line for line in lines if COMMAND.match(line) and not exists(line)]
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not leads(link, page)]
-    return [*named, *run, *links]
+    return [*named, *run, *misplaced(prose), *links]
 
 
-COMMAND = re.compile(r"(?:\.venv/bin/)?(make|kedro|python -m)(?: (.*))?")
+def misplaced(prose: str) -> Iterator[str]:
+    """Names that a page finds in a file, as "`NAME` in `file`" or "`file` (`NAME`)", wrongly."""
+    for name, file in re.findall(r"`(\w+)` in `([\w/]+\.py)`", prose):
+        if not holds(file, name):
+            yield f"{name} in {file}"
+    for file, names in re.findall(r"`([\w/]+\.py)` \(([^)]*)\)", prose):
+        yield from (
+            f"{file} ({name})" for name in re.findall(r"`(\w+)`", names) if not holds(file, name)
+        )
+
+
+def holds(file: str, name: str) -> bool:
+    text = "".join(path.read_text() for path in (ROOT / file, PACKAGE / file) if path.is_file())
+    return re.search(rf"\b{name}\b", text) is not None
+
+
+COMMAND = re.compile(r"(?:\.venv/bin/)?(make|kedro|rpo-pipeline|python -m)(?: (.*))?")
 FILE = re.compile(r"[\w.*<>/-]+\.(?:py|yml|yaml|toml|j2|md|json|jsonl|parquet|html|lock)")
 FOLDER = re.compile(r"[\w.*<>/-]+")
 DOTTED = re.compile(r"[a-z]\w*(?:\.\w+)+")
@@ -247,7 +263,7 @@ def is_command(program: str, words: list[str]) -> bool:
         return words[0] in re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE)
     if program == "kedro":
         return is_called(KedroCLI(ROOT), words)
-    module, *rest = words
+    module, *rest = ["rpo_pipeline", *words] if program == "rpo-pipeline" else words
     if module == "rpo_pipeline":
         return is_called(cli, rest)
     return find_spec(module) is not None and all(
