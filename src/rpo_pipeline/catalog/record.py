@@ -6,11 +6,11 @@ from rpo_pipeline import records
 
 
 class RecordDataset(JSONDataset):  # type: ignore[misc] # the package has no types
-    """A frozen record in a JSON file, under the names of its fields.
+    """A frozen record in a JSON file that holds its fields by name.
 
     Args:
         record: Name of a class in ``rpo_pipeline.records``.
-        settings: Those of ``json.JSONDataset``.
+        **settings: Arguments of ``json.JSONDataset``.
     """
 
     def __init__(self, *, record: str, **settings: Any) -> None:  # noqa: ANN401 (of another class)

@@ -233,7 +233,7 @@ def _registry(found: Configuration) -> Finding:
         if not versions:
             return Finding("registry", "ok", f"{found.model_name} has no version yet")
         require_champion(RunAddress(uri), found.model_name)
-    except Exception as err:  # whatever the store raises: HTTP or SQL
+    except Exception as err:  # stores raise errors of HTTP or SQL
         return Finding("registry", "failed", str(err).strip().splitlines()[0])
     return Finding("registry", "ok", f"{found.model_name}: {', '.join(versions)}")
 

@@ -1,8 +1,8 @@
-"""A whole ``kedro run`` seen from outside: is there work, how did it go, who is told.
+"""A scheduled run: it decides whether there is work, records the outcome, and notifies.
 
-``session`` calls it around Kedro's run, ``open-run`` and ``close-run`` around a DAG of stages. It
-crosses rooms as no room may: what was read comes from ``data``, labels from ``rewards``, the
-champion from ``registry``; what follows from the numbers is decided in ``refresh``.
+``session`` calls it around Kedro's run, ``open-run`` and ``close-run`` around a DAG of stages. New
+rows come from ``ingestion``, labels from ``labeling``, the champion from ``registry``; ``work``
+decides from these numbers.
 """
 
 import logging
@@ -52,7 +52,7 @@ class Refresh:
     """A refresh of one environment.
 
     Args:
-        context: Of the environment.
+        context: Kedro context of the environment.
     """
 
     def __init__(self, context: KedroContext) -> None:
@@ -66,19 +66,19 @@ class Refresh:
         self._promotion = PromotionParams.model_validate(parameters["promotion"])
         self._webhook = _webhook(context.project_path)
         self.lock = self._folder / RUN_LOCK
-        """What every run on the environment's data folder holds."""
+        """Lock file that every run on the environment's data folder holds."""
 
     def run(self, run: Callable[[], Result]) -> Result | None:
-        """Run all pipelines if there is work for them, alone, and tell how it went.
+        """Run all pipelines if there is work, while holding the lock, and notify of the outcome.
 
         Args:
-            run: Does the work.
+            run: Function that runs the pipelines.
 
         Returns:
-            What that returned; None without work.
+            Result of the function; None without work.
 
         Raises:
-            BusyError: If another run is at work on the same data folder.
+            BusyError: If another run uses the same data folder.
         """
         with only_run(self.lock), self._telling_of_failure():
             if not self._has_work():
@@ -88,24 +88,24 @@ class Refresh:
             return result
 
     def begin(self) -> bool:
-        """Decide for a scheduler whose tasks are the stages; ``end`` or ``fail`` has to follow.
+        """Decide for a scheduler whose tasks are the stages; ``end`` or ``fail`` must follow.
 
         Returns:
             Whether there is work.
 
         Raises:
-            BusyError: If another run is at work on the same data folder.
+            BusyError: If another run uses the same data folder.
         """
         with only_run(self.lock), self._telling_of_failure():
             return self._has_work()
 
     def end(self) -> None:
-        """Tell how it went, once all stages have come to their end."""
+        """Notify of the outcome after all stages have finished."""
         with self._telling_of_failure():
             self._finish()
 
     def fail(self, reason: str) -> None:
-        """Tell that it failed, and keep it for the next refresh."""
+        """Notify of a failure, and record it for the next refresh."""
         self._tell("failed", f"the refresh failed: {reason}")
         self._note({"event": "failed", "reason": reason})
 
@@ -114,12 +114,12 @@ class Refresh:
         try:
             yield
         except Exception as err:
-            # Only our own errors are written for people, and known to hold no secret.
+            # Only the texts of our own errors are known to hold no secret.
             self.fail(str(err) if isinstance(err, RpoError) else type(err).__name__)
             raise
 
     def _has_work(self) -> bool:
-        """Decide, and say why; work is noted as begun."""
+        """Decide whether there is work, log the reasons, and record the start of work."""
         decision = self._decide()
         self._catalog.save("refresh_decision", {"at": _now(), **decision})
         reasons = "; ".join(decision["reasons"])
@@ -133,7 +133,7 @@ class Refresh:
         return bool(decision["work"])
 
     def _finish(self) -> None:
-        """Note and tell whether the new version is champion."""
+        """Record and notify whether the new version is champion."""
         result = self._catalog.load("promotion_result")
         event: Event = "promoted" if result["promoted"] else "not_promoted"
         self._note({"event": event, "reason": result["reason"], "version": result["version"]})
@@ -141,11 +141,11 @@ class Refresh:
         self._tell(event, text, version=result["version"])
 
     def _note(self, outcome: dict[str, Any]) -> None:
-        """Keep how far the refresh came, for the next one."""
+        """Record the state of the refresh for the next one."""
         self._catalog.save("refresh_outcome", {"at": _now(), **outcome})
 
     def _tell(self, event: Event, text: str, **details: Any) -> None:  # noqa: ANN401 (JSON)
-        """Notify those who want to hear of it."""
+        """Send a notification."""
         notify(
             {
                 "event": event,
@@ -181,7 +181,7 @@ class Refresh:
         return decide(replace(situation, drift=self._measure_drift()), self._refresh)
 
     def _read_sources(self) -> list[dict[str, Any]]:
-        """As ingestion does, which finds all that is read here already there."""
+        """Read new source files into parts, which ingestion then finds."""
         from rpo_pipeline.ingestion import read_log
 
         folder, forgotten = self._catalog.load("parts"), self._catalog.load("forgotten")
@@ -252,13 +252,13 @@ def _unfinished(outcome: dict[str, Any] | None) -> str | None:
 
 
 def _webhook(project_path: Path) -> SecretStr | None:
-    """Its address, from the environment or else from ``conf/local``, which is never shared."""
+    """Read the address of the webhook from the environment or from ``conf/local``."""
     address = variable(WEBHOOK_VARIABLE)
     file = project_path / CREDENTIALS
     if not address and file.is_file():
         try:
             address = (yaml.safe_load(file.read_text()) or {})["notifications"]["webhook"]
-        except (yaml.YAMLError, TypeError):  # whose messages quote the file
+        except (yaml.YAMLError, TypeError):  # their messages quote the file, so they are hidden
             raise ConfigError(
                 f"{CREDENTIALS} is no YAML, or not of the form `notifications: {{webhook: URL}}`"
             ) from None

@@ -1,7 +1,7 @@
-"""Frozen records that one stage hands to the next, and how they lie in JSON files.
+"""Frozen records that stages exchange, and their form in JSON files.
 
-The nodes of every stage name them, so they need neither torch nor MLflow. A file holds the fields
-of a record under their names; one of an earlier release may lack those that have a default.
+Nodes of every stage import them, so they need neither torch nor MLflow. A file holds the fields of
+a record by name; a file of an earlier release may lack fields with a default.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,22 +21,22 @@ Metrics = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RunAddress:
-    """Where an MLflow run, or the registry beside it, is found."""
+    """Address of an MLflow run, or only of the registry."""
 
     tracking_uri: str
     experiment_id: str = ""
-    """Empty where only the registry is asked."""
+    """Empty for the address of a registry."""
     run_id: str = ""
-    """Empty where only the registry is asked."""
+    """Empty for the address of a registry."""
     registry_wait_seconds: float = 0.0
-    """Time that a registry that is away is waited for."""
+    """Time to wait for a registry that does not answer."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Tags of the run that say which code it is of; none where nothing tells."""
+    """Tags of the run that name its code; may be empty."""
 
 
 @dataclass(frozen=True)
 class Champion:
-    """What a challenger is compared with: the version that holds the alias ``champion``."""
+    """The version with the alias ``champion``, which challengers are compared with."""
 
     version: str | None = None
     """None before there is a champion."""
@@ -46,19 +46,19 @@ class Champion:
 
 @dataclass(frozen=True)
 class Registration:
-    """A policy that is a version in the registry."""
+    """Registration of a policy as a version."""
 
     version: str = ""
-    """Empty, as are the others, where a run that promotes a named version found none."""
+    """Version; all fields are empty in a run that promotes a named version before any other."""
     model_id: str = ""
-    """Id of the logged model that the version points to."""
+    """Id of the version's logged model."""
     policy: str = ""
     """Fingerprint of the policy's directory."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate says of a challenger."""
+    """Decision of the gate on a challenger."""
 
     passed: bool
     baseline: str = "champion"
@@ -66,10 +66,10 @@ class Decision:
     champion_version: str | None = None
     """Version that the challenger was compared with."""
     look: int = 1
-    """Which look at the challengers of that champion it was, from 1."""
+    """Number of the look (a comparison of challengers with that champion), from 1."""
     checks: tuple[Mapping[str, Any], ...] = ()
-    """Each with its numbers, ``passed``, and a ``reason`` for people. One that is ``waived`` has
-    failed, and counts as passed because of what its reason says."""
+    """Checks with their numbers, ``passed`` and ``reason``. A ``waived`` check has failed but
+    counts as passed, for the cause in its reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,22 +78,22 @@ class Measured:
 
     num_prompts: int
     detectable_difference: float | None = None
-    """Smallest true gain in reward_mean that would probably be seen; None if there is none."""
+    """Smallest true gain in reward_mean that would probably be found; None if there is none."""
     judge: Mapping[str, Any] | None = None
-    """How far the judge of pairs can be trusted; None without one."""
+    """Agreement of the judge of pairs; None without a judge."""
     reference: Metrics
     challenger: Metrics
     champion: Metrics | None
     """None before there is a champion."""
     difference: Mapping[str, Metrics | None]
-    """Of the challenger to its baselines: ``vs_reference``, and ``vs_champion`` or null."""
+    """Differences of the challenger to its baselines: ``vs_reference``, ``vs_champion`` or null."""
     p_holm: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """P-value of each difference by baseline, by Holm over the metrics beside it."""
+    """P-value of each difference by baseline, with Holm's correction over metrics."""
     by_prompt: Mapping[str, Any] | None = None
-    """Of the challenger and of each difference: values of the prompts, worst and best possible."""
+    """Values by prompt of the challenger and of each difference, with the worst and best value."""
 
     def of(self, model: str) -> Metrics | None:
-        """Numbers of ``reference``, ``challenger`` or ``champion``; None if there is no such."""
+        """Return the numbers of ``reference``, ``challenger`` or ``champion`` (may be None)."""
         return {
             "reference": self.reference,
             "challenger": self.challenger,
@@ -106,72 +106,79 @@ class Measured:
         return {f"eval/{name}": metric["value"] for name, metric in self.challenger.items()}
 
     def versus(self, baseline: str) -> Metrics:
-        """Differences of the challenger to a baseline; none where there is no such."""
+        """Return the differences of the challenger to a baseline, empty without that baseline."""
         return self.difference.get(f"vs_{baseline}") or {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence(Measured):
-    """What a decision is made from."""
+    """Numbers that a decision is made from."""
 
     champion_version: str | None = None
     look: int | None = None
     labelers: Mapping[str, Any] | None = None
-    """What judges beside people's ratings, as ``measure_labelers`` gives it."""
+    """Agreement of the labelers with ratings, from ``measure_labelers``."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether it holds all that a decision is made from; of earlier releases it may not."""
+        """Whether it holds everything for a decision, which files of earlier releases may not."""
         return None not in (self.by_prompt, self.labelers, self.look)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary(Evidence):
-    """The numbers and what the gate says of them."""
+    """Numbers of an evaluation, and the decision of the gate."""
 
     gate: Decision
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """The version to promote."""
+    """A candidate is the version to promote: this run's, or the one that a person names."""
 
     version: str
     summary: Summary | None = None
-    """None where it is about another champion than today's, so that it is measured again."""
+    """None if it is about another champion than today's, so that the version is evaluated again."""
     path: Path | None = None
-    """Directory of its checkpoint, where it is measured again."""
+    """Directory of the checkpoint of a version that is evaluated again."""
     champion: Champion | None = None
-    """Today's, where it is measured again."""
+    """Today's champion, for a version that is evaluated again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reports:
-    """What the stages before the evaluation say of data, labels and models."""
+    """Reports of the stages before the evaluation on data, labels and models."""
 
     row_account: Mapping[str, int]
     reasons: Sequence[Mapping[str, Any]]
-    """Quarantined rows by reason: reason, count, first."""
+    """Quarantined records by reason: reason, count, first."""
     source_parts: Sequence[Mapping[str, Any]]
     """Each source file with its rows and the hash of its content."""
     data_reports: Mapping[str, Mapping[str, Any]]
-    """What is known of data, labels and rewards, by title."""
+    """Reports on data, labels and rewards, by title."""
     partition_health: Mapping[str, Any]
     fingerprints: Mapping[str, str]
     """Digest of the data, and fingerprints of the models."""
 
 
 def from_json(record: type[Record], value: Any) -> Record:  # noqa: ANN401 (what JSON can say)
-    """A record from what its file holds.
+    """Build a record from the content of its file.
+
+    Args:
+        record: Class of the record.
+        value: Content of the file.
+
+    Returns:
+        The record.
 
     Raises:
-        ValueError: If a field is missing, or is of another type.
+        ValueError: If a field is missing, or has another type.
     """
     return TypeAdapter(record).validate_python(value)
 
 
 def to_json(record: "DataclassInstance") -> dict[str, Any]:
-    """What the file of a record holds."""
+    """Convert a record to the content of its file."""
     return asdict(
         record, dict_factory=lambda fields: {name: _plain(value) for name, value in fields}
     )

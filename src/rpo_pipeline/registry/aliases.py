@@ -78,17 +78,16 @@ def apply_decision(
 
 @needs_registry
 def roll_back(run: RunAddress, model_name: str, lock_file: Path, *, cause: str) -> dict[str, Any]:
-    """Make the previous champion champion again, one step and no further.
+    """Make the previous champion champion again.
 
-    The version that leaves is tagged, and no later run promotes it unless a person names it. There
-    is no ``previous`` after that, so a second call changes nothing: it neither undoes the first nor
-    goes a step further back.
+    The version that was champion is tagged, and no later run promotes it unless a person names it.
+    After that there is no ``previous``, so a second call changes nothing.
 
     Args:
         run: Tracking server.
         model_name: Registered model.
-        lock_file: As for ``apply_decision``.
-        cause: Why, for people.
+        lock_file: Lock file, as for ``apply_decision``.
+        cause: Reason, as text.
 
     Returns:
         rolled_back, champion_before, champion_after and reason.
@@ -192,7 +191,7 @@ def _artifacts(client: MlflowClient, name: str, version: str) -> list[str]:
 
 
 def _record(client: MlflowClient, name: str, version: str, gate: Decision) -> None:
-    """Write a decision on a version, before it has consequences."""
+    """Write a decision on a version before it takes effect."""
     tags = {
         "gate": "passed" if gate.passed else "failed",
         "gate_champion": gate.champion_version or NOBODY,

@@ -90,22 +90,22 @@ def fetch_champion(run: RunAddress, model_name: str, directory: Path) -> Champio
 
 @needs_registry
 def fetch_checkpoint(run: RunAddress, model_name: str, version: str, directory: Path) -> Path:
-    """Download the checkpoint of a version, once.
+    """Download the checkpoint of a version unless it exists locally.
 
-    The folder is called after what was logged, which no other version of any registered model on
-    any server is called. What lies in it is held against the fingerprint that was registered.
+    The folder is named by the id of the logged model, which is unique over all registered models
+    and servers. Its content is checked against the registered fingerprint.
 
     Args:
         run: Tracking server.
         model_name: Registered model.
-        version: Of it.
-        directory: Gets a folder per checkpoint.
+        version: Version of the model.
+        directory: Folder with one folder per checkpoint.
 
     Returns:
-        The checkpoint's folder.
+        Folder of the checkpoint.
 
     Raises:
-        RegistryError: If it cannot be had, or is no longer what was registered.
+        RegistryError: If it cannot be downloaded, or differs from what was registered.
     """
     found = _require_ours(MlflowClient(run.tracking_uri), model_name, version)
     target, registered = directory / _model_id(found), found.tags[POLICY_TAG]
@@ -124,15 +124,15 @@ def fetch_checkpoint(run: RunAddress, model_name: str, version: str, directory: 
 
 @needs_registry
 def require_champion(run: RunAddress, model_name: str) -> None:
-    """Make sure, before any work, that the champion can be measured against.
+    """Check before any work that the champion can be evaluated.
 
     Args:
         run: Tracking server.
-        model_name: Registered model; it need not exist yet.
+        model_name: Registered model, which may not exist yet.
 
     Raises:
         RegistryError: If the champion was not registered by this project, or its checkpoint is
-            gone.
+            missing.
     """
     client = MlflowClient(run.tracking_uri)
     version = read_standing(client, model_name).champion
@@ -141,7 +141,7 @@ def require_champion(run: RunAddress, model_name: str) -> None:
     model_id = _model_id(_require_ours(client, model_name, version))
     try:
         kept = client.list_logged_model_artifacts(model_id, f"{ARTIFACTS}/{CHECKPOINT}")
-    except Exception as err:  # whatever the store of artifacts raises
+    except Exception as err:  # stores of artifacts raise errors of any type
         raise _gone(model_name, version, describe(err, run.tracking_uri)) from err
     if not kept:
         raise _gone(model_name, version, "there is no such folder")
@@ -149,19 +149,19 @@ def require_champion(run: RunAddress, model_name: str) -> None:
 
 @needs_registry
 def fetch_document(run: RunAddress, model_name: str, version: str, name: str) -> Any:  # noqa: ANN401 (JSON)
-    """Read a JSON document that travels with a version.
+    """Read a JSON document of a version.
 
     Args:
         run: Tracking server.
         model_name: Registered model.
-        version: Of it.
-        name: Of the document's file.
+        version: Version of the model.
+        name: File name of the document.
 
     Returns:
         The document.
 
     Raises:
-        RegistryError: If there is no such version, or it carries no such document.
+        RegistryError: If there is no such version, or it has no such document.
     """
     with TemporaryDirectory() as folder:
         return json.loads(Path(_download(run, model_name, version, name, folder)).read_text())

@@ -100,15 +100,15 @@ def decide(evidence: Evidence, promotion: PromotionParams) -> Decision:
 def require_artifacts(
     decision: Decision, required: Collection[str], present: Collection[str]
 ) -> Decision:
-    """Add to a decision whether the version carries what it must.
+    """Add a check of the version's artifacts to a decision.
 
     Args:
-        decision: Of ``decide``.
-        required: Names of artifacts.
-        present: Those that the version has.
+        decision: Decision of ``decide``.
+        required: Names of required artifacts.
+        present: Names of the version's artifacts.
 
     Returns:
-        The decision with one check more.
+        The decision with the check.
     """
     missing = sorted(set(required) - set(present))
     check = {
@@ -124,7 +124,7 @@ def require_artifacts(
 
 
 def waived(decision: Decision) -> list[str]:
-    """Reasons of the checks that failed and were not asked for."""
+    """Collect the reasons of the checks that failed but are not required."""
     return [check["reason"] for check in decision.checks if check.get("waived")]
 
 
@@ -136,7 +136,7 @@ def _check_ratings(evidence: Evidence, promotion: PromotionParams) -> dict[str, 
 
 
 def _check_labelers(evidence: Evidence, promotion: PromotionParams) -> Iterator[dict[str, Any]]:
-    """Hold whoever gives a number that the gates ask for to what length alone achieves."""
+    """Check that each labeler of a gate's metric agrees with ratings more than length does."""
     labelers, waiver = evidence.labelers or {}, _waiver(promotion, "require_agreement")
     for judge in dict.fromkeys(filter(None, map(_judge_of, promotion.gates))):
         name = labelers.get("judge", "the first labeler") if judge in BY_FIRST_LABELER else judge

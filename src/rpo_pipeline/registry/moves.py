@@ -144,7 +144,7 @@ def _exists(client: MlflowClient, name: str, version: str) -> bool:
 
 
 def _aliases(model: RegisteredModel) -> Standing:
-    # Numbers or texts, depending on the store.
+    # Stores return versions as numbers or as texts.
     numbers = {alias: str(version) for alias, version in model.aliases.items()}
     return Standing(numbers.get(CHAMPION), numbers.get(PREVIOUS))
 

@@ -86,7 +86,7 @@ class TrackedRun:
         self._delivery.settle_left_behind(outboxes)
 
     def describe(self) -> RunAddress:
-        """What nodes need to write to this run."""
+        """Return what nodes need to write to this run."""
         return RunAddress(
             self.tracking_uri,
             experiment_id=self.experiment_id,
