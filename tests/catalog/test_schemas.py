@@ -6,7 +6,7 @@ import yaml
 from kedro.io import DataCatalog
 from kedro.validation.exceptions import DataValidationError
 
-from rpo_pipeline.catalog import schemas
+from rpo_pipeline.catalog import table_schema
 from rpo_pipeline.catalog.schemas import LABELS, REFERENCE_LOGPS
 from rpo_pipeline.cli import explain
 from rpo_pipeline.errors import DataError
@@ -107,7 +107,7 @@ def test_a_file_that_did_not_change_is_checked_once(tmp_path, monkeypatch):
     splits().to_parquet(file)
     stored.load("previous_splits")
     with monkeypatch.context() as patch:
-        patch.setattr(schemas, "_checkable", None)
+        patch.setattr(table_schema, "_checkable", None)
         stored.load("previous_splits")
     splits(leaked=[True, False, None]).to_parquet(file)
     with pytest.raises(DataValidationError):
