@@ -314,5 +314,6 @@ def sources(*folders: str) -> str:
     """Code, configuration and what deploys them, as one text."""
     files = [ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "Dockerfile"]
     for folder in folders or ("src", "conf", "deploy", "tests", "benchmarks", "faults"):
-        files += [f for f in (ROOT / folder).rglob("*") if f.is_file() and f.suffix in TEXT]
+        found = [f for f in (ROOT / folder).rglob("*") if f.is_file() and f.suffix in TEXT]
+        files += [f for f in found if not f.parent.name.endswith(".egg-info")]
     return "\n".join(file.read_text() for file in files if file != Path(__file__))
