@@ -3,7 +3,7 @@
 from rpo_pipeline.search.cells import Plan, Settings, samples_reference, trains
 from rpo_pipeline.search.material import Material, gather_rows, score_sampled_rows
 from rpo_pipeline.search.run import run_comparison
-from rpo_pipeline.search.temperature import choose_tau
+from rpo_pipeline.search.temperature import choose_tau, rows_at_tau
 
 __all__ = [
     "Material",
@@ -11,6 +11,7 @@ __all__ = [
     "Settings",
     "choose_tau",
     "gather_rows",
+    "rows_at_tau",
     "run_comparison",
     "samples_reference",
     "score_sampled_rows",

@@ -18,7 +18,8 @@ from rpo_pipeline.params import (
     RpoParams,
     TrainingParams,
 )
-from rpo_pipeline.training import train_policy
+from rpo_pipeline.partition import partition_rows
+from rpo_pipeline.training import train_policy, training_rows
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 def choose_tau(
     rows_at: Callable[[float], pd.DataFrame],
     reference: Path,
-    *,
     policy: PolicyParams,
     rpo: RpoParams,
     training: TrainingParams,
@@ -78,6 +78,13 @@ def choose_tau(
         rewards[tau] = _rewards(responses, evaluation, workspace / "labels")
         logger.info("tau %g: reward %.3f on validation", tau, rewards[tau].mean())
     return choose(rewards)
+
+
+def rows_at_tau(
+    rows: pd.DataFrame, samples: pd.DataFrame, rpo: RpoParams, tau: float
+) -> pd.DataFrame:
+    """Training rows of labelled rows, with the targets of a tau."""
+    return training_rows(rows, partition_rows(rows, samples, rpo, tau=tau)[1])
 
 
 def choose(rewards: dict[float, Array]) -> dict[str, Any]:

@@ -122,26 +122,13 @@ def choose_tau(
     workspace: Path,
 ) -> dict[str, Any]:
     """Choose tau by short trainings where it is `auto`; else there is nothing to choose."""
-    from rpo_pipeline.partition import labelled_rows, partition_rows
-    from rpo_pipeline.search import choose_tau
-    from rpo_pipeline.training import training_rows
+    from rpo_pipeline.partition import labelled_rows
+    from rpo_pipeline.search import choose_tau, rows_at_tau
 
     if training.objective != "rpo" or rpo.tau != "auto":
         return {"tau": None, "candidates": []}
-    rows = labelled_rows(scored_rows)
-
-    def rows_at(tau: float) -> pd.DataFrame:
-        return training_rows(rows, partition_rows(rows, reference_samples, rpo, tau=tau)[1])
-
-    return choose_tau(
-        rows_at,
-        reference,
-        policy=policy,
-        rpo=rpo,
-        training=training,
-        evaluation=evaluation,
-        workspace=workspace,
-    )
+    rows_at = partial(rows_at_tau, labelled_rows(scored_rows), reference_samples, rpo)
+    return choose_tau(rows_at, reference, policy, rpo, training, evaluation, workspace)
 
 
 def estimate_partition(
