@@ -94,7 +94,7 @@ def layers() -> str:
 
 def test_a_wrong_name_of_each_kind_is_found():
     page = """
-    `core/objective.py` `core/objectives.py` `conf/base/parameters_rop.yml` `docs/methods.md`
+    `core/objective.py` `core/losses.py` `conf/base/parameters_rop.yml` `docs/methods.md`
     `tests/core/test_bound.py` `deploy/crons/` `sumary.json` `summary.json`
     `rpo_pipeline.core.rpo.trains` `rpo_pipeline.core.rpo.train` `core.logp` `parition_rows`
     `rpo.taus` `rpo.tau: auto` `policy.lora.rank` `policy.lora.r`

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 
 from rpo_pipeline.engine.engine import Engine
-from tests.conftest import ROOT, build_small, score_table
+from tests.conftest import ROOT, block, build_small, score_table
 from tests.training.test_reference import policy
 
 
-def engine_of(language_model, folder, cache="cache", **settings):
+def engine_of(language_model, folder, cache="cache", micro_batch_tokens=500, **settings):
     """An engine over a saved model."""
     language_model.save(folder / "model")
-    settings = {"micro_batch_tokens": 500, **settings}
-    return Engine(folder / "model", policy(), cache and folder / cache, **settings)
+    training = block("training", micro_batch_tokens=micro_batch_tokens)
+    return Engine(folder / "model", policy(), training, cache and folder / cache, **settings)
 
 
 def stored(folder):
@@ -109,11 +109,12 @@ import os, signal, sys
 from pathlib import Path
 import pandas as pd
 from rpo_pipeline.engine import Engine
-from rpo_pipeline.params import PolicyParams
+from rpo_pipeline.params import PolicyParams, TrainingParams
 
 folder = Path(sys.argv[1])
 policy = PolicyParams.model_validate_json((folder / "policy.json").read_text())
-engine = Engine(folder / "model", policy, folder / "cache", micro_batch_tokens=1, shard_rows=2)
+training = TrainingParams.model_validate_json((folder / "training.json").read_text())
+engine = Engine(folder / "model", policy, training, folder / "cache", shard_rows=2)
 passes = []
 
 def die(*_):
@@ -133,14 +134,17 @@ def test_a_pass_killed_in_the_middle_keeps_its_shards_and_ends_like_one_that_was
     build_small("llama").save(tmp_path / "model")
     rows.to_parquet(tmp_path / "rows.parquet")
     row_by_row = policy(prefix_sharing="off")
+    one_by_one = block("training", micro_batch_tokens=1)
     (tmp_path / "policy.json").write_text(row_by_row.model_dump_json())
+    (tmp_path / "training.json").write_text(one_by_one.model_dump_json())
     killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, check=False)
     assert killed.returncode == -9
     kept = stored(tmp_path / "cache")
     assert len(kept) == 2
-    settings = {"shard_rows": 2, "micro_batch_tokens": 1}
     resumed, unkilled = (
-        Engine(tmp_path / "model", row_by_row, tmp_path / cache, **settings).logps(rows)
+        Engine(tmp_path / "model", row_by_row, one_by_one, tmp_path / cache, shard_rows=2).logps(
+            rows
+        )
         for cache in ("cache", "other")
     )
     pd.testing.assert_frame_equal(resumed, unkilled)

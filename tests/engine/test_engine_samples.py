@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rpo_pipeline.engine.engine import Engine
-from tests.conftest import build_small
+from tests.conftest import block, build_small
 from tests.training.test_reference import policy
 
 
@@ -21,7 +21,9 @@ def prompts():
 def draw(language_model, prompts, cache, num_samples=3):
     model = cache.parent / "model"
     language_model.save(model)
-    engine = Engine(model, policy(max_response_tokens=12), cache, micro_batch_tokens=500)
+    engine = Engine(
+        model, policy(max_response_tokens=12), block("training", micro_batch_tokens=500), cache
+    )
     return engine.sample_each(prompts, num_samples)
 
 

@@ -17,7 +17,9 @@ def write(models, tmp_path, **settings):
     for name, language_model in models.items():
         language_model.save(tmp_path / name)
         cache = tmp_path / "cache"
-        engines[name] = Engine(tmp_path / name, POLICY, cache, micro_batch_tokens=1000)
+        engines[name] = Engine(
+            tmp_path / name, POLICY, block("training", micro_batch_tokens=1000), cache
+        )
     table = generate(engines, PROMPTS, SAMPLING, **{"seed": 0, **settings})
     return {name: rows.reset_index(drop=True) for name, rows in table.groupby("model")}
 

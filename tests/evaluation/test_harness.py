@@ -64,7 +64,7 @@ def toy(tmp_path):
 
 def run(models, settings):
     engines = {
-        name: StoredModel(model, block("policy"), micro_batch_tokens=4096)
+        name: StoredModel(model, block("policy"), block("training", micro_batch_tokens=4096))
         for name, model in models.items()
     }
     return run_tasks(engines, settings, num_resamples=100)

@@ -41,7 +41,9 @@ def test_quantile_samples_for_every_prompt_and_estimators_from_the_log_for_none(
 
 
 def sample(prompts, reference, cache, *, label=LABEL, normaliser=NORMALISER, logged=None):
-    engine = Engine(reference, policy(max_response_tokens=12), cache, micro_batch_tokens=500)
+    engine = Engine(
+        reference, policy(max_response_tokens=12), block("training", micro_batch_tokens=500), cache
+    )
     drawn = sample_reference(prompts, engine, num_samples=3)
     return label_samples(drawn, label, partial(normalise, normaliser=normaliser, logged=logged))
 

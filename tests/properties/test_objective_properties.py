@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from rpo_pipeline.core.objectives import dro_loss, kto_loss, kto_reference_point, rpo_loss
+from rpo_pipeline.core.losses import dro_loss, kto_loss, kto_reference_point, rpo_loss
 
 nats = st.floats(-50, 50)
 positive = st.floats(0.01, 5)

@@ -7,7 +7,7 @@ from rpo_pipeline.engine.loading import load_language_model
 from rpo_pipeline.engine.tokenisation import tokenise_groups
 from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.params import ObjectiveParams
-from rpo_pipeline.partition.mismatched import mismatched_pairs
+from rpo_pipeline.partition.kto_pairs import mismatched_pairs
 from rpo_pipeline.training.policy import train_policy, training_rows
 from tests.conftest import block, build_small, limits, score_table
 from tests.training.test_loop import SETTINGS, metrics_of

@@ -6,7 +6,7 @@ import pytest
 from rpo_pipeline.engine.loading import load_language_model
 from rpo_pipeline.errors import ConfigError, ModelError
 from rpo_pipeline.storage.digests import model_fingerprint
-from rpo_pipeline.training.log_sketch import sketch_log
+from rpo_pipeline.training.log_overlap import sketch_log
 from rpo_pipeline.training.reference import prepare_reference
 from tests.conftest import SIZES, block, build_small
 from tests.training.test_loop import SETTINGS, metrics_of

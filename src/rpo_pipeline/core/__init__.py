@@ -2,7 +2,7 @@
 
 from rpo_pipeline.core.bounds import lower_bound
 from rpo_pipeline.core.logps import projected_logps, sum_by_row, token_logps
-from rpo_pipeline.core.objectives import dro_loss, kto_loss, kto_reference_point, rpo_loss, sft_loss
+from rpo_pipeline.core.losses import dro_loss, kto_loss, kto_reference_point, rpo_loss, sft_loss
 from rpo_pipeline.core.partition import (
     Partition,
     Prior,

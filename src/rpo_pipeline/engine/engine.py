@@ -12,7 +12,7 @@ from rpo_pipeline.engine.groups import Group
 from rpo_pipeline.engine.sampling import sample_responses
 from rpo_pipeline.engine.stored_model import StoredModel
 from rpo_pipeline.engine.tokenisation import TextFormat, tokenise_groups
-from rpo_pipeline.params import PolicyParams
+from rpo_pipeline.params import PolicyParams, TrainingParams
 from rpo_pipeline.storage import SHARD_ROWS, content_key, fetch_rows
 
 SAMPLING_TEMPERATURE = 1.0
@@ -25,8 +25,8 @@ class Engine(StoredModel):
     Args:
         directory: Model directory.
         policy: Precision, prefix sharing, limits on tokens.
+        training: Token budget of a forward pass, ``micro_batch_tokens``.
         cache: Folder in which log-probabilities and samples are kept by content; null: none are.
-        micro_batch_tokens: Tokens of a forward pass, padding included.
         shard_rows: Rows that are computed between two writes to the cache.
     """
 
@@ -34,12 +34,12 @@ class Engine(StoredModel):
         self,
         directory: Path,
         policy: PolicyParams,
+        training: TrainingParams,
         cache: Path | None = None,
         *,
-        micro_batch_tokens: int,
         shard_rows: int = SHARD_ROWS,
     ) -> None:
-        super().__init__(directory, policy, micro_batch_tokens=micro_batch_tokens)
+        super().__init__(directory, policy, training)
         self._cache = cache
         self._shard_rows = shard_rows
 

@@ -35,8 +35,8 @@ from rpo_pipeline.engine.checks import (
 )
 from rpo_pipeline.engine.encoding import control_tokens
 from rpo_pipeline.engine.lengths import check_positions
+from rpo_pipeline.engine.route_checks import Trials
 from rpo_pipeline.engine.tokenisation import TextFormat, find_end_token
-from rpo_pipeline.engine.trials import Trials
 from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.params import PolicyParams, PrefixSharing
 from rpo_pipeline.storage import use_hub_or_cache

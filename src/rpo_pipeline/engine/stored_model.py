@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from rpo_pipeline.engine.loading import LanguageModel, load_checkpoint
-from rpo_pipeline.params import PolicyParams
+from rpo_pipeline.params import PolicyParams, TrainingParams
 
 
 class StoredModel:
@@ -17,13 +17,13 @@ class StoredModel:
     Args:
         directory: Model directory.
         policy: Precision, prefix sharing, limits on tokens.
-        micro_batch_tokens: Tokens of a forward pass, padding included.
+        training: Token budget of a forward pass, ``micro_batch_tokens``.
     """
 
-    def __init__(self, directory: Path, policy: PolicyParams, *, micro_batch_tokens: int) -> None:
+    def __init__(self, directory: Path, policy: PolicyParams, training: TrainingParams) -> None:
         self.directory = directory
         self.policy = policy
-        self.micro_batch_tokens = micro_batch_tokens
+        self.micro_batch_tokens = training.micro_batch_tokens
 
     def __enter__(self) -> Self:
         return self

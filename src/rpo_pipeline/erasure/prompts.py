@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rpo_pipeline.erasure.memory import (
+from rpo_pipeline.erasure.forgotten import (
     FORGOTTEN,
     Matches,
     Memory,
@@ -25,7 +25,7 @@ from rpo_pipeline.erasure.memory import (
     take_out,
 )
 from rpo_pipeline.erasure.quotes import Quotes
-from rpo_pipeline.erasure.versions import erase_reports
+from rpo_pipeline.erasure.tracked_reports import erase_reports
 from rpo_pipeline.errors import RpoError
 from rpo_pipeline.ingestion import QUARANTINE_SCHEMA, Reason
 from rpo_pipeline.operations import Environment, only_run, read_environments, signature_of

@@ -66,22 +66,15 @@ def evaluate(
         The numbers, and what ``measure_labelers`` says of those who judge.
     """
     evaluation, training, policy = settings.evaluation, settings.training, settings.policy
-    tokens, num_resamples = training.micro_batch_tokens, evaluation.bootstrap_samples
-    engines = {
-        name: Engine(model, policy, cache, micro_batch_tokens=tokens)
-        for name, model in models.items()
-    }
+    num_resamples = evaluation.bootstrap_samples
+    engines = {name: Engine(path, policy, training, cache) for name, path in models.items()}
     generations = generate(engines, prompts_of(rows), evaluation.sampling, seed=training.seed)
     agreement_rows = settings.labeling.agreement_rows
     agreement = measure_labelers(feedback, evaluation.labelers, agreement_rows, label_cache)
     own = (settings.labeling, evaluation, label_cache)
     measured = compare_models(
         label_generations(generations, feedback, rows, *own),
-        score_rows(
-            rows,
-            Engine(models["challenger"], policy, micro_batch_tokens=tokens),
-            settings.rpo,
-        ),
+        score_rows(rows, Engine(models["challenger"], policy, training), settings.rpo),
         judge_generations(generations, feedback, evaluation, label_cache),
         agreement["ranges"],
         num_resamples=num_resamples,

@@ -9,7 +9,7 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 
 from rpo_pipeline.operations.lock import BusyError, only_run
-from rpo_pipeline.operations.scheduled import Refresh
+from rpo_pipeline.operations.refresh import Refresh
 from rpo_pipeline.storage import working_in
 
 SELECTIONS = (

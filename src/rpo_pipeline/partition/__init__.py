@@ -1,7 +1,7 @@
 """Estimates log_z of every prompt, and computes the target of every row."""
 
 from rpo_pipeline.partition.estimates import partition_rows, partition_settings
-from rpo_pipeline.partition.mismatched import score_mismatched
+from rpo_pipeline.partition.kto_pairs import score_mismatched
 from rpo_pipeline.partition.reference_samples import (
     label_samples,
     prompts_to_sample,

@@ -11,7 +11,7 @@ from rpo_pipeline.registry.client import (
     require_champion,
 )
 from rpo_pipeline.registry.gate import decide
-from rpo_pipeline.registry.looks import summarise
+from rpo_pipeline.registry.gate_looks import summarise
 from rpo_pipeline.registry.moves import Standing
 from rpo_pipeline.registry.provenance import resolved_parameters, trace
 from rpo_pipeline.registry.serving import serving_documents

@@ -1,8 +1,8 @@
 """Search over temperatures and methods on the validation split."""
 
-from rpo_pipeline.search.cells import Plan, Settings, samples_reference, trains
-from rpo_pipeline.search.material import Material, gather_rows, score_sampled_rows
-from rpo_pipeline.search.run import run_comparison
+from rpo_pipeline.search.comparison import run_comparison
+from rpo_pipeline.search.comparison_cells import Plan, Settings, samples_reference, trains
+from rpo_pipeline.search.comparison_material import Material, gather_rows, score_sampled_rows
 from rpo_pipeline.search.temperature import choose_tau, rows_at_tau
 
 __all__ = [

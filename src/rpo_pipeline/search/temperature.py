@@ -73,7 +73,7 @@ def choose_tau(
             workspace=folder,
         )
         prompts = _validation_prompts(rows, evaluation.num_prompts)
-        engine = Engine(folder / "best", policy, micro_batch_tokens=training.micro_batch_tokens)
+        engine = Engine(folder / "best", policy, training)
         responses = _responses(engine, prompts, evaluation, training.seed)
         rewards[tau] = _rewards(responses, evaluation, workspace / "labels")
         logger.info("tau %g: reward %.3f on validation", tau, rewards[tau].mean())

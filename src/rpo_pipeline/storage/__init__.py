@@ -26,7 +26,7 @@ from rpo_pipeline.storage.freshness import (
     result_key,
 )
 from rpo_pipeline.storage.hub import use_hub_or_cache
-from rpo_pipeline.storage.memory import peak_mebibytes, reset_peak
+from rpo_pipeline.storage.peak_memory import peak_mebibytes, reset_peak
 from rpo_pipeline.storage.places import ensure_folder, ensure_writable, files_below, working_in
 from rpo_pipeline.storage.processes import (
     is_running,

@@ -15,7 +15,7 @@ from rpo_pipeline.params import PolicyParams, TrainingParams
 from rpo_pipeline.storage import named_content
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.launch import launch
-from rpo_pipeline.training.log_sketch import name_log, share_of, sketch_log
+from rpo_pipeline.training.log_overlap import name_log, share_of, sketch_log
 
 logger = logging.getLogger(__name__)
 

@@ -50,7 +50,7 @@ def score_pairs(
     from rpo_pipeline.partition import labelled_rows, score_mismatched
     from rpo_pipeline.search import trains
 
-    engine = Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens)
+    engine = Engine(reference, policy, training, cache)
     is_needed = trains(comparison, "kto")
     rows = labelled_rows(scored_rows)
     return score_mismatched(rows, engine, seed=training.seed, is_needed=is_needed)
@@ -70,7 +70,7 @@ def sample_for_all(
     from rpo_pipeline.partition import labelled_rows, prompts_to_sample, sample_reference
     from rpo_pipeline.search import samples_reference
 
-    engine = Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens)
+    engine = Engine(reference, policy, training, cache)
     every = "quantile" if samples_reference(comparison) else "monte_carlo"
     settings = rpo.model_copy(update={"estimator": every})
     prompts = prompts_to_sample(labelled_rows(scored_rows), settings)
@@ -91,7 +91,7 @@ def gather_rows(
     from rpo_pipeline.engine import Engine
     from rpo_pipeline.search import gather_rows, score_sampled_rows
 
-    engine = Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens)
+    engine = Engine(reference, policy, training, cache)
     sampled = score_sampled_rows(samples, scored_rows, engine, comparison, training.seed)
     return gather_rows(scored_rows, pairs, sampled)
 

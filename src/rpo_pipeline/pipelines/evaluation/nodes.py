@@ -76,10 +76,9 @@ def generate_responses(
     from rpo_pipeline.engine import Engine
     from rpo_pipeline.evaluation import generate, name_models, prompts_of
 
-    tokens = training.micro_batch_tokens
     return generate(
         {
-            name: Engine(model, policy, cache, micro_batch_tokens=tokens)
+            name: Engine(model, policy, training, cache)
             for name, model in name_models(reference, challenger, champion).items()
         },
         prompts_of(heldout_rows),
@@ -135,7 +134,7 @@ def score_heldout(
     from rpo_pipeline.engine import Engine
     from rpo_pipeline.evaluation import score_rows
 
-    engine = Engine(challenger, policy, micro_batch_tokens=training.micro_batch_tokens)
+    engine = Engine(challenger, policy, training)
     return score_rows(heldout_rows, engine, rpo)
 
 
@@ -153,10 +152,9 @@ def run_tasks(
 
     if evaluation.lm_eval is None:
         return {}
-    tokens = training.micro_batch_tokens
     return run_tasks(
         {
-            name: StoredModel(model, policy, micro_batch_tokens=tokens)
+            name: StoredModel(model, policy, training)
             for name, model in name_models(reference, challenger, champion).items()
         },
         evaluation.lm_eval,

@@ -41,8 +41,7 @@ def score_reference(
     """Compute the reference's log-probability of every response, once."""
     from rpo_pipeline.engine import Engine
 
-    tokens = training.micro_batch_tokens
-    return Engine(reference, policy, cache, micro_batch_tokens=tokens).logps(feedback)
+    return Engine(reference, policy, training, cache).logps(feedback)
 
 
 def join_scores(
@@ -65,7 +64,7 @@ def score_mismatched(
     from rpo_pipeline.engine import Engine
     from rpo_pipeline.partition import labelled_rows, score_mismatched
 
-    engine = Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens)
+    engine = Engine(reference, policy, training, cache)
     is_needed = training.objective == "kto"
     rows = labelled_rows(scored_rows)
     return score_mismatched(rows, engine, seed=training.seed, is_needed=is_needed)
@@ -91,7 +90,7 @@ def sample_reference(
 
     settings = partition_settings(rpo, qrpo, training)
     prompts = prompts_to_sample(labelled_rows(scored_rows), settings)
-    engine = Engine(reference, policy, cache, micro_batch_tokens=training.micro_batch_tokens)
+    engine = Engine(reference, policy, training, cache)
     return sample_reference(prompts, engine, rpo.reference_samples.num_samples)
 
 

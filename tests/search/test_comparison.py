@@ -8,9 +8,9 @@ from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import ComparisonParams, MethodParams
 from rpo_pipeline.partition.rows import join_scores
 from rpo_pipeline.reporting.comparison_page import render_comparison
-from rpo_pipeline.search.cells import Cell, Settings, settings_of
-from rpo_pipeline.search.material import Material, change_log, gather_rows, sampled_rows
-from rpo_pipeline.search.run import run_cells, run_comparison
+from rpo_pipeline.search.comparison import run_cells, run_comparison
+from rpo_pipeline.search.comparison_cells import Cell, Settings, settings_of
+from rpo_pipeline.search.comparison_material import Material, change_log, gather_rows, sampled_rows
 from tests.conftest import block, build_small, score_table
 from tests.labeling.test_reward_model import save_reward_model
 

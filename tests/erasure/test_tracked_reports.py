@@ -2,7 +2,7 @@
 
 from mlflow import MlflowClient
 
-from rpo_pipeline.erasure.versions import erase_reports
+from rpo_pipeline.erasure.tracked_reports import erase_reports
 from rpo_pipeline.params import TrackingParams
 from tests.registries import register
 

@@ -24,7 +24,7 @@ from rpo_pipeline.evaluation import (
 from rpo_pipeline.labeling import label_responses
 from rpo_pipeline.params import ComparisonParams, EvaluationParams, ObjectiveParams
 from rpo_pipeline.partition import partition_rows, partition_settings, prompts_to_sample
-from rpo_pipeline.search.cells import (
+from rpo_pipeline.search.comparison_cells import (
     Cell,
     Settings,
     final_cells,
@@ -32,8 +32,14 @@ from rpo_pipeline.search.cells import (
     settings_of,
     study_cells,
 )
-from rpo_pipeline.search.material import Material, change_log
-from rpo_pipeline.search.table import PROMPTS, RESULT, choose_values, summarise, summarise_studies
+from rpo_pipeline.search.comparison_material import Material, change_log
+from rpo_pipeline.search.comparison_table import (
+    PROMPTS,
+    RESULT,
+    choose_values,
+    summarise,
+    summarise_studies,
+)
 from rpo_pipeline.storage import named_content, put_in_place, result_key, temporary_sibling
 from rpo_pipeline.training import read_metrics, train_policy, training_rows
 
@@ -163,9 +169,7 @@ def _measure(
     material: Material, settings: Settings, policy: Path, prompts: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, float | None]]:
     """Let a trained policy and the reference answer prompts, and rank the logged responses."""
-    engine = partial(
-        Engine, policy=settings.policy, micro_batch_tokens=settings.training.micro_batch_tokens
-    )
+    engine = partial(Engine, policy=settings.policy, training=settings.training)
     answers = generate(
         {
             "reference": engine(material.reference, cache=material.model_cache),

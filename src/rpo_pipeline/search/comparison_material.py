@@ -10,7 +10,7 @@ import pandas as pd
 from rpo_pipeline.engine import Engine
 from rpo_pipeline.params import ComparisonParams
 from rpo_pipeline.partition import labelled_rows, score_mismatched
-from rpo_pipeline.search.cells import trains
+from rpo_pipeline.search.comparison_cells import trains
 from rpo_pipeline.storage import model_fingerprint, value_digest
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rpo_pipeline.registry.looks import take_look
+from rpo_pipeline.registry.gate_looks import take_look
 from tests.registries import apply, decision
 
 

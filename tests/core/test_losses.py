@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rpo_pipeline.core.objectives import dro_loss, kto_loss, kto_reference_point, rpo_loss, sft_loss
+from rpo_pipeline.core.losses import dro_loss, kto_loss, kto_reference_point, rpo_loss, sft_loss
 
 
 def test_the_rpo_loss_is_half_the_squared_distance_of_log_ratio_and_target():

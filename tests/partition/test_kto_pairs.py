@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.partition.mismatched import mismatched_pairs
+from rpo_pipeline.partition.kto_pairs import mismatched_pairs
 
 
 def table(prompt_ids):

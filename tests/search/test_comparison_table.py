@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 
 from rpo_pipeline.params import ComparisonParams
 from rpo_pipeline.reporting.comparison_page import render_comparison
-from rpo_pipeline.search.cells import Cell
-from rpo_pipeline.search.table import METRICS, PROMPTS, RESULT, choose_values, holm, summarise
+from rpo_pipeline.search.comparison_cells import Cell
+from rpo_pipeline.search.comparison_table import (
+    METRICS,
+    PROMPTS,
+    RESULT,
+    choose_values,
+    holm,
+    summarise,
+)
 
 METHODS = [
     {"name": "rpo", "objective": "rpo", "parameter": "rpo.tau", "grid": [1.0, 2.0]},

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from rpo_pipeline.errors import ConfigError, TrainingError
 from rpo_pipeline.operations.lock import BusyError, only_run
-from rpo_pipeline.operations.scheduled import Refresh
+from rpo_pipeline.operations.refresh import Refresh
 
 POLICY = {
     "when": "needed",

@@ -22,7 +22,7 @@ from rpo_pipeline.catalog import LayeredConfigLoader
 from rpo_pipeline.errors import ConfigError, RpoError
 from rpo_pipeline.operations.lock import RUN_LOCK, only_run
 from rpo_pipeline.operations.notify import notify
-from rpo_pipeline.operations.work import Situation, count_new, decide
+from rpo_pipeline.operations.triggers import Situation, count_new, decide
 from rpo_pipeline.params import (
     Event,
     IngestionParams,

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rpo_pipeline.operations.work import Situation, count_new, decide
+from rpo_pipeline.operations.triggers import Situation, count_new, decide
 from tests.conftest import block
 
 NEEDED = {

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from rpo_pipeline.erasure.memory import column_names, name_matches, take_out
+from rpo_pipeline.erasure.forgotten import column_names, name_matches, take_out
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from rpo_pipeline.storage.memory import peak_mebibytes, reset_peak
+from rpo_pipeline.storage.peak_memory import peak_mebibytes, reset_peak
 
 
 @pytest.mark.skipif(not reset_peak(), reason="this system cannot set the peak back")

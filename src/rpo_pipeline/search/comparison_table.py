@@ -20,7 +20,7 @@ from rpo_pipeline.evaluation import (
     resample_prompts,
 )
 from rpo_pipeline.params import ComparisonParams, MethodParams
-from rpo_pipeline.search.cells import Cell
+from rpo_pipeline.search.comparison_cells import Cell
 
 PROMPTS, RESULT = "prompts.parquet", "result.json"
 """Files of a finished cell: numbers by prompt, and numbers of the whole cell."""
