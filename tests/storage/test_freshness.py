@@ -28,7 +28,7 @@ SCORING = {
 }
 EMBEDDING = {
     *("fit_reward_models", "name_labelers", "label_rows", "label_generations"),
-    "measure_labelers",
+    *("measure_labelers", "label_samples", "label_all_samples"),
 }
 """A fitted reward model asks which route through a model is exact, which scoring tells."""
 LABELLING = {
