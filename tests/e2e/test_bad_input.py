@@ -146,7 +146,7 @@ def test_an_interrupted_run_is_marked_killed_in_mlflow(project):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         for line in process.stderr:
-            if "Running node: partition_estimation.prepare_reference" in line:
+            if "Running node: prepare_reference:" in line:
                 process.send_signal(signal.SIGINT)
                 break
         process.stderr.read()

@@ -88,14 +88,14 @@ def test_a_server_that_dies_costs_no_training_and_no_number_and_no_secret_is_see
     credentials = project / "conf/smoke/credentials.yml"
     credentials.write_text(f"bucket: {{key: {CREDENTIAL}}}\n")
 
-    code, first = run(project, server, kill_at="evaluation.summarise")
+    code, first = run(project, server, kill_at="summarise")
     assert code == 1, first
     assert "without training again" in first
     assert "Traceback" not in first
     server.start()
     code, second = run(project, server)
     assert code == 0, second
-    assert "Running node: rpo_training.train_policy" not in second
+    assert "Running node: train_policy" not in second
     assert "sent what MLflow run" in second
 
     client = MlflowClient(server.uri)
