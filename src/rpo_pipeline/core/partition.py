@@ -146,9 +146,7 @@ def estimate_partition(
     """Estimate ``log_z`` of every prompt, with its health.
 
     ``normalised``: ``logsumexp_i(w_i + r_i / tau) - logsumexp_i(w_i)``, which is ``monte_carlo``
-    for ``w = 0``; otherwise the first term alone (``reference_weighted``). With a prior of strength
-    k and ``v = n softmax(w)``: ``logaddexp(logsumexp_i(log v_i + r_i / tau), log k + m_x / tau +
-    log C) - log(n + k)``, where ``m_x`` is the prompt's mean reward shrunk towards the train mean.
+    for ``w = 0``; otherwise the first term alone (``reference_weighted``).
 
     Args:
         rewards: Rewards of the rows, shape ``(N,)``.
@@ -172,15 +170,9 @@ def estimate_partition(
     terms = weights + rewards / tau
     n = segment_sum(torch.ones_like(rewards), group, num_groups)
     total = segment_sum(rewards, group, num_groups)
-    top = segment_logsumexp(terms, group, num_groups)
-    bottom = segment_logsumexp(weights, group, num_groups) if normalised else 0.0
-    log_z = _with_prior(top - bottom, n, total, tau, prior)
-
-    top_without = leave_one_out_logsumexp(terms, group, num_groups)
-    bottom_without = leave_one_out_logsumexp(weights, group, num_groups) if normalised else 0.0
-    without = _with_prior(
-        top_without - bottom_without, n[group] - 1, total[group] - rewards, tau, prior
-    )
+    log_mean, mean_without = _log_means(terms, weights, group, num_groups, normalised=normalised)
+    log_z = _with_prior(log_mean, n, total, tau, prior)
+    without = _with_prior(mean_without, n[group] - 1, total[group] - rewards, tau, prior)
     se, bias = _jackknife(log_z, without, n, group, strength=prior.strength if prior else 0.0)
     return Partition(
         log_z=log_z,
@@ -206,9 +198,28 @@ def calibration(rewards: Tensor, log_z_without: Tensor, *, tau: float) -> float:
     return float(_logmeanexp(rewards / tau - log_z_without)) if len(rewards) else float("nan")
 
 
+def _log_means(
+    terms: Tensor, weights: Tensor, group: Tensor, num_groups: int, *, normalised: bool
+) -> tuple[Tensor, Tensor]:
+    """Compute log_z without a prior: of each prompt, and of each row's prompt without the row."""
+    log_mean = segment_logsumexp(terms, group, num_groups)
+    without = leave_one_out_logsumexp(terms, group, num_groups)
+    if not normalised:
+        return log_mean, without
+    return (
+        log_mean - segment_logsumexp(weights, group, num_groups),
+        without - leave_one_out_logsumexp(weights, group, num_groups),
+    )
+
+
 def _with_prior(
     log_mean: Tensor, n: Tensor, total: Tensor, tau: float, prior: Prior | None
 ) -> Tensor:
+    """Add the k responses of a prior, which all have the reward that the prompt is expected to get.
+
+    With ``v = n softmax(w)``: ``logaddexp(logsumexp_i(log v_i + r_i / tau), log k + m_x / tau +
+    log C) - log(n + k)``, where ``m_x`` is the prompt's mean reward shrunk towards the train mean.
+    """
     if prior is None:
         return log_mean
     level = (total + prior.level_strength * prior.mean) / (n + prior.level_strength)
