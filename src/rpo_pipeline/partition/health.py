@@ -31,17 +31,13 @@ def health_report(
         rows: Logged rows with target, labeler, behaviour_logps, and flags of cut texts.
         used: Rows of the estimate: logged rows, samples of the reference, or both.
         table: Partition table, one line per prompt.
-        log_z_without: log_z of a used row's prompt without that row, in nats; NaN if it is the only
-            one.
+        log_z_without: log_z of a used row's prompt without the row, in nats; NaN for an only row.
         rpo: Estimator and its settings.
         tau: Temperature.
 
     Returns:
         Numbers, None if the estimator has none, and ``warnings``, a list of texts.
     """
-    by_prompt = used.groupby("prompt_id")["reward"]
-    several = (by_prompt.transform("size") >= 2).to_numpy() & np.isfinite(log_z_without)
-    within = (used["reward"] - by_prompt.transform("mean")).pow(2).sum()
     sampled = used["row_id"].isna() if "row_id" in used else pd.Series(True, index=used.index)
     health: dict[str, Any] = {
         "estimator": rpo.estimator,
@@ -59,7 +55,7 @@ def health_report(
         "cut_prompt_share": float(rows.groupby("prompt_id")["prompt_is_cut"].any().mean()),
         "cut_response_share": float(rows["response_is_cut"].mean()),
         "other_labeler_share": _other_labeler_share(rows, used[sampled]),
-        "reward_std_over_tau": math.sqrt(within / max(1, len(used) - len(table))) / tau,
+        "reward_std_over_tau": _reward_std(used, len(table)) / tau,
         "n_used_mean": float(table["n_used"].mean()),
         "ess_mean": float(table["ess"].mean()),
         "ess_weights_mean": float(table["ess_weights"].mean()),
@@ -67,13 +63,7 @@ def health_report(
         "target_std": float(rows["target"].std(ddof=0)),
         "log_z_se_mean": _none_if_nan(table["log_z_se"].mean()),
         "log_z_bias_mean": _none_if_nan(table["log_z_bias"].mean()),
-        "calibration": _none_if_nan(
-            calibration(
-                torch.from_numpy(used.loc[several, "reward"].to_numpy(np.float64, copy=True)),
-                torch.from_numpy(log_z_without[several]),
-                tau=tau,
-            )
-        ),
+        "calibration": _none_if_nan(_calibration(used, log_z_without, tau)),
     }
     return {**health, "warnings": _warnings(health)}
 
@@ -93,6 +83,21 @@ def _other_labeler_share(rows: pd.DataFrame, samples: pd.DataFrame) -> float:
     compared = rows[rows["prompt_id"].isin(samples["prompt_id"])]
     other = ~compared["labeler"].isin(samples["labeler"])
     return float(other.mean()) if len(compared) else 0.0
+
+
+def _reward_std(used: pd.DataFrame, num_prompts: int) -> float:
+    """Compute the standard deviation of rewards within prompts."""
+    means = used.groupby("prompt_id")["reward"].transform("mean")
+    within = (used["reward"] - means).pow(2).sum()
+    return math.sqrt(within / max(1, len(used) - num_prompts))
+
+
+def _calibration(used: pd.DataFrame, log_z_without: np.ndarray, tau: float) -> float:
+    """Compute the leave-one-out calibration on prompts with several responses."""
+    sizes = used.groupby("prompt_id")["reward"].transform("size")
+    several = (sizes >= 2).to_numpy() & np.isfinite(log_z_without)
+    rewards = used.loc[several, "reward"].to_numpy(np.float64, copy=True)
+    return calibration(torch.from_numpy(rewards), torch.from_numpy(log_z_without[several]), tau=tau)
 
 
 def _none_if_nan(value: float) -> float | None:
