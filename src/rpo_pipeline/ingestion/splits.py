@@ -39,12 +39,11 @@ def assign_splits(
     """Assign every prompt a split, the same one to near-duplicates and to turns of a conversation.
 
     Conversations that begin with the same turn of a user count as one, because later turns hold the
-    responses to earlier ones. With their near-duplicates they form a cluster.
-
-    An assigned split never changes, even when the shares do. A new prompt takes the split of its
-    cluster; the split of a new cluster depends on the text of a single prompt in it. A new prompt
-    that unites clusters of several splits takes the first of train, validation and test, and the
-    test prompts of these clusters are leaked.
+    responses to earlier ones; with their near-duplicates they form a cluster. An assigned split
+    never changes, even when the shares do. A new prompt takes the split of its cluster, and the
+    split of a new cluster depends on the text of one prompt in it. A new prompt that unites
+    clusters of several splits takes the first of train, validation and test, and the test prompts
+    of these clusters are leaked.
 
     Args:
         rows: Rows as read; prompt_id, split_point and conversation are used.
@@ -55,8 +54,8 @@ def assign_splits(
 
     Returns:
         prompt_id, split, leaked (whether train or validation holds a near-duplicate of a test
-        prompt, or another turn of its conversation) and conversation (null for a prompt that is not
-        a chat), ordered by prompt_id; prompts of earlier runs are included.
+        prompt or another turn of its conversation) and conversation (null unless the prompt is a
+        chat), ordered by prompt_id, of earlier runs too.
 
     Raises:
         DataError: If train or test has no prompt.
@@ -64,36 +63,19 @@ def assign_splits(
     prompts = rows.group_by("prompt_id").agg(
         split_point=_.split_point.min(), conversation=_.conversation.min()
     )
-    prompts = prompts.mutate(given=ibis.null("int8"), was_leaked=ibis.literal(False))
-    if previous is not None:
-        now = prompts.select("prompt_id", now=_.conversation)
-        before = _optional(previous, "conversation", ibis.null("string"))
-        known = previous.mutate(before=before).left_join(now, "prompt_id")
-        known = known.select(
-            "prompt_id",
-            split_point=ibis.null("float64"),
-            conversation=ibis.coalesce(known.before, known.now),
-            given=_rank(known.split),
-            was_leaked=_optional(known, "leaked", ibis.literal(False)),
-        )
-        prompts = known.union(prompts.anti_join(known, "prompt_id"))
-    cluster_ids = clusters.select("prompt_id", "cluster_id")
-    prompts = prompts.left_join(cluster_ids, "prompt_id").drop("prompt_id_right")
-    prompts = prompts.mutate(cluster_id=ibis.coalesce(_.cluster_id, _.prompt_id))
+    prompts = _with_clusters(_with_previous(prompts, previous), clusters)
     if by_conversation:
         prompts = _join_conversations(prompts)
-    together = ibis.window(group_by="cluster_id")
-    # The founder decides the cluster's split, so it is chosen by the other half of the hashes.
-    from_founder = ibis.window(group_by="cluster_id", order_by=_.prompt_id.substr(16, 16))
-    drawn = _draw(_.split_point.first().over(from_founder), shares)
-    placed = prompts.mutate(cluster_rank=ibis.coalesce(_.given.min().over(together), drawn))
-    placed = placed.mutate(rank=ibis.coalesce(_.given, _.cluster_rank))
-    splits = placed.select(
-        "prompt_id",
-        split=_.rank.cases(*enumerate(SPLITS)),
-        leaked=_.was_leaked | ((_.rank == TEST) & (_.cluster_rank < TEST)),
-        conversation=_.conversation,
-    ).order_by("prompt_id")
+    splits = (
+        _with_ranks(prompts, shares)
+        .select(
+            "prompt_id",
+            split=_.rank.cases(*enumerate(SPLITS)),
+            leaked=_.was_leaked | ((_.rank == TEST) & (_.cluster_rank < TEST)),
+            conversation=_.conversation,
+        )
+        .order_by("prompt_id")
+    )
     _check_both_sides(splits, shares)
     return splits
 
@@ -131,6 +113,41 @@ def check_leakage(splits: Table, clusters: Table, threshold: float) -> None:
             f"{len(pairs)} pairs of near-duplicate prompts are in train and in test, such as "
             f"{one} and {other}: was a file of data/03_primary changed by hand?"
         )
+
+
+def _with_previous(prompts: Table, previous: Table | None) -> Table:
+    """Add the prompts of earlier runs, and to each prompt its assigned split and leakage."""
+    prompts = prompts.mutate(given=ibis.null("int8"), was_leaked=ibis.literal(False))
+    if previous is None:
+        return prompts
+    now = prompts.select("prompt_id", now=_.conversation)
+    before = _optional(previous, "conversation", ibis.null("string"))
+    known = previous.mutate(before=before).left_join(now, "prompt_id")
+    known = known.select(
+        "prompt_id",
+        split_point=ibis.null("float64"),
+        conversation=ibis.coalesce(known.before, known.now),
+        given=_rank(known.split),
+        was_leaked=_optional(known, "leaked", ibis.literal(False)),
+    )
+    return known.union(prompts.anti_join(known, "prompt_id"))
+
+
+def _with_clusters(prompts: Table, clusters: Table) -> Table:
+    """Add the cluster of near-duplicates; a prompt without any is a cluster of its own."""
+    cluster_ids = clusters.select("prompt_id", "cluster_id")
+    prompts = prompts.left_join(cluster_ids, "prompt_id").drop("prompt_id_right")
+    return prompts.mutate(cluster_id=ibis.coalesce(_.cluster_id, _.prompt_id))
+
+
+def _with_ranks(prompts: Table, shares: SplitShares) -> Table:
+    """Add the ranks of two splits: that of a prompt, and that which its cluster gives new ones."""
+    together = ibis.window(group_by="cluster_id")
+    # The founder decides the cluster's split, so it is chosen by the other half of the hashes.
+    from_founder = ibis.window(group_by="cluster_id", order_by=_.prompt_id.substr(16, 16))
+    drawn = _draw(_.split_point.first().over(from_founder), shares)
+    placed = prompts.mutate(cluster_rank=ibis.coalesce(_.given.min().over(together), drawn))
+    return placed.mutate(rank=ibis.coalesce(_.given, _.cluster_rank))
 
 
 def _optional(table: Table, name: str, otherwise: ibis.Value) -> ibis.Value:
