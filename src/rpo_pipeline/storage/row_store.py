@@ -48,8 +48,7 @@ def fetch_rows(
 ) -> pd.DataFrame:
     """Read stored rows, and compute and store the others shard by shard.
 
-    The rows of a shard that cannot be read, or that another process removes meanwhile, are computed
-    again.
+    Rows of a shard that is damaged, or that another process removes meanwhile, are computed again.
 
     Args:
         folder: Folder of the shards, named by everything that decides the rows beside their keys.
@@ -86,15 +85,20 @@ def fetch_rows(
         if stored.empty:  # no row has ever had a value
             stored = stored.reindex(columns=stored.columns.union(values.columns))
     asked_for = stored.reindex(list(keys))
-    for shard_file in asked_for["shard"].dropna().unique():
-        with suppress(FileNotFoundError, PermissionError):  # removed, or owned by another user
-            os.utime(folder / shard_file)
+    _note_use(folder, asked_for["shard"])
     return asked_for.drop(columns=["shard", "prompt_id"]).reset_index(drop=True)
 
 
 def missing_rows(folder: Path, keys: Sequence[str]) -> list[int]:
     """Return the positions of the keys that are not stored in a folder."""
     return _missing(_load(folder), keys)
+
+
+def _note_use(folder: Path, shards: pd.Series) -> None:
+    """Set the modification times of the shards of rows, null where a row has none, to now."""
+    for shard_file in shards.dropna().unique():
+        with suppress(FileNotFoundError, PermissionError):  # removed, or owned by another user
+            os.utime(folder / shard_file)
 
 
 def _missing(stored: pd.DataFrame, keys: Sequence[str]) -> list[int]:
