@@ -59,10 +59,10 @@ def compare_models(
     Args:
         generations: Responses with labels, by model, prompt_id and sample.
         heldout: Test rows with the challenger's log-ratio.
-        verdicts: Of the judge, as ``judge.judge_pairs`` gives them; empty without one.
+        verdicts: Verdicts as ``judge.judge_pairs`` gives them; empty without a judge.
         ranges: Lowest and highest label of logged responses, by column.
-        num_resamples: Bootstrap resamples behind each interval.
-        seed: Of the resampling.
+        num_resamples: Number of bootstrap resamples for each interval.
+        seed: Seed of the resampling.
 
     Returns:
         The numbers, each metric as {value, low, high}.
@@ -74,12 +74,8 @@ def compare_models(
     difference: dict[str, dict[str, Interval]] = {}
     own = models.means["challenger"]
     by_prompt = {"challenger": {m: spread(v, models.ends[m]) for m, v in own.items()}}
-    for baseline in [name for name in BASELINES if name in models.tables]:
-        gains, gaps = _compare(models, baseline)
-        if baseline in judged:
-            gains["judge_win_rate"] = shifted(judged[baseline], -0.5)
-            gaps["judge_win_rate"] = spread(judge.prompt_wins(verdicts, baseline) - 0.5, RATE)
-        difference[f"vs_{baseline}"], by_prompt[f"vs_{baseline}"] = gains, gaps
+    for name in [baseline for baseline in BASELINES if baseline in models.tables]:
+        difference[f"vs_{name}"], by_prompt[f"vs_{name}"] = _compare(models, name, verdicts, judged)
     if "reference" in judged:
         numbers["challenger"]["judge_win_rate"] = judged["reference"]
         numbers["reference"]["judge_win_rate"] = {"value": 0.5, "low": 0.5, "high": 0.5}
@@ -157,7 +153,7 @@ def _ranking(heldout: pd.DataFrame, num_resamples: int, seed: int) -> dict[str, 
 
 
 def _compare(
-    models: _Models, baseline: str
+    models: _Models, baseline: str, verdicts: pd.DataFrame, judged: Mapping[str, Interval]
 ) -> tuple[dict[str, Interval], dict[str, dict[str, Any]]]:
     """Gains of the challenger over a baseline, and the gain on each prompt."""
     own, others, resamples = models.means["challenger"], models.means[baseline], models.resamples
@@ -169,6 +165,9 @@ def _compare(
     gains["win_rate"] = mean_interval(by_prompt, resamples)
     gaps = differences(own, others, models.ends)
     gaps["win_rate"] = spread(by_prompt, RATE)
+    if baseline in judged:
+        gains["judge_win_rate"] = shifted(judged[baseline], -0.5)
+        gaps["judge_win_rate"] = spread(judge.prompt_wins(verdicts, baseline) - 0.5, RATE)
     return gains, gaps
 
 
