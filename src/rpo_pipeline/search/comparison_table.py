@@ -1,4 +1,4 @@
-"""Summarises finished cells (see cells.py): each method at its best value, with intervals.
+"""Summarises finished cells of a comparison: each method at its best value, with intervals.
 
 Shapes: S seeds, P prompts, B resamples.
 """
@@ -80,32 +80,19 @@ def summarise(
     num_prompts = first["reward_mean"].shape[1]
     prompts = resample_prompts(num_prompts, num_resamples, seed=0)
     seeds = resample_prompts(len(comparison.seeds), num_resamples, seed=1)
-    methods: list[dict[str, Any]] = []
-    differences = {}
-    for method in comparison.methods:
-        table = tables[method.name]
-        if method is not comparison.methods[0]:
-            differences[method.name] = _interval(
-                table["reward_mean"] - first["reward_mean"], seeds, prompts
-            )
-        methods.append(
-            {
-                "name": method.name,
-                "parameter": method.parameter,
-                "value": next(c.value for c in final if c.method.name == method.name),
-                "grid": _grid(method, grid),
-                "metrics": {name: _interval(table[name], seeds, prompts)[0] for name in METRICS},
-                "seeds": _spread(method, final),
-            }
-        )
-    adjusted = holm({name: p for name, (_, p) in differences.items()})
-    for entry in methods:
-        interval, _ = differences.get(entry["name"], (None, None))
-        entry["difference"] = interval and {**interval, "p_holm": adjusted[entry["name"]]}
-    detectable = [detectable_difference(interval) or 0.0 for interval, _ in differences.values()]
+    differences = _differences(tables, seeds, prompts)
+    detectable = [detectable_difference(interval) or 0.0 for interval in differences.values()]
     return {
         "baseline": comparison.methods[0].name,
-        "methods": methods,
+        "methods": [
+            {
+                **_choice(method, grid, final),
+                "metrics": {name: _interval(table[name], seeds, prompts)[0] for name in METRICS},
+                "seeds": _spread(method, final),
+                "difference": differences.get(method.name),
+            }
+            for method, table in zip(comparison.methods, tables.values(), strict=True)
+        ],
         "reference": {
             name: mean_interval(first[f"reference_{name}"].mean(axis=0), prompts)
             for name in METRICS
@@ -181,15 +168,40 @@ def _interval(
     return interval, min(1.0, 2 * float(tail))
 
 
-def _grid(method: MethodParams, grid: Mapping[Cell, Path]) -> list[dict[str, float]]:
-    return [
-        {
-            "value": cell.value,
-            "reward_mean": float(pd.read_parquet(folder / PROMPTS)["reward_mean"].mean()),
-        }
-        for cell, folder in grid.items()
-        if cell.method.name == method.name
-    ]
+def _differences(
+    tables: Mapping[str, Mapping[str, Array]],
+    seeds: np.ndarray[Any, Any],
+    prompts: np.ndarray[Any, Any],
+) -> dict[str, Interval]:
+    """Compute the difference in reward of each method to the first, with its ``p_holm``."""
+    first, *others = tables
+    differences = {
+        name: _interval(tables[name]["reward_mean"] - tables[first]["reward_mean"], seeds, prompts)
+        for name in others
+    }
+    adjusted = holm({name: p for name, (_, p) in differences.items()})
+    return {
+        name: {**interval, "p_holm": adjusted[name]} for name, (interval, _) in differences.items()
+    }
+
+
+def _choice(
+    method: MethodParams, grid: Mapping[Cell, Path], final: Mapping[Cell, Path]
+) -> dict[str, Any]:
+    """Name a method's parameter, the value that was chosen for it, and the grid of its values."""
+    return {
+        "name": method.name,
+        "parameter": method.parameter,
+        "value": next(c.value for c in final if c.method.name == method.name),
+        "grid": [
+            {
+                "value": cell.value,
+                "reward_mean": float(pd.read_parquet(folder / PROMPTS)["reward_mean"].mean()),
+            }
+            for cell, folder in grid.items()
+            if cell.method.name == method.name
+        ],
+    }
 
 
 def _cell(cell: Cell, folder: Path) -> dict[str, Any]:

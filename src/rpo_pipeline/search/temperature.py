@@ -37,10 +37,9 @@ def choose_tau(
 ) -> dict[str, Any]:
     """Train briefly with each tau of the grid, and take the largest of the good ones.
 
-    Each tau is evaluated by the mean raw reward of the model's responses to the validation prompts,
-    with the same noise for all. Losses cannot be compared, because every tau has other targets. The
-    largest tau within one standard error of the paired difference to the best is taken, because it
-    stays nearest the reference.
+    Each tau is evaluated by the mean raw reward of responses to the validation prompts, sampled
+    with the same noise; losses with different targets cannot be compared. The largest tau within
+    one standard error of the paired difference to the best is taken, the nearest to the reference.
 
     Args:
         rows_at: Gives the training rows with the targets of a tau.
@@ -52,8 +51,7 @@ def choose_tau(
         workspace: Gets a folder for each candidate, and one for costly labels.
 
     Returns:
-        ``tau``, and ``candidates``: tau, reward_mean, and difference to the best with its standard
-        error, each as a number.
+        ``tau`` and ``candidates`` as ``choose`` gives them.
 
     Raises:
         DataError: If there is no validation prompt to judge by.
@@ -94,7 +92,8 @@ def choose(rewards: dict[float, Array]) -> dict[str, Any]:
         rewards: Mean raw reward of each validation prompt, in the same order, by tau.
 
     Returns:
-        ``tau`` and ``candidates``.
+        ``tau``, and ``candidates``: tau, reward_mean, and difference to the best with its standard
+        error, each as a number.
     """
     best = max(rewards.values(), key=lambda values: float(values.mean()))
     candidates = []
