@@ -1,4 +1,4 @@
-"""Forward passes over prompt groups: what the vocabulary head reads at the response tokens.
+"""Runs a model over prompt groups, and returns the states and logits at the response tokens.
 
 Routes through the model give the same numbers. ``off`` is the plain one: for a decoder a row
 ``[prompt | response]`` per response, for an encoder-decoder each prompt encoded once and its states
@@ -10,55 +10,40 @@ Shapes: P prompts, R rows (responses), L tokens of the longest, T response token
 V vocabulary.
 """
 
-import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
+from torch import Tensor
+from transformers import PreTrainedModel
 
-from rpo_pipeline.engine.groups import GroupBatch, parts_of_like_length
+from rpo_pipeline.engine.groups import GroupBatch
+from rpo_pipeline.engine.passes import (
+    Pass,
+    head_reads,
+    like_length,
+    over_cache,
+    over_encoder,
+    rowwise,
+    tree_rows,
+)
 
 Route = Literal["off", "tree", "cache"]
-Positions = Tensor | tuple[Tensor, Tensor]
-
-
-@dataclass
-class EncoderStates(BaseModelOutput):
-    """States of prompts, as decoders of any kind take them from an encoder."""
-
-    router_logits: None = None
-    """Those of a mixture of experts, which its decoder passes on and nobody reads."""
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One forward pass over rows of a batch."""
-
-    rows: list[int]
-    """Rows whose response tokens it scores, in this order."""
-    inputs: dict[str, Any]
-    """What the model is called with."""
-    scored: Positions
-    """Where the states of their response tokens stand, row by row."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the vocabulary head reads and says, row by row."""
+    """Inputs and outputs of the vocabulary head, row by row."""
 
     states: Tensor
-    """At each response token, shape ``(T, H)``."""
+    """States at the response tokens, shape ``(T, H)``."""
     logits: Tensor | None
-    """At each response token, shape ``(T, V)``, if they were asked for."""
+    """Logits at the response tokens, shape ``(T, V)``, if they were asked for."""
     sample: tuple[Tensor, Tensor]
     """States and logits of one token, shapes ``(1, H)`` and ``(1, V)``."""
     prompts: Tensor | None
-    """Encoder states of the prompts, shape ``(P, L, H)``, where there is an encoder."""
+    """Encoder states of the prompts, shape ``(P, L, H)``; None without an encoder."""
 
 
 def read_responses(
@@ -75,24 +60,24 @@ def read_responses(
         model: Decoder or encoder-decoder.
         batch: Groups, padded, on the model's device.
         route: How the responses come by their prompts.
-        with_logits: False spares the logits, but for one token of each pass.
-        in_one_pass: Do not cut an encoder-decoder's rows into parts of like length.
+        with_logits: Whether all logits are computed, not only those of one token of each pass.
+        in_one_pass: Whether an encoder-decoder's rows are not cut into parts of like length.
 
     Returns:
-        What the vocabulary head read at the response tokens, and what the model made of it.
+        States and logits at the response tokens.
     """
     encoded = None
     if model.config.is_encoder_decoder:
         encoded = model.get_encoder()(
             input_ids=batch.prompt_ids, attention_mask=batch.prompt_mask
         ).last_hidden_state
-        parts = [list(range(len(batch.rows)))] if in_one_pass else _parts(batch)
-        passes = _over_encoder(model, batch, encoded, route, parts)
+        parts = [list(range(len(batch.rows)))] if in_one_pass else like_length(batch)
+        passes = over_encoder(model, batch, encoded, parts, with_cache=route == "cache")
     else:
         passes = _ROUTES[route](model, batch)
     rows, states, logits = [], [], []
     for part in passes:
-        with _head_reads(model, part.scored, None if with_logits else 1) as seen:
+        with head_reads(model, part.scored, None if with_logits else 1) as seen:
             logits.append(model(**part.inputs).logits)
         states.append(seen[0])
         rows += part.rows
@@ -105,217 +90,15 @@ def read_responses(
     )
 
 
-def _over_encoder(
-    model: PreTrainedModel,
-    batch: GroupBatch,
-    encoded: Tensor,
-    route: Route,
-    parts: list[list[int]],
-) -> Iterator[Pass]:
-    start = model.config.decoder_start_token_id
-    first = torch.full_like(batch.response_ids[:, :1], start)
-    read = torch.cat([first, batch.response_ids[:, :-1]], dim=1)
-    if route == "cache":
-        cache = _cross_cache(model, batch, encoded, start)
-        # Looked up together: the gradient of each lookup is as large as the vocabulary.
-        embedded = model.get_decoder().get_input_embeddings()(read)
-    for rows in parts:
-        part = batch.take(rows)
-        index, width = part.prompt_index, part.response_ids.shape[1]
-        inputs = {"attention_mask": batch.prompt_mask[index], "use_cache": route == "cache"}
-        if route == "cache":
-            # Nobody reads the states again: one row of them stands for their shape.
-            inputs |= {
-                "encoder_outputs": EncoderStates(encoded[:1].expand(len(rows), -1, -1)),
-                "decoder_inputs_embeds": embedded[rows, :width],
-                "past_key_values": EncoderDecoderCache(DynamicCache(), _rows_of(cache, index)),
-            }
-        else:
-            inputs |= {
-                "encoder_outputs": EncoderStates(encoded[index]),
-                "decoder_input_ids": read[rows, :width],
-            }
-        yield Pass(rows, inputs, part.loss_mask)
-
-
-def _cross_cache(
-    model: PreTrainedModel, batch: GroupBatch, encoded: Tensor, start: int
-) -> DynamicCache:
-    """Keys and values of the prompts in every layer, as a decoder that writes its first token."""
-    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    with _head_reads(model, torch.zeros_like(batch.prompt_mask[:, :1], dtype=torch.bool), None):
-        model(
-            encoder_outputs=EncoderStates(encoded),
-            attention_mask=batch.prompt_mask,
-            decoder_input_ids=torch.full_like(batch.prompt_ids[:, :1], start),
-            past_key_values=cache,
-            use_cache=True,
-        )
-    return _filled(cache.cross_attention_cache, encoded.shape[1])
-
-
-def _rowwise(model: PreTrainedModel, batch: GroupBatch) -> Iterator[Pass]:
-    """Padding stands behind a row, where no token of a decoder can see it."""
-    del model
-    prompt_lengths = batch.prompt_mask.sum(dim=1)[batch.prompt_index]
-    row, step = batch.loss_mask.nonzero(as_tuple=True)
-    lengths = prompt_lengths + batch.num_tokens
-    columns = torch.arange(int(lengths.max()), device=row.device)
-    input_ids = nn.functional.pad(
-        batch.prompt_ids[batch.prompt_index], (0, len(columns) - batch.prompt_ids.shape[1])
-    )
-    input_ids[row, prompt_lengths[row] + step] = batch.response_ids[row, step]
-    inputs = {
-        "input_ids": input_ids,
-        "attention_mask": (columns < lengths[:, None]).long(),
-        "position_ids": columns.expand_as(input_ids),
-        "use_cache": False,
-    }
-    # The token at t is predicted at t - 1: the scored positions start at the prompt's last token.
-    yield Pass(list(range(len(batch.rows))), inputs, (row, prompt_lengths[row] + step - 1))
-
-
-def _tree(model: PreTrainedModel, batch: GroupBatch) -> Iterator[Pass]:
-    device = batch.rows.device
-    prompt_lengths = batch.prompt_mask.sum(dim=1)
-    lengths = batch.num_tokens
-    # Column at which each response starts: after its prompt and its elder siblings.
-    before = lengths.cumsum(0) - lengths
-    prompts = torch.arange(len(prompt_lengths), device=device)
-    first_row = torch.searchsorted(batch.prompt_index, prompts)
-    starts = prompt_lengths[batch.prompt_index] + before - before[first_row][batch.prompt_index]
-
-    row = torch.arange(len(lengths), device=device).repeat_interleave(lengths)
-    step = torch.arange(len(row), device=device) - before[row]  # place of a token in its response
-    group, column = batch.prompt_index[row], starts[row] + step
-    shape = (len(prompt_lengths), int((starts + lengths).max()))
-    width = batch.prompt_ids.shape[1]
-
-    input_ids = torch.zeros(shape, dtype=torch.long, device=device)
-    input_ids[:, :width] = batch.prompt_ids
-    input_ids[group, column] = batch.response_ids[batch.loss_mask]
-    positions = torch.arange(shape[1], device=device).repeat(shape[0], 1).clamp(max=width)
-    positions[group, column] = prompt_lengths[group] + step
-    # Segments: 0 the prompt, 1 + row a response, -1 padding.
-    segments = torch.full(shape, -1, device=device)
-    segments[:, :width][batch.prompt_mask.bool()] = 0
-    segments[group, column] = row + 1
-
-    ancestor = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
-    visible = (ancestor & (segments[:, None, :] >= 0)).tril()
-    # Padding sees itself, or softmax has no value.
-    visible |= torch.eye(shape[1], dtype=torch.bool, device=device)
-    inputs = {
-        "input_ids": input_ids,
-        "attention_mask": _attention_mask(model, visible[:, None]),
-        "position_ids": positions,
-        "use_cache": False,
-    }
-    source = torch.where(step == 0, prompt_lengths[group] - 1, column - 1)
-    yield Pass(list(range(len(lengths))), inputs, (group, source))
-
-
-def _cache(model: PreTrainedModel, batch: GroupBatch) -> Iterator[Pass]:
-    """The prompt's last token goes with the responses: it predicts their first tokens."""
-    prompts, prompt_mask = _pad_left(batch.prompt_ids, batch.prompt_mask)
-    if prompts.shape[1] == 1:  # nothing comes before the last token
-        yield from _rowwise(model, batch)
-        return
-    cache = DynamicCache(config=model.config)
-    with _head_reads(model, torch.zeros_like(prompts[:, :-1], dtype=torch.bool), None):
-        model(
-            input_ids=prompts[:, :-1],
-            attention_mask=prompt_mask[:, :-1],
-            position_ids=_positions(prompt_mask[:, :-1]),
-            past_key_values=cache,
-            use_cache=True,
-        )
-    cache = _filled(cache, prompts.shape[1] - 1)
-    for rows in _parts(batch):
-        part = batch.take(rows)
-        index = part.prompt_index
-        mask = torch.cat([prompt_mask[index], part.loss_mask[:, :-1].long()], dim=1)
-        suffix = torch.cat([prompts[index, -1:], part.response_ids[:, :-1]], dim=1)
-        inputs = {
-            "input_ids": suffix,
-            "attention_mask": mask,
-            "position_ids": _positions(mask)[:, -suffix.shape[1] :],
-            "past_key_values": _rows_of(cache, index),
-            "use_cache": True,
-        }
-        yield Pass(rows, inputs, part.loss_mask)
-
-
 _ROUTES: dict[Route, Callable[[PreTrainedModel, GroupBatch], Iterator[Pass]]] = {
-    "off": _rowwise,
-    "tree": _tree,
-    "cache": _cache,
+    "off": rowwise,
+    "tree": tree_rows,
+    "cache": over_cache,
 }
 
 
-def _parts(batch: GroupBatch) -> list[list[int]]:
-    return parts_of_like_length(batch.num_tokens.tolist())
-
-
 def _token_places(batch: GroupBatch, rows: list[int]) -> Tensor:
-    """Where each response token stands when rows are laid one after the other in some order."""
+    """Return the place of each response token among those of rows in some order."""
     numbers = batch.loss_mask.flatten().cumsum(0).view(batch.loss_mask.shape) - 1
     index = torch.tensor(rows, device=numbers.device)
     return numbers[index][batch.loss_mask[index]].argsort()
-
-
-def _positions(mask: Tensor) -> Tensor:
-    return (mask.cumsum(dim=1) - 1).clamp(min=0)
-
-
-def _attention_mask(model: PreTrainedModel, visible: Tensor) -> Tensor:
-    """A 4-D mask as the model's attention takes it."""
-    if model.config._attn_implementation == "sdpa":
-        return visible
-    zeros = torch.zeros(visible.shape, dtype=model.dtype, device=visible.device)
-    return zeros.masked_fill(~visible, torch.finfo(model.dtype).min)
-
-
-def _pad_left(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Move right padding to the left; shapes ``(P, L)`` stay."""
-    order = mask.argsort(dim=1, stable=True)
-    return ids.gather(1, order), mask.gather(1, order)
-
-
-def _filled(cache: DynamicCache, num_tokens: int) -> DynamicCache:
-    if cache.get_seq_length() != num_tokens:
-        raise RuntimeError(
-            f"the key-value cache holds {cache.get_seq_length()} of {num_tokens} prompt tokens: "
-            "gradient checkpointing empties it"
-        )
-    return cache
-
-
-def _rows_of(cache: DynamicCache, prompt_index: Tensor) -> DynamicCache:
-    """The prompts' keys and values for each row; the cache stays as it is."""
-    rows = copy.copy(cache)
-    rows.layers = [copy.copy(layer) for layer in cache.layers]
-    rows.batch_select_indices(prompt_index)
-    return rows
-
-
-@contextmanager
-def _head_reads(
-    model: PreTrainedModel, positions: Positions, limit: int | None
-) -> Iterator[list[Tensor]]:
-    """Let the output head see only some positions, and keep what it would see at all of them.
-
-    A hook on the head, rather than a call to the layers below, keeps whatever a model does before
-    it (T5 scales its states).
-    """
-    seen: list[Tensor] = []
-
-    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        seen.append(inputs[0][positions])
-        return (seen[0][:limit],)
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        yield seen
-    finally:
-        handle.remove()
