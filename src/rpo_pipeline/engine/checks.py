@@ -1,4 +1,4 @@
-"""What a model folder must be, said in one sentence where it is not, before anything is scored."""
+"""Refuses models that cannot be trained here, before anything is scored."""
 
 import json
 import logging
@@ -19,9 +19,9 @@ from rpo_pipeline.storage import FINGERPRINTED
 logger = logging.getLogger(__name__)
 
 NUM_NAMED = 5
-"""Weights or tokens that a message names."""
+"""Number of weights or tokens that a message names."""
 PRECISIONS = frozenset({"F64", "F32", "F16", "BF16"})
-"""Of safetensors, that hold a weight itself; those of fewer bits need a scale beside them."""
+"""Types of safetensors that hold a weight itself; types of fewer bits need a scale beside them."""
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 POINTER = b"version https://git-lfs.github.com/spec/"
 TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "merges*")
@@ -32,7 +32,7 @@ def check_folder(name_or_path: str | Path) -> None:
     """Make sure that a directory holds a whole model of its own, in safetensors.
 
     Args:
-        name_or_path: Of a hub id, transformers says so itself.
+        name_or_path: Folder of the model, or a hub id, which transformers checks itself.
 
     Raises:
         ModelError: If there is no such directory, or it holds an adapter, a quantised file,
@@ -75,6 +75,11 @@ def check_folder(name_or_path: str | Path) -> None:
             f"{str(folder)!r} holds a model without its tokenizer (tokenizer.json and "
             "tokenizer_config.json): put the files of the model that it was made from there"
         )
+    _check_shards(folder)
+
+
+def _check_shards(folder: Path) -> None:
+    """Make sure that a folder holds every file of weights that its index names."""
     index = folder / INDEX
     if index.is_file() and not (folder / WEIGHTS).is_file():
         shards = set(_read_index(index).values())
@@ -87,10 +92,10 @@ def check_folder(name_or_path: str | Path) -> None:
 
 
 def check_settings(name_or_path: str | Path, settings: Mapping[str, Any]) -> None:
-    """Refuse models by what their config.json says.
+    """Refuse quantised models and models of more than text by their config.json.
 
     Args:
-        name_or_path: Of the model.
+        name_or_path: Folder or hub id of the model.
         settings: Content of its config.json.
 
     Raises:
@@ -117,9 +122,9 @@ def check_kind(name_or_path: str | Path, config: PreTrainedConfig, auto_class: A
     """Refuse models that do not write text from left to right.
 
     Args:
-        name_or_path: Of the model.
-        config: Of the model.
-        auto_class: That would load it.
+        name_or_path: Folder or hub id of the model.
+        config: Configuration of the model.
+        auto_class: Class of transformers that would load the model.
 
     Raises:
         ModelError: If it is no language model, or only an encoder.
@@ -144,9 +149,9 @@ def check_weights(
     """Make sure that no weight of a loaded model is random.
 
     Args:
-        name_or_path: Of the model.
-        loading: What transformers says of the loading.
-        ignored: Parts whose weights nobody reads.
+        name_or_path: Folder or hub id of the model.
+        loading: Report of transformers on the weights that it loaded.
+        ignored: Names of parts of the model whose weights are not used.
 
     Raises:
         ModelError: If weights are missing or have another shape.
@@ -180,11 +185,11 @@ def check_weights(
 def check_precision(
     name_or_path: str | Path, model: PreTrainedModel, revision: str | None = None
 ) -> None:
-    """Make sure that every weight was stored as itself, which its shape cannot tell.
+    """Make sure that no weight was quantised without a word of it in config.json.
 
     Args:
-        name_or_path: Of the model.
-        model: As it was loaded; whole numbers beside its weights, such as positions, do no harm.
+        name_or_path: Folder or hub id of the model.
+        model: Loaded model; whole numbers beside its weights, such as positions, are allowed.
         revision: Commit of a hub id.
 
     Raises:
@@ -211,13 +216,12 @@ def check_vocabulary(
 ) -> None:
     """Make sure that every token has a row in the embedding and in the head.
 
-    Padding alone is masked out everywhere, so a padding token without one gives way to the end
-    token.
+    Padding is masked out everywhere, so the end token replaces a padding token without a row.
 
     Args:
-        name_or_path: Of the model.
-        model: As it was loaded.
-        tokenizer: As it was loaded; its padding token may change.
+        name_or_path: Folder or hub id of the model.
+        model: Loaded model.
+        tokenizer: Loaded tokenizer, whose padding token may change.
 
     Raises:
         ModelError: If other tokens lie outside, or there is no end-of-sequence token.
@@ -248,7 +252,7 @@ def check_vocabulary(
 
 
 def _pointers(folder: Path) -> Iterator[str]:
-    """Names of the files of which Git LFS left only a line that says where they are."""
+    """Yield the names of files of which Git LFS left only a pointer."""
     for path in {path for pattern in FINGERPRINTED for path in folder.glob(pattern)}:
         if path.is_file():
             with path.open("rb") as file:
@@ -257,7 +261,7 @@ def _pointers(folder: Path) -> Iterator[str]:
 
 
 def _weight_files(name_or_path: str | Path, revision: str | None) -> list[str]:
-    """Files of a model that was loaded; none where the hub keeps them under other names."""
+    """Return the files of a loaded model's weights; none if the hub gives them other names."""
     find = partial(
         cached_file,
         str(name_or_path),

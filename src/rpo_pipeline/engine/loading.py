@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 REASON_CHARACTERS = 300
 
-transformers_logging.disable_progress_bar()  # ours tell how far a run is, not how far a file
+transformers_logging.disable_progress_bar()  # the bars of the project show a run, not each file
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class LanguageModel:
     prefix_sharing: PrefixSharing = "auto"
     """How a decoder computes a prompt once for all its responses."""
     trials: Trials = field(default_factory=Trials, compare=False)
-    """What the first passes have shown."""
+    """Results of what was tried on the model."""
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -68,16 +68,16 @@ class LanguageModel:
 
     @property
     def reads_chats(self) -> bool:
-        """Whether it is a decoder that reads a prompt through a chat template."""
+        """Whether the model is a decoder that reads a prompt through a chat template."""
         return bool(self.tokenizer.chat_template) and not self.is_encoder_decoder
 
     @property
     def is_sharded(self) -> bool:
-        """Whether its weights are spread over processes, which then must make the same passes."""
+        """Whether the weights are spread over processes, which then must make the same passes."""
         return any(isinstance(weight, DTensor) for weight in self.model.parameters())
 
     def text_format(self, policy: PolicyParams) -> TextFormat:
-        """How this model reads prompts and writes responses, within the limits on tokens."""
+        """Return how this model reads prompts and writes responses, within the limits on tokens."""
         return TextFormat(
             self.tokenizer,
             self.is_encoder_decoder,
@@ -86,7 +86,7 @@ class LanguageModel:
         )
 
     def autocast(self) -> torch.autocast:
-        """Context of every forward pass, in training and scoring alike."""
+        """Return the context of every forward pass, in training and scoring alike."""
         return torch.autocast(
             self.model.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
         )
@@ -95,8 +95,8 @@ class LanguageModel:
         """Write weights, configuration and tokenizer, as transformers reads them.
 
         Args:
-            directory: Where to.
-            weights: Whole state dict, where the model itself holds a part of it; null: its own.
+            directory: Folder that gets the files.
+            weights: Whole state dict, if the model holds only a part of it; else None.
         """
         weights = weights or self.model.state_dict()
         self.model.save_pretrained(directory, state_dict=merged_weights(self.model, weights))
@@ -116,18 +116,32 @@ def load_language_model(
 
     Args:
         name_or_path: Model directory or hub id.
-        dtype: ``float32`` or ``bfloat16``, of the forward pass.
+        dtype: Precision of the forward pass, ``float32`` or ``bfloat16``.
         prefix_sharing: How a decoder computes a prompt once for all its responses.
         revision: Commit of a hub id.
-        day: What a chat template that asks for the date writes from now on.
+        day: Date that a chat template writes from now on, if it asks for the date.
 
     Returns:
-        The model in evaluation mode, float32 weights, every dropout 0.
+        The model in evaluation mode, with float32 weights and every dropout 0.
 
     Raises:
         ModelError: If there is no such model, or it cannot be trained here, or its weights or its
             tokenizer are not those of its architecture.
     """
+    model, tokenizer, loading = _read(name_or_path, revision)
+    check_weights(name_or_path, loading)
+    check_precision(name_or_path, model, revision)
+    check_vocabulary(name_or_path, model, tokenizer)
+    adapt_template(tokenizer, day)
+    nn.Module.to(model, default_device())  # transformers' own wrapper of it is untyped
+    language_model = as_language_model(model, tokenizer, dtype=dtype)
+    return replace(language_model, prefix_sharing=prefix_sharing)
+
+
+def _read(
+    name_or_path: str | Path, revision: str | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
+    """Read a model and its tokenizer; with them, what transformers says of the weights."""
     try:
         check_folder(name_or_path)
         if revision is None and not Path(name_or_path).is_dir():
@@ -159,6 +173,7 @@ def load_language_model(
         tokenizer = AutoTokenizer.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=False
         )
+        return model, tokenizer, loading
     except RpoError:
         raise
     except Exception as err:  # packages that read files of others raise anything
@@ -167,30 +182,23 @@ def load_language_model(
             "(policy.name_or_path: a hub id that can be reached, or a directory with config.json, "
             "*.safetensors and the tokenizer)"
         ) from err
-    check_weights(name_or_path, loading)
-    check_precision(name_or_path, model, revision)
-    check_vocabulary(name_or_path, model, tokenizer)
-    adapt_template(tokenizer, day)
-    nn.Module.to(model, default_device())  # transformers' own wrapper of it is untyped
-    language_model = as_language_model(model, tokenizer, dtype=dtype)
-    return replace(language_model, prefix_sharing=prefix_sharing)
 
 
 def reason_of(err: Exception) -> str:
-    """First sentence of an error of another package, or what one of ours would say instead."""
+    """Return the first sentence of an error of another package, or a plainer one in its place."""
     if "trust_remote_code" in str(err):
         return (
             "it needs Python code that comes with it (auto_map), which is not run here; name a "
             "model of an architecture that transformers has itself"
         )
     lines = [" ".join(line.split()) for line in str(err).strip().splitlines()]
-    if lines and lines[0].endswith(":"):  # what it announces is in the next
+    if lines and lines[0].endswith(":"):  # the next lines hold what it announces
         return textwrap.shorten(" ".join(lines), REASON_CHARACTERS)
     return (lines or [type(err).__name__])[0]
 
 
 def default_device() -> torch.device:
-    """The accelerator of this process, or the CPU."""
+    """Return the accelerator of this process, or the CPU."""
     return torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
@@ -198,8 +206,8 @@ def load_checkpoint(directory: Path, policy: PolicyParams) -> LanguageModel:
     """Load a model that the project made, with the precision and sharing of the parameters.
 
     Args:
-        directory: Of the model.
-        policy: Precision, sharing, and the limits on tokens.
+        directory: Folder of the model.
+        policy: Precision, prefix sharing, and limits on tokens.
 
     Returns:
         The model in evaluation mode.
@@ -243,17 +251,17 @@ def as_language_model(
 
 
 def find_end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokens that end an answer, in sampling, evaluation and serving alike.
+    """Return the tokens that end an answer, in sampling, evaluation and serving alike.
 
     Args:
-        model: Its generation_config.json may name more ends than the tokenizer.
-        tokenizer: Its chat template ends an assistant's turn.
+        model: Model whose generation_config.json may name more of them.
+        tokenizer: Tokenizer whose chat template ends an assistant's turn.
 
     Returns:
-        The token that ends a response of the log first, then the others.
+        Token ids; the first ends the responses of the log.
 
     Raises:
-        ModelError: If what it names is neither the id nor the text of a token.
+        ModelError: If generation_config.json names what is neither the id nor the text of a token.
     """
     named = getattr(model.generation_config, "eos_token_id", None)
     others = named if isinstance(named, list) else [named]
