@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA): injected for training, merged when saved, and kept beside."""
+"""Adds low-rank adapters (LoRA) for training, and merges them into the model that is saved."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -16,18 +16,18 @@ from rpo_pipeline.params import LoraParams
 
 ADAPTER = "default"
 FOLDER = "adapters"
-"""In a model directory that adapters were merged into: the adapters alone, as peft reads them."""
+"""Folder of a model directory that holds its merged adapters alone, as peft reads them."""
 
 
 def add_adapters(model: nn.Module, lora: LoraParams) -> None:
-    """Freeze a model and give its layers trainable adapters that change nothing yet.
+    """Freeze a model, and give its layers trainable adapters that do not change its output yet.
 
     Args:
-        model: A transformers model; changed in place.
-        lora: Rank, scale, and which layers.
+        model: A transformers model, which is changed in place.
+        lora: Rank and scale of the adapters, and names of the layers.
 
     Raises:
-        ConfigError: If no layer of the model has one of the names, or one of them cannot be merged.
+        ConfigError: If no layer has one of the names, or an adapter cannot be merged.
     """
     config = LoraConfig(r=lora.r, target_modules=lora.target_modules)
     config.lora_alpha = lora.alpha  # type: ignore[assignment] # any number, whatever peft declares
@@ -56,29 +56,29 @@ def _check_mergeable(model: nn.Module, lora: LoraParams) -> None:
 
 
 def _is_mergeable(layer: Any, tied: set[int]) -> bool:  # noqa: ANN401 (peft's layers are modules only by their subclasses)
-    """Whether a layer has two matrices whose product is added to a weight of its own."""
+    """Tell whether a layer has two matrices whose product is added to a weight of its own."""
     if ADAPTER not in layer.lora_A or layer.lora_A[ADAPTER].weight.ndim > 2:
         return False
     return id(getattr(layer.get_base_layer(), "weight", None)) not in tied
 
 
 def _tied_weights(model: nn.Module) -> list[Tensor]:
-    """Weights that several layers of a model share."""
+    """Return the weights that several layers of a model share."""
     names = dict(model.named_parameters())
     every = model.named_parameters(remove_duplicate=False)
     return [weight for name, weight in every if name not in names]
 
 
 def merged_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights as if the adapters had never been there; without adapters, the same weights.
+    """Merge the adapters into the weights; without adapters, these are returned as they are.
 
     Args:
-        model: The model that the weights belong to.
-        weights: Its whole state dict, by the names that the adapters brought.
+        model: Model of the weights.
+        weights: Whole state dict of the model with its adapters.
 
     Returns:
-        ``W + alpha / r * B A`` under the name of each layer's own weight, for each expert where a
-        weight holds several.
+        State dict of the model without adapters; the weight of each layer that had one is
+        ``W + alpha / r * B A``, computed for each expert if it holds several.
     """
     merged = {
         name.replace(".base_layer", ""): tensor
@@ -94,7 +94,7 @@ def merged_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str,
 
 
 def _product(layer: LoraLayer, up: Tensor, down: Tensor) -> Tensor:
-    """``B A`` as the layer's weight lies in memory, or one for each expert that it holds.
+    """Compute ``B A`` in the layout of the layer's weight, for each expert if it holds several.
 
     Shapes: E experts, R rank, I inputs, O outputs; ``up`` is ``(O, R E)``, ``down`` ``(E R, I)``.
     """
@@ -108,14 +108,14 @@ def _product(layer: LoraLayer, up: Tensor, down: Tensor) -> Tensor:
 
 
 def save_adapters(model: nn.Module, weights: Mapping[str, Tensor], directory: Path) -> None:
-    """Write the adapters of a model alone; without adapters, nothing.
+    """Write the adapters of a model alone; without adapters, nothing is written.
 
-    ``PeftModel.from_pretrained`` puts them on the model that training started from.
+    ``PeftModel.from_pretrained`` adds them to the model that training started from.
 
     Args:
-        model: The model that the weights belong to.
-        weights: Its whole state dict.
-        directory: Where to.
+        model: Model of the weights.
+        weights: Whole state dict of the model.
+        directory: Folder that gets the adapters.
     """
     configs: Mapping[str, LoraConfig] = getattr(model, "peft_config", {})
     if ADAPTER not in configs:

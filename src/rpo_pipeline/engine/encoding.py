@@ -15,26 +15,26 @@ from transformers.utils.chat_template_utils import encode_marked_chat, mark_cont
 
 Chat = Sequence[Mapping[str, str]]
 SOURCE = Path(__file__)
-"""This file, as it travels."""
+"""Path of this file, which is copied into every version."""
 MARK = "\U000f0000"
-"""Where transformers breaks a text, and leaves nothing (``encode_marked_chat``)."""
+"""Character at which ``encode_marked_chat`` of transformers breaks a text, and which it removes."""
 WORDS = "these are words"
 
 
 class TemplateRefusalError(ValueError):
-    """Chats that the chat template of a model does not write."""
+    """The chat template of a model refuses a chat."""
 
 
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | Chat], *, is_encoder_decoder: bool
 ) -> list[list[int]]:
-    """Token ids of whole prompts.
+    """Encode whole prompts.
 
     Args:
-        tokenizer: Of the model that reads them.
-        prompts: Texts; and chats, where the tokenizer has a chat template, which then writes a text
-            as one user turn.
-        is_encoder_decoder: Whether an encoder reads them, which keeps the end token.
+        tokenizer: Tokenizer of the model that reads the prompts.
+        prompts: Texts and, if the tokenizer has a chat template, chats; the template then writes a
+            text as one user turn.
+        is_encoder_decoder: Whether an encoder reads the prompts, which keeps the end token.
 
     Returns:
         Token ids, in the order of the prompts.
@@ -60,12 +60,12 @@ def encode_prompts(
 def encode_texts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, add_special_tokens: bool
 ) -> list[list[int]]:
-    """Token ids of texts, control tokens in them as the plain text that they are.
+    """Encode texts, in which control tokens are plain text.
 
     Args:
-        tokenizer: Of any model.
-        texts: What people or models wrote.
-        add_special_tokens: Whether the tokenizer adds its own around each.
+        tokenizer: Tokenizer of any model.
+        texts: Texts by people or models.
+        add_special_tokens: Whether the tokenizer adds its special tokens around each text.
 
     Returns:
         Token ids, in the order of the texts.
@@ -86,10 +86,10 @@ def encode_texts(
 def encode_chats(
     tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], *, add_generation_prompt: bool
 ) -> list[list[int]]:
-    """Token ids of chats as the chat template writes them; control tokens are the template's alone.
+    """Encode chats as the chat template writes them; only the template writes control tokens.
 
     Args:
-        tokenizer: With a chat template.
+        tokenizer: Tokenizer with a chat template.
         chats: Messages with role and content.
         add_generation_prompt: Whether the template opens the assistant's answer.
 
@@ -129,13 +129,14 @@ def encode_chats(
 def cut_prompt(
     prompt: list[int], limit: int, tokenizer: PreTrainedTokenizerBase, *, is_encoder_decoder: bool
 ) -> list[int]:
-    """A prompt's token ids within a limit, with what the model needs at its end.
+    """Cut a prompt at a limit, but keep the tokens that the model needs at its end.
 
     Args:
         prompt: Token ids.
-        limit: Tokens that stay.
-        tokenizer: That gave them.
-        is_encoder_decoder: Whether an encoder reads the prompt: its end is cut, else its start.
+        limit: Number of tokens that stay.
+        tokenizer: Tokenizer that gave the token ids.
+        is_encoder_decoder: Whether an encoder reads the prompt, whose end is then cut; otherwise
+            its start is cut.
 
     Returns:
         At most ``limit`` token ids.
@@ -149,7 +150,7 @@ def cut_prompt(
 
 
 def until_end(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
-    """Tokens of an answer up to its end, that token included; all of them where it was cut."""
+    """Return the tokens of an answer up to and with its end token; all if it has none."""
     stop = next((place for place, token in enumerate(ids, start=1) if token in ends), None)
     return [*ids[:stop]]
 
@@ -157,20 +158,20 @@ def until_end(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
 def decode_answer(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Sequence[int]
 ) -> str:
-    """Text of an answer without the token that ends it, special or not."""
+    """Decode an answer without the token that ends it, special or not."""
     words = ids[:-1] if ids and ids[-1] in ends else ids
     return str(tokenizer.decode([*words], skip_special_tokens=True))
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Tokens that only the tokenizer and its chat template may write.
+    """Return the tokens that only the tokenizer and its chat template may write.
 
     Args:
-        tokenizer: Of any model.
+        tokenizer: Tokenizer of any model.
 
     Returns:
-        The special tokens, and added ones by which the template tells turns apart. What a model
-        itself writes with such tokens, as its thoughts, is text.
+        The special tokens, and the added tokens by which the template separates turns. Added tokens
+        that the model itself writes, such as those around its thoughts, are text.
     """
     added = tokenizer.added_tokens_decoder.values()
     turns = _write_turns(tokenizer) if tokenizer.chat_template else ""
@@ -185,7 +186,7 @@ def _write_turns(tokenizer: PreTrainedTokenizerBase) -> str:
     chat = [{"role": role, "content": WORDS} for role in ("user", "assistant", "user")]
     try:
         return str(tokenizer.apply_chat_template(chat, tokenize=False))
-    except Exception:  # what it refuses is told where a prompt needs it
+    except Exception:  # encode_chats raises this error when a prompt needs the template
         return ""
 
 
@@ -208,12 +209,12 @@ def _encode_plain(
 
 
 def _break(text: str, pattern: re.Pattern[str]) -> str:
-    """Each control token letter by letter, so that none of it is looked up as a whole."""
+    """Separate the letters of each control token, so that it is not looked up as a whole."""
     return pattern.sub(lambda found: MARK + MARK.join(found[0]) + MARK, text.replace(MARK, ""))
 
 
 def _surroundings(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """What a tokenizer puts before and behind a text."""
+    """Return the tokens that a tokenizer adds before and behind a text."""
     bare = tokenizer(WORDS, add_special_tokens=False)["input_ids"]
     whole = tokenizer(WORDS)["input_ids"]
     start = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)

@@ -1,4 +1,4 @@
-"""Text to token ids, such that the scored tokens are the generated tokens."""
+"""Turns texts into token ids, such that the scored tokens are the generated tokens."""
 
 import logging
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from rpo_pipeline.ingestion import Message, Prompt, as_messages, parse_prompt, r
 logger = logging.getLogger(__name__)
 
 MAX_UNKNOWN_SHARE = 0.001
-"""Of tokens; beyond it a model that has no token for what is written is warned of."""
+"""Share of tokens unknown to the vocabulary above which a warning is given."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,15 @@ class TextFormat:
 
     @cached_property
     def end_token_id(self) -> int:
-        """Ends a response: the end-of-sequence or, in a chat, the end-of-turn token."""
+        """Token that ends a response: end of sequence or, in a chat, end of turn."""
         return find_end_token(self.tokenizer)
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of prompts.
+        """Encode prompts.
 
         Args:
-            prompts: Each a text, which becomes one user turn where the model has a chat template,
-                or the messages of a chat, a system message among them if there is one; or the JSON
-                text of messages, as the prompt column holds them.
+            prompts: Texts, each of which becomes one user turn if the model has a chat template;
+                messages of chats; or messages as JSON text, as the prompt column holds them.
 
         Returns:
             Token ids, cut at ``max_prompt_tokens``.
@@ -61,12 +60,12 @@ class TextFormat:
         return [self.cut(ids) for ids in self.encode_uncut(prompts)]
 
     def encode_responses(self, responses: Sequence[str]) -> list[list[int]]:
-        """Token ids of responses, each with its end token unless it was cut at the limit."""
+        """Encode responses, each with its end token unless it is cut at the limit."""
         encoded = encode_texts(self.tokenizer, responses, add_special_tokens=False)
         return [[*ids, self.end_token_id][: self.max_response_tokens] for ids in encoded]
 
     def encode_uncut(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of whole prompts, as ``encode_prompts`` has them before its cut."""
+        """Encode whole prompts, as ``encode_prompts`` does before its cut."""
         if not self.tokenizer.chat_template:
             if any(not isinstance(prompt, str) for prompt in prompts):
                 raise DataError(
@@ -80,7 +79,7 @@ class TextFormat:
         return self._encode(chats)
 
     def cut(self, prompt: list[int]) -> list[int]:
-        """A prompt's token ids within the limit, with what the model needs at its end."""
+        """Cut a prompt at the limit, but keep the tokens that the model needs at its end."""
         limit, is_encoder_decoder = self.max_prompt_tokens, self.is_encoder_decoder
         return cut_prompt(prompt, limit, self.tokenizer, is_encoder_decoder=is_encoder_decoder)
 
@@ -98,7 +97,7 @@ class TextFormat:
 
 @dataclass(frozen=True)
 class Truncation:
-    """How many prompts and responses a model did not see whole."""
+    """Numbers of prompts and responses, and of those that the limits on tokens cut."""
 
     num_prompts: int
     cut_prompts: int
@@ -107,14 +106,14 @@ class Truncation:
 
 
 def find_end_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that ends a response: what its chat template writes after an assistant's words.
+    """Find the token that ends a response, which the chat template writes after an answer.
 
     Args:
-        tokenizer: Of any model.
+        tokenizer: Tokenizer of any model.
 
     Returns:
-        The first special token behind an assistant turn; without a template, or a special token
-        there, the end-of-sequence token.
+        The first special token behind an assistant turn; without a template or such a token, the
+        end-of-sequence token.
     """
     if not tokenizer.chat_template:
         return int(tokenizer.eos_token_id)
@@ -140,8 +139,9 @@ def tokenise_groups(
     Args:
         table: Columns prompt_id, prompt (text or messages), response; the rows of a prompt need
             not be adjacent.
-        text_format: How the model reads and writes.
-        as_drawn: Take the tokens of a response from the column token_ids, not from its text.
+        text_format: How the model reads prompts and writes responses.
+        as_drawn: Whether the tokens of a response are those of the column token_ids, not of its
+            text.
 
     Returns:
         One group per prompt_id in order of prompt_id; ``Group.rows`` are positions in ``table``.
@@ -176,8 +176,8 @@ def count_truncation(groups: Sequence[Group], text_format: TextFormat) -> Trunca
     """Count what the limits on tokens cut.
 
     Args:
-        groups: As ``tokenise_groups`` made them.
-        text_format: That they were made with.
+        groups: Groups that ``tokenise_groups`` returned.
+        text_format: Text format with which they were made.
 
     Returns:
         Numbers of prompts and responses, and how many of each are cut.
@@ -192,7 +192,7 @@ def count_truncation(groups: Sequence[Group], text_format: TextFormat) -> Trunca
 
 
 def _texts(prompts: Sequence[Prompt]) -> list[str]:
-    """Chats of the prompt column as text, for a model without a chat template."""
+    """Write chats of the prompt column as text, for a model without a chat template."""
     chats = sum(not isinstance(parse_prompt(prompt), str) for prompt in prompts)
     if chats:
         logger.warning(
@@ -219,7 +219,7 @@ def _warn_of_cuts(truncation: Truncation, text_format: TextFormat) -> None:
 
 
 def _warn_of_roles(chats: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Say which turns a chat template writes elsewhere, or not at all."""
+    """Warn of turns that the chat template writes elsewhere, or not at all."""
     for role in ("system", "tool"):
         count = sum(any(turn["role"] == role for turn in chat) for chat in chats)
         if not count:
@@ -244,7 +244,7 @@ def _warn_of_unknown(
     texts: pd.Series,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    """Say what the vocabulary of a model has no token for."""
+    """Warn of text for which the vocabulary of the model has no token."""
     unknown = tokenizer.unk_token_id
     if unknown is not None and unknown not in (tokenizer.eos_token_id, tokenizer.bos_token_id):
         for name, sequences in (("prompts", prompts), ("responses", responses)):
