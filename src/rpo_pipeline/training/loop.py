@@ -20,8 +20,8 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from rpo_pipeline.engine import Group, TrainView
 from rpo_pipeline.params import TrainingParams
-from rpo_pipeline.storage import put_in_place, temporary_sibling
-from rpo_pipeline.training.checkpoint import Checkpoints, Identity
+from rpo_pipeline.storage import replacing
+from rpo_pipeline.training.checkpoint import Checkpoints, Identity, Progress
 from rpo_pipeline.training.objectives import Objective
 from rpo_pipeline.training.reference_check import check_reference
 from rpo_pipeline.training.scorer import POLICY, Scorer
@@ -61,12 +61,12 @@ def train(
 
     Args:
         view: Model whose weights are updated.
-        groups: Prompt groups by split: ``train``, and ``validation``, which decides which model is
-            the best; if it is empty, that is the last one.
+        groups: Prompt groups by split: ``train``, and ``validation``, which decides on the best
+            model; if it is empty, the last one is the best.
         objective: Loss of each row.
         settings: Schedule, batch size and limits.
         workspace: Folder that gets ``metrics.jsonl`` with a line per step, ``checkpoints/`` until
-            the end, and ``best/``, the model with the lowest validation loss.
+            the end, and ``best/``, the best model.
         area: First part of the metrics' names.
         identity: Identity that a checkpoint must have for training to resume from it.
 
@@ -79,58 +79,107 @@ def train(
         TrainingError: If a loss or a gradient is not finite.
     """
     started = time.monotonic()
-    num_groups = len(groups["train"])
-    num_steps = math.ceil(settings.num_epochs * num_groups / settings.global_batch_groups)
+    run = _start(view, groups, objective, settings, workspace, identity or Identity({}, {}))
+    progress, accelerator = run.progress, run.trainee.accelerator
+    with (
+        _metrics_log(workspace, accelerator, progress.step) as log,
+        _bar(accelerator, area, progress.step, run.num_steps) as bar,
+    ):
+        for metrics in run.steps():
+            line = {"step": progress.step} | {f"{area}/{name}": metrics[name] for name in metrics}
+            log.write(json.dumps(line) + "\n")
+            bar.set_postfix(loss=f"{metrics['loss']:.3f}")
+            bar.update()
+            if not run.stopped_early and progress.step % settings.checkpoint_every == 0:
+                run.checkpoints.save(progress)
+    if progress.best_step is None:
+        _save_policy(run.trainee, workspace / "best")
+    run.checkpoints.clear()
+    return run.summary(seconds=time.monotonic() - started)
+
+
+@dataclass
+class _Run:
+    """The steps of a training that is under way."""
+
+    trainee: Trainee
+    schedule: LambdaLR
+    checkpoints: Checkpoints
+    groups: Mapping[str, Sequence[Group]]
+    settings: TrainingParams
+    num_steps: int
+    workspace: Path
+    progress: Progress
+    """Progress before the next step, which each step changes."""
+    stopped_early: bool = False
+
+    def steps(self) -> Iterator[dict[str, float]]:
+        """Take the steps that are left, and yield the metrics of each."""
+        batches = _batches(self.groups["train"], self.settings)
+        for batch in islice(batches, self.progress.step, self.num_steps):
+            if self.progress.step == 0:
+                check_reference(self.trainee, batch)
+            learning_rate = self.schedule.get_last_lr()[0]
+            metrics = optimizer_step(self.trainee, batch) | {"learning_rate": float(learning_rate)}
+            self.schedule.step()
+            self.progress.step = step = self.progress.step + 1
+            is_due = step % self.settings.validation_every == 0 or step == self.num_steps
+            if self.groups["validation"] and is_due:
+                metrics["validation_loss"] = self._validate()
+            yield metrics
+            if self.stopped_early:
+                return
+
+    def summary(self, seconds: float) -> TrainingSummary:
+        """Return the outcome of a training that took some seconds."""
+        return TrainingSummary(
+            num_steps=self.progress.step,
+            best_step=self.progress.best_step or self.progress.step,
+            best_validation_loss=self.progress.best_loss,
+            stopped_early=self.stopped_early,
+            seconds=round(seconds, 1),
+        )
+
+    def _validate(self) -> float:
+        """Measure the loss on validation rows, and keep the model if it is the best so far."""
+        loss = mean_loss(self.trainee, self.groups["validation"])
+        if self.progress.improves(loss):
+            _save_policy(self.trainee, self.workspace / "best")
+        patience = self.settings.patience
+        self.stopped_early = patience is not None and self.progress.misses >= patience
+        return loss
+
+
+def _start(
+    view: TrainView,
+    groups: Mapping[str, Sequence[Group]],
+    objective: Objective,
+    settings: TrainingParams,
+    workspace: Path,
+    identity: Identity,
+) -> _Run:
+    """Prepare a training, and restore its last checkpoint if it may resume."""
     view.check_routes([*groups["train"], *groups["validation"]])
+    num_steps = math.ceil(settings.num_epochs * len(groups["train"]) / settings.global_batch_groups)
     trainee, schedule = prepare(view, objective, settings, num_steps)
     checkpoints = Checkpoints(
         workspace / "checkpoints",
         trainee,
         schedule,
-        identity=identity or Identity({}, {}),
+        identity=identity,
         keep_last=settings.keep_last,
     )
     if not settings.resume:
         checkpoints.clear()
-    progress = checkpoints.load()
-    stopped_early = False
-    with (
-        _metrics_log(workspace, trainee.accelerator, progress.step) as log,
-        _bar(trainee.accelerator, area, progress.step, num_steps) as bar,
-    ):
-        for batch in islice(_batches(groups["train"], settings), progress.step, num_steps):
-            if progress.step == 0:
-                check_reference(trainee, batch)
-            learning_rate = schedule.get_last_lr()[0]
-            metrics = optimizer_step(trainee, batch) | {"learning_rate": float(learning_rate)}
-            schedule.step()
-            progress.step = step = progress.step + 1
-            if groups["validation"] and (
-                step % settings.validation_every == 0 or step == num_steps
-            ):
-                metrics["validation_loss"] = mean_loss(trainee, groups["validation"])
-                if progress.improves(metrics["validation_loss"]):
-                    _save_policy(trainee, workspace / "best")
-                stopped_early = settings.patience is not None and (
-                    progress.misses >= settings.patience
-                )
-            line = {"step": step} | {f"{area}/{name}": metrics[name] for name in metrics}
-            log.write(json.dumps(line) + "\n")
-            bar.set_postfix(loss=f"{metrics['loss']:.3f}")
-            bar.update()
-            if stopped_early:
-                break
-            if step % settings.checkpoint_every == 0:
-                checkpoints.save(progress)
-    if progress.best_step is None:
-        _save_policy(trainee, workspace / "best")
-    checkpoints.clear()
-    return TrainingSummary(
-        num_steps=progress.step,
-        best_step=progress.best_step or progress.step,
-        best_validation_loss=progress.best_loss,
-        stopped_early=stopped_early,
-        seconds=round(time.monotonic() - started, 1),
+    return _Run(
+        trainee=trainee,
+        schedule=schedule,
+        checkpoints=checkpoints,
+        groups=groups,
+        settings=settings,
+        num_steps=num_steps,
+        workspace=workspace,
+        progress=checkpoints.load(),
     )
 
 
@@ -201,14 +250,13 @@ def _save_policy(trainee: Trainee, directory: Path) -> None:
     """Gather the policy from all processes and write it as a model directory."""
     weights: dict[str, Any] = get_model_state_dict(trainee.scorer, options=WHOLE)
     if trainee.accelerator.is_main_process:
-        prepared = temporary_sibling(directory)
         own = {
             name.removeprefix(f"{POLICY}."): tensor
             for name, tensor in weights.items()
             if name.startswith(f"{POLICY}.")
         }
-        trainee.view.language_model.save(prepared, own)
-        put_in_place(prepared, directory)
+        with replacing(directory) as prepared:
+            trainee.view.language_model.save(prepared, own)
     trainee.accelerator.wait_for_everyone()
 
 
@@ -222,9 +270,8 @@ def _metrics_log(workspace: Path, accelerator: Accelerator, step: int) -> Iterat
     file = workspace / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True) if step and file.is_file() else []
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    prepared = temporary_sibling(file)
-    prepared.write_text("".join(kept))
-    put_in_place(prepared, file)
+    with replacing(file) as prepared:
+        prepared.write_text("".join(kept))
     with file.open("a", buffering=1) as log:
         yield log
 
