@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim.lr_scheduler import LRScheduler
 
 from rpo_pipeline.errors import ConfigError, TrainingError
-from rpo_pipeline.storage import put_in_place, temporary_sibling
+from rpo_pipeline.storage import replacing
 from rpo_pipeline.training.step import Trainee
 
 logger = logging.getLogger(__name__)
@@ -96,21 +96,20 @@ class Checkpoints:
         weights, moments = states
         if trainee.accelerator.is_main_process:
             target = self._folder / f"step-{progress.step:08d}"
-            prepared = temporary_sibling(target)
-            prepared.mkdir()
             tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
             tensors |= {f"moments/{name}": tensor for name, tensor in _moments(moments)}
             tensors |= {f"random/{name}": state for name, state in _random_states().items()}
-            # Tied weights are stored under each of their names, so they are cloned.
-            save_file({name: t.clone() for name, t in tensors.items()}, prepared / TENSORS)
             state = {
                 "progress": asdict(progress),
                 "identity": asdict(self._identity),
                 "schedule": self._schedule.state_dict(),
                 "param_groups": moments["param_groups"],
             }
-            (prepared / STATE).write_text(json.dumps(state))
-            put_in_place(prepared, target)
+            with replacing(target) as prepared:
+                prepared.mkdir()
+                # Tied weights are stored under each of their names, so they are cloned.
+                save_file({name: t.clone() for name, t in tensors.items()}, prepared / TENSORS)
+                (prepared / STATE).write_text(json.dumps(state))
             for old in self._complete()[: -self._keep_last]:
                 shutil.rmtree(old)
         trainee.accelerator.wait_for_everyone()
