@@ -40,7 +40,7 @@ from rpo_pipeline.search.comparison_table import (
     summarise,
     summarise_studies,
 )
-from rpo_pipeline.storage import named_content, put_in_place, result_key, temporary_sibling
+from rpo_pipeline.storage import named_content, replacing, result_key
 from rpo_pipeline.training import read_metrics, train_policy, training_rows
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def run_comparison(
         folder: Folder of the cells.
 
     Returns:
-        Result of ``table.summarise``, with ``studies``, that of ``table.summarise_studies``.
+        Result of ``summarise``, with ``studies``, that of ``summarise_studies``.
     """
 
     def run(cells: list[Cell]) -> dict[Cell, Path]:
@@ -138,9 +138,6 @@ def _finish(
     )
     prompts = held_out_prompts(material.rows, comparison.num_prompts, cell.split)
     by_prompt, numbers = _measure(material, settings, workspace / "best", prompts)
-    prepared = temporary_sibling(target)
-    prepared.mkdir()
-    by_prompt.to_parquet(prepared / PROMPTS, index=False)
     steps = read_metrics(workspace)
     result = {
         "cell": cell.name,
@@ -150,8 +147,10 @@ def _finish(
         "grad_norm_std": float(steps["train/grad_norm"].std()),
         **numbers,
     }
-    (prepared / RESULT).write_text(json.dumps(result, indent=2))
-    put_in_place(prepared, target)
+    with replacing(target) as prepared:
+        prepared.mkdir()
+        by_prompt.to_parquet(prepared / PROMPTS, index=False)
+        (prepared / RESULT).write_text(json.dumps(result, indent=2))
     shutil.rmtree(workspace)
 
 
