@@ -33,7 +33,7 @@ from rpo_pipeline.ingestion.rows import (
     parse_record,
 )
 from rpo_pipeline.params import RedactionParams, SourceParams
-from rpo_pipeline.storage import is_whole_parquet, put_in_place, result_key, temporary_sibling
+from rpo_pipeline.storage import is_whole_parquet, put_in_place, result_key, temporary_folder
 
 logger = logging.getLogger(__name__)
 
@@ -98,18 +98,14 @@ def ensure_part(
         if _is_whole(part):
             return part, False
         logger.warning("%s is damaged: %s is read again", part, file.name)
-    prepared = temporary_sibling(part)
-    prepared.mkdir(parents=True)
     before = file.path.stat()
-    try:
+    with temporary_folder(folder) as prepared:
         _write_part(prepared, file, source, privacy)
         after = file.path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             logger.warning("%s changed while it was read; the next run reads it again", file.name)
             part = folder / uuid.uuid4().hex  # a key of no content
         put_in_place(prepared, part)
-    finally:
-        shutil.rmtree(prepared, ignore_errors=True)
     return part, True
 
 
