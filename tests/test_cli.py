@@ -6,7 +6,8 @@ from kedro.io import DataCatalog
 from kedro.pipeline import node, pipeline
 
 from rpo_pipeline.cli import explain
-from rpo_pipeline.operations.session import with_stages
+from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.operations.session import require_known, with_stages
 
 
 def read_number(text):
@@ -46,5 +47,13 @@ def test_a_fault_of_our_own_code_stays_a_traceback():
 
 def test_a_node_may_be_named_with_its_stage_or_without():
     configure_project("rpo_pipeline")
-    named = with_stages(["summarise", "evaluation.summarise", "train_polcy"])
-    assert named == ["evaluation.summarise", "evaluation.summarise", "train_polcy"]
+    named = with_stages(["summarise", "evaluation.summarise"])
+    assert named == ["evaluation.summarise", "evaluation.summarise"]
+
+
+def test_a_misspelt_node_or_pipeline_is_named_with_the_most_similar_one():
+    configure_project("rpo_pipeline")
+    with pytest.raises(ConfigError, match="no node 'train_polcy': did you mean train_policy"):
+        with_stages(["train_polcy"])
+    with pytest.raises(ConfigError, match="no pipeline 'evaluate': did you mean evaluation"):
+        require_known(["evaluate"], ["evaluation", "promotion"], "pipeline")

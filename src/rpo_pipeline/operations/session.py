@@ -1,6 +1,6 @@
 """Kedro's session, whose run is alone in its data folder, and of all pipelines only with work."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import click
@@ -8,6 +8,7 @@ from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 
+from rpo_pipeline.errors import ConfigError, did_you_mean
 from rpo_pipeline.operations.lock import BusyError, only_run
 from rpo_pipeline.operations.refresh import Refresh
 from rpo_pipeline.storage import working_in
@@ -42,9 +43,11 @@ class ProjectSession(KedroSession):
             Result of Kedro's session; empty if there is no work.
 
         Raises:
+            ConfigError: If a pipeline or a node has another name.
             BusyError: If another run uses the data folder, and this one runs only some nodes. A run
                 of all pipelines leaves its work to the other one.
         """
+        require_known(pipelines_of(chosen), pipelines, "pipeline")
         chosen |= {option: with_stages(chosen.get(option) or ()) for option in OF_NODES}
         context = self.load_context()
         data = context.project_path / context.config_loader["globals"]["data"]
@@ -62,12 +65,29 @@ class ProjectSession(KedroSession):
 
 def with_stages(nodes: Iterable[str]) -> list[str]:
     """Names of nodes as Kedro knows them, such as ``evaluation.summarise`` for ``summarise``."""
-    every = (node for pipeline in pipelines.values() for node in pipeline.nodes) if nodes else ()
+    if not nodes:
+        return []
+    every = [node for pipeline in pipelines.values() for node in pipeline.nodes]
     known = {node.short_name: node.name for node in every}
+    require_known(nodes, {*known, *known.values()}, "node")
     return [known.get(name, name) for name in nodes]
+
+
+def require_known(names: Iterable[str], known: Collection[str], kind: str) -> None:
+    """Raise a ConfigError for the first name that nothing has, with the most similar one."""
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"there is no {kind} {name!r}: {did_you_mean(name, known)}`kedro registry list` "
+                "names the pipelines, `kedro registry describe PIPELINE` the nodes of one"
+            )
+
+
+def pipelines_of(chosen: Mapping[str, Any]) -> set[str]:
+    """Return the names of the pipelines that a run was asked for; none for all of them."""
+    return {*(chosen.get("pipeline_names") or ()), chosen.get("pipeline_name")} - {None}
 
 
 def _is_whole(chosen: Mapping[str, Any]) -> bool:
     """Tell whether a run is of all pipelines."""
-    names = {*(chosen.get("pipeline_names") or ()), chosen.get("pipeline_name")} - {None}
-    return names in WHOLE and not any(chosen.get(option) for option in SELECTIONS)
+    return pipelines_of(chosen) in WHOLE and not any(chosen.get(option) for option in SELECTIONS)
