@@ -1,6 +1,6 @@
 """The commands of the project: ``kedro NAME`` in its folder, ``rpo-pipeline NAME`` anywhere in it.
 
-An error that a user can mend is one message, not a traceback.
+An error that a user can correct is one message, not a traceback.
 """
 
 import codecs
@@ -35,13 +35,13 @@ from rpo_pipeline.operations import (
 from rpo_pipeline.secrets import hide
 from rpo_pipeline.storage import prune_cache, working_in
 
-# Of the operating system, of SQLite, and of a limit on files or users.
+# Messages of the operating system, of SQLite, and of a limit on files or users.
 NO_SPACE = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 NOTHING_TO_DO = 99
 """Exit code that Airflow takes as skipped."""
 FEEDBACK = "03_primary/feedback.parquet"
-"""In the data folder of an environment."""
+"""Path of the feedback in the data folder of an environment."""
 
 TELLS = (
     "`kedro registry list` names the pipelines, `kedro registry describe NAME` the nodes of one, "
@@ -59,10 +59,10 @@ ENV = click.option(
 
 
 class FriendlyCommand(click.Command):
-    """A command whose errors are for people where they can mend them."""
+    """A command that reports errors that users can correct as messages."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
-        """Run, and turn our errors into click's."""
+        """Run the command, and convert the project's errors to click's."""
         try:
             return super().invoke(ctx)
         except Exception as err:
@@ -78,7 +78,7 @@ class ProjectCommands(click.Group):
     command_class = FriendlyCommand
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Find the command."""
+        """Parse the arguments; without a command, the command is ``run``."""
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -175,14 +175,14 @@ def doctor(env: str) -> None:
 def open_run(env: str, refresh: bool) -> None:
     """Open an MLflow run that several `kedro run` join, and print its id as the last line.
 
-    Exit code 99, which Airflow takes as skipped: there is nothing to do.
+    Exit code 99, which Airflow takes as skipped, means that there is nothing to do.
     """
     from rpo_pipeline.tracking import JOINED_RUN, OUTBOXES, TrackedRun
 
     own = _enter(env)
     try:
         has_work = not refresh or _refresh(env).begin()
-    except BusyError as err:  # which does what this run was to do
+    except BusyError as err:  # the other run does this work
         click.echo(f"nothing to do: {err}", err=True)
         has_work = False
     if not has_work:
@@ -215,7 +215,7 @@ def close_run(run_id: str, env: str, refresh: bool, failed: bool) -> None:
 def run_pipelines(**chosen: Any) -> dict[str, Any]:  # noqa: ANN401 (the options of Kedro's run)
     """Run pipelines as Kedro does, in the session of settings.py."""
     refuse_several(chosen["runner"])
-    if chosen["conf_source"]:  # named from where the command was called
+    if chosen["conf_source"]:  # relative to the folder of the call
         chosen["conf_source"] = str(Path(chosen["conf_source"]).resolve())
     assert kedro_run.callback is not None
     result: dict[str, Any] = kedro_run.callback(**chosen)
@@ -230,7 +230,7 @@ def _with_our_runner(option: click.Parameter) -> click.Parameter:
     return changed
 
 
-# The packaged project looks it up by this name.
+# The packaged project looks up its command by this name.
 run = FriendlyCommand(
     "run",
     params=[_with_our_runner(option) for option in kedro_run.params],
@@ -241,7 +241,7 @@ cli.add_command(run)
 
 
 def explain(error: BaseException | None) -> str | None:
-    """Message of the first error in a chain that is meant for people; None without one."""
+    """Return the message of the first error in a chain that is meant for users, if there is one."""
     while error is not None:
         if isinstance(error, RpoError):
             return str(error)
@@ -259,7 +259,7 @@ def explain(error: BaseException | None) -> str | None:
 
 
 def _is_of_kedro(error: BaseException) -> bool:
-    """Whether Kedro itself refuses what it was asked to run: its options name what there is not."""
+    """Tell whether Kedro refuses its options because they name something that does not exist."""
     if not isinstance(error, ValueError | LookupError | DatasetError):
         return False
     place = error.__traceback__
@@ -270,7 +270,7 @@ def _is_of_kedro(error: BaseException) -> bool:
 
 
 def _words_of(file: Path) -> list[str]:
-    """Words of a text file: UTF-8, or what its byte order mark says, as PowerShell writes it."""
+    """Read the words of a text file: UTF-8, or as its byte order mark says (PowerShell's files)."""
     content = file.read_bytes()
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -287,12 +287,12 @@ def _refresh(env: str) -> Refresh:
 
 
 def _enter(env: str) -> Environment:
-    """An environment, in whose project the command works until it ends, as a run does."""
+    """Return an environment, and work in its project's folder until the command ends."""
     own = read_environment(_project(), env)
     click.get_current_context().with_resource(working_in(_project(), own.data))
     return own
 
 
 def _project() -> Path:
-    """The project's folder, from any folder in it; the current one where there is none."""
+    """Find the project's folder from any folder in it; outside, return the current folder."""
     return find_kedro_project(Path.cwd()) or Path.cwd()

@@ -1,4 +1,4 @@
-"""One MLflow run per ``kedro run`` or DAG, and parameters checked before anything else happens."""
+"""One MLflow run per ``kedro run`` or DAG, and a check of the parameters before any work."""
 
 import atexit
 import hashlib
@@ -58,7 +58,7 @@ CACHE, LEDGER = "reference_cache", "run_ledger"
 
 
 class TrackingHooks:
-    """Hooks of one run."""
+    """Kedro's hooks of one run."""
 
     def __init__(self) -> None:
         self._run: TrackedRun
@@ -71,11 +71,11 @@ class TrackingHooks:
         self._measures_memory = False
         self._followers: dict[str, list[MetricsFollower]] = {}
         self._place = ExitStack()
-        """The project's folder, for as long as the run lasts."""
+        """Context that enters the project's folder until the run ends."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuse parameters that cannot work, in words, before any dataset is touched."""
+        """Refuse parameters that cannot work, with a message, before any dataset is touched."""
         self._context = context
         _configure_logs(context.project_path)
         logs.take_over()
@@ -98,7 +98,7 @@ class TrackingHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Start the MLflow run, or join the scheduler's, and tell nodes which it is."""
+        """Start the MLflow run, or join the scheduler's, and give its address to the nodes."""
         from rpo_pipeline.tracking import JOINED_RUN, OUTBOXES, TrackedRun
 
         refuse_several(run_params["runner"])
@@ -139,7 +139,7 @@ class TrackingHooks:
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: DataCatalog) -> None:
-        """Follow the metrics of a node that works in a workspace."""
+        """Follow the metrics that a node writes into a workspace."""
         from rpo_pipeline.tracking import MetricsFollower
 
         self._started[node.name] = time.monotonic()
@@ -153,17 +153,17 @@ class TrackingHooks:
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
-        """Log how long the node took, and how much memory."""
+        """Log the duration and the memory of the node."""
         self._end_node(node)
 
     @hook_impl
     def on_node_error(self, node: Node) -> None:
-        """Send the metrics that a failed node still wrote."""
+        """Send the metrics that a node wrote before it failed."""
         self._end_node(node)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Keep inputs, results and the headline numbers with the run."""
+        """Log inputs, results and the headline numbers to the run."""
         made = pipeline.all_outputs()
         for name in sorted(name for name in pipeline.datasets() if name in catalog):
             if (file := file_of(catalog, name)) is None:
@@ -195,7 +195,7 @@ class TrackingHooks:
         self._place.close()
 
     def _require_champion(self) -> None:
-        """Find out before any work whether there is a champion that cannot be measured against."""
+        """Check before any work that the champion, if there is one, can be evaluated."""
         from rpo_pipeline.registry import require_champion
 
         promotion = self._blocks["promotion"]
@@ -207,7 +207,7 @@ class TrackingHooks:
             raise
 
     def _prune_cache(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Keep the cache within its limits; what a skipped node last used is in use as well."""
+        """Keep the cache within its limits; a skipped node still uses the results that it used."""
         from rpo_pipeline.storage import prune_cache
 
         users = [node.short_name for node in pipeline.nodes if CACHE in node.inputs]
@@ -238,7 +238,7 @@ class TrackingHooks:
 
 
 def _configure_logs(project_path: Path) -> None:
-    """Log as the project says, which Kedro finds only if the process starts in its folder."""
+    """Configure the project's logs, which Kedro finds only if the process starts in its folder."""
     file = project_path / "conf/logging.yml"
     handlers = logging.getLogger().handlers
     is_kedros_own = any(type(each).__module__.startswith("kedro.") for each in handlers)
@@ -247,7 +247,7 @@ def _configure_logs(project_path: Path) -> None:
 
 
 def _cell(cell: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float | None]]:
-    """Parameters and metrics of a cell of a comparison."""
+    """Return the parameters and metrics of a cell of a comparison."""
     params = {name: cell[name] for name in ("method", "value", "seed", "split")}
     numbers = {f"eval/{k}": v for k, v in cell.items() if k not in {*params, "cell"}}
     return params, numbers
@@ -276,7 +276,7 @@ def _verdict(summary: Summary) -> str:
 
 
 def _git_tags(project_path: Path) -> dict[str, str]:
-    """Commit and dirty flag; nothing where the project is no checkout."""
+    """Return the commit and whether the tree is dirty; nothing outside of a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(project_path), *arguments]

@@ -1,12 +1,12 @@
 """Reward Partition Optimization (RPO) on one page: targets, loss, step, loop.
 
-``train`` makes a better model from a log of prompts, responses and rewards. Its numbers are those
-of the pipeline (``tests/core/test_rpo.py`` trains on one log both ways), and ``docs/method.md``
-walks through it. It calls nothing else of the project, so that each of the two checks the other.
+``train`` improves a model from a log of prompts, responses and rewards. Its numbers are those of
+the pipeline (``tests/core/test_rpo.py`` trains on one log both ways), and ``docs/method.md``
+explains it. It calls no other code of the project, so each of the two is a check of the other.
 
-Left out, because no number depends on it: caches, micro-batches, devices, checkpoints, and the
-prompt that is computed once for all its responses. Left out, because it is a choice: validation,
-encoder-decoders, the limit on outliers, other estimators, reductions and objectives.
+Caches, micro-batches, devices, checkpoints, and the prompt that is computed once for all its
+responses are left out, because no number depends on them. Validation, encoder-decoders, the limit
+on outliers, and other estimators, reductions and objectives are left out, because they are options.
 
 Shapes: n responses of a prompt, L tokens, V vocabulary. Log-probabilities, log_z and targets are in
 nats, tau in units of the reward. Source: Faye et al., arXiv:2506.13702; the prior is ours.
@@ -45,17 +45,17 @@ class Settings(NamedTuple):
 
 
 def targets(log: Sequence[Group], tau: float, prior_strength: float) -> list[Tensor]:
-    """``r / tau - log_z`` of each group's responses, shape ``(n,)``.
+    """Compute ``r / tau - log_z`` of each group's responses, shape ``(n,)``.
 
-    ``exp(log_z)`` is the mean of ``exp(r / tau)`` over the n responses and over k of a prior: these
-    have the prompt's level, drawn to the mean of the log, and the spread that rewards have within
-    prompts. The log needs two prompts, and one of them two responses.
+    ``exp(log_z)`` is the mean of ``exp(r / tau)`` over the n responses and over k of a prior. The
+    prior has the level of the prompt, shrunk to the mean of the log, and the spread that rewards
+    have within prompts. The log needs two prompts, and one of them needs two responses.
     """
     rewards = [torch.tensor(group.rewards, dtype=torch.float64) for group in log]
     n, k = torch.tensor([len(r) for r in rewards]), torch.tensor(prior_strength)
     within = torch.cat([(r - r.mean()).square() for r in rewards]).sum() / (n - 1).sum()
     between = torch.stack([r.mean() for r in rewards]).var() - (within / n).mean()  # variances
-    k_mean = within / between.clamp(min=1e-6 * float(within) + 1e-12)  # what the mean counts for
+    k_mean = within / between.clamp(min=1e-6 * float(within) + 1e-12)  # weight of the log's mean
     spread = [(r - r.mean()) * math.sqrt(len(r) / (len(r) - 1)) for r in rewards if len(r) > 1]
     log_spread = (torch.cat(spread) / tau).logsumexp(0) - math.log(len(torch.cat(spread)))
     found = []
@@ -68,7 +68,7 @@ def targets(log: Sequence[Group], tau: float, prior_strength: float) -> list[Ten
 
 
 def mean_logps(model: nn.Module, group: Group) -> Tensor:
-    """Log-probability of each response, averaged over its tokens, shape ``(n,)``."""
+    """Compute the log-probability of each response, averaged over its tokens, shape ``(n,)``."""
     means = []
     for response in group.responses:
         logits = model(torch.tensor([[*group.prompt, *response]]))[0]  # (L, V)
@@ -78,7 +78,7 @@ def mean_logps(model: nn.Module, group: Group) -> Tensor:
 
 
 def rpo_loss(logps: Tensor, ref_logps: Tensor, target: Tensor) -> Tensor:
-    """Half the squared distance of the log-ratio from its target, shape ``(n,)``."""
+    """Compute half the squared distance of the log-ratio from its target, shape ``(n,)``."""
     return 0.5 * (logps - ref_logps - target).square()
 
 
@@ -93,7 +93,7 @@ def step(model: nn.Module, optimizer: AdamW, losses: list[Tensor], max_norm: flo
 
 
 def learning_rate(index: int, num_steps: int, settings: Settings) -> float:
-    """Of a step: a line from 0 to the peak, then a cosine down to a tenth of it."""
+    """Return the rate of a step: a line from 0 to the peak, then a cosine to a tenth of it."""
     warmup = math.ceil(settings.warmup_share * num_steps)
     if index < warmup:
         return settings.learning_rate * index / warmup
@@ -102,7 +102,7 @@ def learning_rate(index: int, num_steps: int, settings: Settings) -> float:
 
 
 def train(model: nn.Module, log: Sequence[Group], settings: Settings) -> list[float]:
-    """Train a model, which maps ids ``(1, L)`` to logits ``(1, L, V)``; return each step's loss."""
+    """Train a model that maps ids ``(1, L)`` to logits ``(1, L, V)``; return each step's loss."""
     with torch.no_grad():  # before its first step, the policy is the reference
         ref_logps = [mean_logps(model, group) for group in log]
     wanted = targets(log, settings.tau, settings.prior_strength)
@@ -112,7 +112,7 @@ def train(model: nn.Module, log: Sequence[Group], settings: Settings) -> list[fl
     order: list[int] = []
     history: list[float] = []
     for index in range(num_steps):
-        order = order or torch.randperm(len(log), generator=generator).tolist()  # of a new epoch
+        order = order or torch.randperm(len(log), generator=generator).tolist()  # a new epoch
         batch, order = order[: settings.global_batch_groups], order[settings.global_batch_groups :]
         optimizer.param_groups[0]["lr"] = learning_rate(index, num_steps, settings)
         losses = [rpo_loss(mean_logps(model, log[i]), ref_logps[i], wanted[i]) for i in batch]

@@ -34,11 +34,11 @@ PADDED_TOKENS: dict[Route, Callable[[Sequence[Group]], int]] = {
     "cache": shared_tokens,
 }
 EXACT = 1e-4
-"""Nats a token by which a route may differ from scoring row by row, in float32."""
+"""Nats per token by which a route may differ from scoring row by row, in float32."""
 CACHE_OVERHEAD = 1.1
-"""Two passes instead of one, and keys and values copied for each response."""
+"""Factor for two passes instead of one, and for copies of keys and values for each response."""
 NUM_TRIED = 8
-"""Responses of a group that a route is tried on, or more where a window is longer than they are."""
+"""Number of responses of a group that a route is tried on; a longer window needs more."""
 
 
 def micro_batches(
@@ -47,16 +47,16 @@ def micro_batches(
     """Cut groups into batches of a token budget, and choose the cheapest route through the model.
 
     Args:
-        language_model: The model that will score.
-        groups: In any order.
-        max_tokens: Tokens of one forward pass, padding included.
+        language_model: Model that scores.
+        groups: Groups in any order.
+        max_tokens: Number of tokens of a forward pass, padding included.
 
     Yields:
-        Padded batches on the model's device that together hold every row once, and the route to
-        score each by.
+        Padded batches on the model's device, which together hold every row once, and the route of
+        each batch.
 
     Raises:
-        ModelError: If the model does not score a row in a batch as it does the row alone.
+        ModelError: If the score of a row in a batch is not that of the row alone.
     """
     check_single_rows(language_model, groups)
     model, pad_token_id = language_model.model, language_model.tokenizer.pad_token_id
@@ -69,16 +69,16 @@ def micro_batches(
 
 
 def choose_route(language_model: LanguageModel, groups: Sequence[Group]) -> Route:
-    """The cheapest route through a model that is exact for these groups.
+    """Choose the cheapest route through a model that is exact for these groups.
 
     Args:
-        language_model: Its ``prefix_sharing`` is the wish: a route, or ``auto`` by cost.
-        groups: What will be scored.
+        language_model: Model whose ``prefix_sharing`` is a route, or ``auto`` to choose by cost.
+        groups: Groups that will be scored.
 
     Returns:
-        ``off`` where sharing cannot be exact: an attention window that is shorter than a row,
-        rotary frequencies that depend on its length, or a model that failed the check, which is
-        made at first use and again for longer groups. An encoder-decoder has no tree.
+        ``off`` if sharing cannot be exact: an attention window is shorter than a row, rotary
+        frequencies depend on the length of a row, or the model has failed the check, which is made
+        at first use and again for longer groups. An encoder-decoder has no ``tree``.
     """
     model, wish = language_model.model, language_model.prefix_sharing
     if wish == "off" or any(_is_far(model, _longest_row(group)) for group in groups):
@@ -97,7 +97,7 @@ def choose_route(language_model: LanguageModel, groups: Sequence[Group]) -> Rout
 
 
 def check_routes(language_model: LanguageModel, groups: Sequence[Group]) -> None:
-    """Compare the routes with scoring row by row now: once a model is sharded, it is too late."""
+    """Compare the routes with scoring row by row, which a sharded model cannot do any more."""
     check_single_rows(language_model, groups)
     near = [group for group in groups if not _is_far(language_model.model, _longest_row(group))]
     if language_model.prefix_sharing == "auto":
@@ -113,9 +113,9 @@ def score_groups(
     """Score groups without gradients, in micro-batches of a token budget.
 
     Args:
-        language_model: The model that scores.
-        groups: Whose rows are 0 to R - 1, each once.
-        micro_batch_tokens: Tokens of a forward pass, padding included.
+        language_model: Model that scores.
+        groups: Groups whose rows are 0 to R - 1, each once.
+        micro_batch_tokens: Number of tokens of a forward pass, padding included.
 
     Returns:
         Summed log-probabilities in nats, float32, on the CPU, shape ``(R,)``, by ``Group.rows``.
@@ -133,7 +133,7 @@ def score_groups(
 
 
 def _companies(language_model: LanguageModel, groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups that may share a batch: none changes the numbers of another by its length."""
+    """Divide groups into sets in which no group changes the numbers of another by its length."""
     model = language_model.model
     window = attention_window(model)
     companies: dict[tuple[int, bool], list[Group]] = {}
@@ -178,7 +178,7 @@ def _longest_row(group: Group) -> int:
 
 
 def _cheapest(hidden_size: int, groups: Sequence[Group]) -> Route:
-    """Compare multiply-adds of a layer: 12 h^2 a token, 2 h a pair that attention looks at."""
+    """Choose by multiply-adds of a layer: 12 h^2 per token, 2 h per pair of attended tokens."""
     costs: dict[Route, float] = dict.fromkeys(PADDED_TOKENS, 0.0)
     for group in groups:
         prompt, responses = len(group.prompt), [len(ids) for ids in group.responses]
@@ -191,7 +191,7 @@ def _cheapest(hidden_size: int, groups: Sequence[Group]) -> Route:
 
 
 def _is_exact(language_model: LanguageModel, groups: Sequence[Group], route: Route) -> bool:
-    """Whether a route agrees with scoring row by row, tried at first use and for longer groups."""
+    """Tell whether a route agrees with scoring row by row; longer groups are tried again."""
     trials = language_model.trials
     longest = max(group.num_tokens for group in groups)
     again = longest > trials.route_lengths.get(route, 0) and not language_model.is_sharded
@@ -202,10 +202,10 @@ def _is_exact(language_model: LanguageModel, groups: Sequence[Group], route: Rou
 
 
 def _tried(model: PreTrainedModel, groups: Sequence[Group]) -> list[Group]:
-    """The group of the longest row and the one of most tokens, as far as it takes to tell.
+    """Return the groups of the longest row and of most tokens, cut to what the check needs.
 
-    Two prompts of different length in one batch show whether padding is seen, and responses that
-    go beyond the window together show whether a tree is cut by it.
+    Two prompts of different length in one batch show whether padding changes a score. Responses
+    that together are longer than the window show whether it cuts a tree.
     """
     several = [group for group in groups if len(group.rows) > 1]
     chosen = [max(several, key=_longest_row), max(several, key=lambda group: group.num_tokens)]

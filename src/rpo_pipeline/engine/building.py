@@ -1,4 +1,4 @@
-"""A small model and its tokenizer from a config block, for when there is no checkpoint."""
+"""Builds a small model and its tokenizer from a config block, if there is no checkpoint."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ from rpo_pipeline.params import FromConfigParams, PolicyParams
 logger = logging.getLogger(__name__)
 
 REFUSALS = (ValueError, TypeError, KeyError, StrictDataclassError)
-"""What transformers raises for a configuration that it cannot use."""
+"""Errors of transformers for a configuration that it cannot use."""
 PAD, EOS, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
 
 CHAT_TEMPLATE = (
@@ -56,11 +56,11 @@ def check_architecture(settings: FromConfigParams) -> PreTrainedConfig:
         settings: Architecture by its transformers name, and its configuration.
 
     Returns:
-        The configuration as transformers has it.
+        The configuration in the form of transformers.
 
     Raises:
         ModelError: If transformers knows no such architecture or refuses the configuration, if a
-            setting is misspelt, or the model would write no text.
+            setting is misspelt, or if the model does not write text.
     """
     kind = settings.model_type
     sizes = settings.model_dump(exclude={"model_type", "vocab_size"}, exclude_none=True)
@@ -87,16 +87,16 @@ def make_language_model(policy: PolicyParams, texts: Iterable[str], *, seed: int
     """Load the model that a reference starts from, or build it where there is no checkpoint.
 
     Args:
-        policy: Where the model comes from, its precision, and the limits on tokens.
-        texts: What the tokenizer of a built model is fitted on.
+        policy: Origin and precision of the model, and the limits on tokens.
+        texts: Texts on which the tokenizer of a built model is fitted.
         seed: Seed of the weights of a built model.
 
     Returns:
-        The model in evaluation mode; a chat template of it writes today's date.
+        The model in evaluation mode; its chat template, if any, writes today's date.
 
     Raises:
-        ModelError: If it cannot be loaded or built, or has fewer positions than the limits allow
-            tokens.
+        ModelError: If the model cannot be loaded or built, or has fewer positions than the limits
+            allow tokens.
     """
     if policy.from_config:
         language_model = build_language_model(
@@ -121,8 +121,8 @@ def build_language_model(
 
     Args:
         settings: Architecture by its transformers name, and its configuration.
-        texts: What the tokenizer is fitted on: prompts and responses of the train split.
-        seed: Of the random weights.
+        texts: Prompts and responses of the train split, on which the tokenizer is fitted.
+        seed: Seed of the random weights.
         dtype: Precision of the forward pass.
 
     Returns:
@@ -193,10 +193,10 @@ def fit_tokenizer(
 def _reopened(
     tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
 ) -> PreTrainedTokenizerBase:
-    """A tokenizer as it comes back from a saved model of this type.
+    """Return a tokenizer as it is loaded from a saved model of this type.
 
-    For some types (Qwen) transformers takes a class of its own, which may add a token and splits
-    texts in its own way.
+    For some types (Qwen), transformers takes another class, which may add a token and splits texts
+    in another way.
     """
     with TemporaryDirectory() as name:
         tokenizer.save_pretrained(name)

@@ -1,4 +1,4 @@
-"""Names of the folders of a cache: what a result depends on beside the tokens of its row."""
+"""Names of cache folders: hashes of what a result depends on besides the tokens of its row."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from rpo_pipeline.storage import MODEL_LIBRARIES, model_fingerprint, path_digest
 
 
 def logps_key(model: Path, policy: PolicyParams) -> str:
-    """Name of what a log-probability depends on beside the tokens of its row.
+    """Hash what a log-probability depends on besides the tokens of its row.
 
     Args:
         model: Model directory: weights, configuration, tokenizer.
-        policy: Its precision counts and nothing else of it: where a text is cut decides its tokens.
+        policy: Settings of the policy; only the precision counts, as limits show in the tokens.
 
     Returns:
         32 hexadecimal digits.
@@ -28,12 +28,12 @@ def logps_key(model: Path, policy: PolicyParams) -> str:
 
 
 def samples_key(model: Path, policy: PolicyParams, sampling_temperature: float) -> str:
-    """Name of what a sample depends on beside the tokens of its prompt and its noise.
+    """Hash what a sample depends on besides the tokens of its prompt and its noise.
 
     Args:
         model: Model directory: weights, configuration, tokenizer.
-        policy: Its precision and its limit of a response count, and nothing else of it.
-        sampling_temperature: 1 is the model's own distribution.
+        policy: Settings of the policy; only the precision and the limit of a response count.
+        sampling_temperature: Temperature of sampling; 1 is the model's own distribution.
 
     Returns:
         32 hexadecimal digits.

@@ -1,9 +1,9 @@
-"""Chat templates as they come, made to fit any log: no clock in them, and every turn written.
+"""Adapts chat templates to any log: they read no clock, and they write every turn.
 
-Templates of models that also read pictures ask for contents as lists of parts: they get them so.
+Templates of models that also read pictures expect contents as lists of parts, and get such lists.
 
-What is changed is written into the template itself, in front of it, so that whoever reads the saved
-model, and serving first of all, writes the same tokens.
+The changes are written in front of the template itself, so every program that reads the saved
+model, such as the server of a version, writes the same tokens.
 """
 
 import logging
@@ -16,10 +16,10 @@ from rpo_pipeline.errors import ModelError
 logger = logging.getLogger(__name__)
 
 STANDARD_DATE = date(2025, 1, 1)
-"""Of models that have no date of their own, so that they write the same tokens every day."""
+"""Date for models without a date of their own, so that they write the same tokens every day."""
 _CLOCK = "strftime_now"
 _FOLDED = "{# rpo_pipeline: a system message goes into the user turn behind it #}"
-# Lines end with a tag, behind which Jinja drops the line break: nothing is written.
+# Lines end with a tag, after which Jinja drops the line break, so they write nothing.
 _FOLD = (
     _FOLDED
     + """{% set rpo = namespace(turns=[], system='') %}
@@ -57,25 +57,25 @@ _PARTS = """{# rpo_pipeline: contents become lists of parts #}
 {% set messages = rpo_parts.turns %}
 """
 _RAW_PART = "'type': 'text'"
-"""In what a template writes that prints a list of parts as it is."""
+"""Text in the output of a template that prints a list of parts unchanged."""
 _SYSTEM = {"role": "system", "content": "words of a system"}
 _USER = {"role": "user", "content": "words of a user"}
 _ANSWER = {"role": "assistant", "content": "words of an answer"}
 
 
 def adapt_template(tokenizer: PreTrainedTokenizerBase, day: date = STANDARD_DATE) -> None:
-    """Make a chat template write the same tokens every day, and what it refuses in another way.
+    """Make a chat template write the same tokens every day, and move the messages that it refuses.
 
-    A system message, or a second turn of the same role, that the template refuses or leaves out
-    goes into the user turn. A template that reads contents as lists of parts gets such lists. One
-    that was adapted before stays as it is.
+    A system message, or a second turn of the same role, that the template refuses or leaves out is
+    moved into the user turn. A template that reads contents as lists of parts gets such lists. An
+    adapted template stays as it is.
 
     Args:
-        tokenizer: Changed in place, where it has a template that needs it.
-        day: The date that a template writes which asks for today's.
+        tokenizer: Tokenizer whose template is changed in place, if it needs a change.
+        day: Date that the template writes if it asks for today's.
 
     Raises:
-        ModelError: If the template leaves out what a user says.
+        ModelError: If the template leaves out a user's message.
     """
     template = tokenizer.chat_template
     if not template:
@@ -94,23 +94,23 @@ def adapt_template(tokenizer: PreTrainedTokenizerBase, day: date = STANDARD_DATE
 
 
 def folds_system(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether system messages are written into the user turn behind them."""
+    """Tell whether system messages are written into the next user turn."""
     return _FOLDED in str(tokenizer.chat_template or "")
 
 
 def writes_role(tokenizer: PreTrainedTokenizerBase, role: str) -> bool:
-    """Whether a chat template writes the messages of a role, rather than leave them out."""
+    """Tell whether a chat template writes the messages of a role."""
     chat = [_USER, {"role": "assistant", "content": "an answer"}]
     return _writes(tokenizer, [*chat, {"role": role, "content": f"words of a {role}"}])
 
 
 def warn_of_opening(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Say where a chat template opens an answer that it asks for unlike one that is there.
+    """Warn if a chat template opens a new answer in another way than it writes an earlier one.
 
-    Thinking models do: their template opens a thought, or leaves earlier thoughts out.
+    Templates of thinking models open a thought, or leave earlier thoughts out.
 
     Args:
-        tokenizer: Of any model.
+        tokenizer: Tokenizer of any model.
     """
     if not tokenizer.chat_template:
         return
@@ -129,7 +129,7 @@ def warn_of_opening(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _with_contents(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
-    """A template that writes the words of a user, from contents as they are or as parts."""
+    """Return a template that writes a user's text, from contents that are texts or parts."""
     tokenizer.chat_template = template
     if _writes(tokenizer, [_USER]):
         return template
@@ -145,7 +145,7 @@ def _with_contents(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
             "the same; mend chat_template.jinja (or chat_template in tokenizer_config.json) in "
             "the folder of the model, or name another model"
         )
-    return template  # it refuses such a chat, which is told where a prompt needs it
+    return template  # a prompt that it refuses raises an error later
 
 
 def _writes(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> bool:
@@ -156,7 +156,7 @@ def _writes(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> b
 
 
 def _write(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> str | None:
-    """What a template makes of a chat; None where it refuses it, which may be in any way."""
+    """Return the text that a template makes of a chat; None if it refuses it by any error."""
     try:
         return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
     except Exception:
@@ -164,7 +164,7 @@ def _write(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> st
 
 
 def _clock(day: date) -> str:
-    """A clock that stands still, under the name of transformers' own.
+    """Return a clock that stands still, under the name of transformers' own.
 
     The longer directives come first, ``%-d`` before ``%d``.
     """

@@ -23,7 +23,7 @@ from rpo_pipeline.storage import use_hub_or_cache
 
 Array = NDArray[np.float32]
 UNREAD = ("pooler", "position_ids")
-"""Weights of sentence encoders that a mean of the last states does not read."""
+"""Weights of sentence encoders that a mean of the last states does not use."""
 
 
 class SentenceEncoder:
@@ -47,7 +47,7 @@ class SentenceEncoder:
                 dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # they are named below, all of them
+                ignore_mismatched_sizes=True,  # a message below names them all
                 output_loading_info=True,
             )
             self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -55,7 +55,7 @@ class SentenceEncoder:
             )
         except RpoError:
             raise
-        except Exception as err:  # packages that read files of others raise anything
+        except Exception as err:  # readers of files may raise any error
             raise ModelError(
                 f"cannot load a sentence encoder from {name_or_path!r}: {reason_of(err)} "
                 "(name_or_path of labeler `fitted_reward_model`: a hub id that can be reached, or "
@@ -71,12 +71,12 @@ class SentenceEncoder:
         """Embed texts.
 
         Args:
-            texts: In any order.
-            max_tokens: Longer texts are cut.
-            micro_batch_tokens: Tokens of a forward pass, padding included.
+            texts: Texts in any order.
+            max_tokens: Number of tokens at which a text is cut.
+            micro_batch_tokens: Number of tokens of a forward pass, padding included.
 
         Returns:
-            Shape ``(N, H)``.
+            Embeddings, shape ``(N, H)``.
         """
         limit = min(max_tokens, getattr(self._model.config, "max_position_embeddings", max_tokens))
         encoded = self._tokenizer(
@@ -113,14 +113,14 @@ def embed_responses(
 
     Args:
         language_model: Decoder or encoder-decoder.
-        prompts: One per response.
-        responses: What is embedded.
-        max_tokens: Longer prompts and longer responses are cut.
-        micro_batch_tokens: Tokens of a forward pass, padding included.
+        prompts: Prompt of each response.
+        responses: Responses to embed.
+        max_tokens: Number of tokens at which a prompt or a response is cut.
+        micro_batch_tokens: Number of tokens of a forward pass, padding included.
 
     Returns:
-        Mean of the last hidden states from which the tokens of the response are told, which are
-        those of the tokens before each. Shape ``(N, H)``.
+        Mean of the last hidden states that predict the tokens of the response, which are the states
+        of the token before each. Shape ``(N, H)``.
     """
     limits = (max_tokens, max_tokens)
     text_format = TextFormat(language_model.tokenizer, language_model.is_encoder_decoder, *limits)

@@ -1,4 +1,4 @@
-"""The engine: one model, and what it scored and wrote before, kept by content."""
+"""The engine: one model, with its scores and samples cached by content."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from rpo_pipeline.params import PolicyParams, TrainingParams
 from rpo_pipeline.storage import SHARD_ROWS, content_key, fetch_rows
 
 SAMPLING_TEMPERATURE = 1.0
-"""The model's own distribution: log_z is an expectation under it."""
+"""Temperature of the model's own distribution, under which log_z is an expectation."""
 
 
 class Engine(StoredModel):
@@ -26,8 +26,8 @@ class Engine(StoredModel):
         directory: Model directory.
         policy: Precision, prefix sharing, limits on tokens.
         training: Token budget of a forward pass, ``micro_batch_tokens``.
-        cache: Folder in which log-probabilities and samples are kept by content; null: none are.
-        shard_rows: Rows that are computed between two writes to the cache.
+        cache: Folder of cached log-probabilities and samples; null to cache none.
+        shard_rows: Number of rows that are computed between two writes to the cache.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Engine(StoredModel):
         Args:
             table: Columns prompt_id and prompt, one line per response.
             seeds: Seed of the noise of each line; with the prompt's tokens it names the sample.
-            sampling_temperature: 1 samples from the model's own distribution.
+            sampling_temperature: Temperature of sampling; 1 is the model's own distribution.
 
         Returns:
             response, and token_ids as they were drawn, in the order of the table.
@@ -127,7 +127,7 @@ class Engine(StoredModel):
         return self.language_model.text_format(self.policy)
 
     def _logps(self, groups: Sequence[Group]) -> pd.DataFrame:
-        """Columns logps and num_tokens, indexed by ``Group.rows``, prompt by prompt."""
+        """Return columns logps and num_tokens, indexed by ``Group.rows``, prompt by prompt."""
 
         def score(some: Sequence[Group]) -> pd.DataFrame:
             sizes = {
@@ -195,7 +195,7 @@ class Engine(StoredModel):
 def _take(
     groups: Sequence[Group], origins: Sequence[tuple[int, int]], rows: Sequence[int]
 ) -> list[Group]:
-    """Some rows of groups, each given by its group and its place in it, and numbered anew."""
+    """Select rows of groups, each given by its group and its place in it, and number them anew."""
     taken: dict[int, dict[int, int]] = {}
     for row, (group, place) in enumerate(origins[row] for row in rows):
         taken.setdefault(group, {})[row] = place

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 PART_PADDING = 64
-"""Tokens that cost about what it takes to call a model once more."""
+"""Number of padded tokens that cost about as much as one more call of a model."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Group:
     rows: list[int]
     """Position of each response in the table that the group was made from."""
     prompt_id: str = ""
-    """Names the group in messages."""
+    """Name of the group in messages."""
     prompt_is_cut: bool = False
-    """Whether the limit on tokens took something from the prompt."""
+    """Whether the prompt was cut at the limit on tokens."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the prompt and of every response."""
+        """Number of tokens of the prompt and of every response."""
         return len(self.prompt) + sum(map(len, self.responses))
 
     def take(self, places: Sequence[int]) -> "Group":
-        """Some of the responses, in the order of their places in the group."""
+        """Select responses, in the order of their places in the group."""
         return replace(
             self,
             responses=[self.responses[place] for place in places],
@@ -44,7 +44,7 @@ class Group:
 
 @dataclass(frozen=True)
 class GroupBatch:
-    """Padded tensors of several groups; each prompt stands once."""
+    """Padded tensors of several groups, which hold each prompt once."""
 
     prompt_ids: Tensor
     """Int64, shape ``(P, L)``, padded on the right."""
@@ -61,15 +61,15 @@ class GroupBatch:
 
     @property
     def num_tokens(self) -> Tensor:
-        """Response tokens of each row, int64, shape ``(R,)``."""
+        """Number of response tokens of each row, int64, shape ``(R,)``."""
         return self.loss_mask.sum(dim=1)
 
     def to(self, device: torch.device) -> "GroupBatch":
-        """The same batch on a device."""
+        """Return the same batch on a device."""
         return replace(self, **{name: tensor.to(device) for name, tensor in vars(self).items()})
 
     def take(self, rows: Sequence[int]) -> "GroupBatch":
-        """Some rows of the batch, no wider than the longest; all prompts stay."""
+        """Select rows of the batch, no wider than the longest; all prompts stay."""
         index = torch.tensor(rows, device=self.rows.device)
         width = int(self.num_tokens[index].max())
         return replace(
@@ -97,18 +97,18 @@ def collate(groups: Sequence[Group], pad_token_id: int) -> GroupBatch:
 
 
 def rowwise_tokens(groups: Sequence[Group]) -> int:
-    """Padded tokens of a row ``[prompt | response]`` per response."""
+    """Count the padded tokens of a row ``[prompt | response]`` per response."""
     return _num_rows(groups) * (_longest_prompt(groups) + _longest_response(groups))
 
 
 def tree_tokens(groups: Sequence[Group]) -> int:
-    """Padded tokens of a row ``[prompt | y_1 | ... | y_n]`` per group."""
+    """Count the padded tokens of a row ``[prompt | y_1 | ... | y_n]`` per group."""
     rows = (len(group.prompt) + sum(map(len, group.responses)) for group in groups)
     return len(groups) * max(rows)
 
 
 def shared_tokens(groups: Sequence[Group]) -> int:
-    """Padded tokens of each prompt once, and of the responses in parts of like length."""
+    """Count the padded tokens of each prompt once, and of responses in parts of like length."""
     prompts = len(groups) * _longest_prompt(groups)
     lengths = [len(ids) for group in groups for ids in group.responses]
     return prompts + sum(len(part) * lengths[part[0]] for part in parts_of_like_length(lengths))
@@ -118,8 +118,8 @@ def parts_of_like_length(lengths: Sequence[int], padding: int = PART_PADDING) ->
     """Cut rows into parts that are computed one after the other, so that little is padded.
 
     Args:
-        lengths: Tokens of each row.
-        padding: Tokens that may be padded in a part: what another part costs.
+        lengths: Number of tokens of each row.
+        padding: Number of tokens that may be padded in a part, equal to the cost of another part.
 
     Returns:
         Positions in ``lengths``, the longest first, each once.
@@ -148,8 +148,8 @@ def pack(
         groups: Groups in any order.
         max_tokens: Budget of one micro-batch. A group over it is split; one row that is over it
             alone still makes a batch.
-        padded_tokens: Tokens of a micro-batch, as the forward pass lays it out.
-        by_prompt: The longest prompts come first, where only they are padded to one another.
+        padded_tokens: Function that counts the tokens of a micro-batch in a forward pass.
+        by_prompt: Whether the longest prompts come first, for a pass that pads only prompts.
 
     Yields:
         Lists of groups; together they hold every row once.
@@ -201,8 +201,8 @@ def pack_rows(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
     """Cut rows, the longest first, into batches of a token budget, padding included.
 
     Args:
-        lengths: Tokens of each row.
-        max_tokens: Of one batch; a longer row is a batch of its own.
+        lengths: Number of tokens of each row.
+        max_tokens: Budget of one batch; a longer row is a batch of its own.
 
     Yields:
         Positions of the rows.

@@ -1,4 +1,4 @@
-"""What the length of a row changes in a model: positions, attention windows, rotary frequencies."""
+"""Effects of a row's length on a model: positions, attention windows, rotary frequencies."""
 
 import math
 import re
@@ -12,13 +12,13 @@ from rpo_pipeline.errors import ModelError
 from rpo_pipeline.params import PolicyParams
 
 WINDOW = re.compile(r"(window|window_size|attention_chunk_size|local_attention)$")
-"""Names that configurations give to the tokens that a layer looks back on."""
+"""Names that configurations give to the number of tokens that a layer attends to."""
 POSITIONS = re.compile(r"(^|\.)(wpe|\w*pos\w*_emb\w*|embed_pos\w*)$")
 """Names of tables with one entry for each position."""
 
 
 def attention_window(model: PreTrainedModel) -> float:
-    """Tokens that every layer looks back on, under whatever name the configuration has for it.
+    """Return the number of tokens that every layer attends to, by any name in the configuration.
 
     Args:
         model: Decoder or encoder-decoder.
@@ -34,17 +34,17 @@ def attention_window(model: PreTrainedModel) -> float:
 
 
 def row_kind(model: PreTrainedModel, num_tokens: int) -> int:
-    """Which rotary frequencies a model takes for a row; rows of other kinds are no company for it.
+    """Tell which rotary frequencies a model uses for a row; a batch holds rows of one kind.
 
-    transformers chooses them for a whole batch by its longest row. Dynamic scaling has others for
-    each length beyond the trained one, LongRoPE one set beyond it.
+    transformers chooses them for a whole batch by its longest row. Dynamic scaling has a set for
+    each length beyond the trained one, LongRoPE has one set for all of them.
 
     Args:
         model: Decoder or encoder-decoder.
-        num_tokens: Of the row, prompt and response.
+        num_tokens: Number of tokens of the row, prompt and response.
 
     Returns:
-        0 for the frequencies of short rows, which are everyone's where no length changes them.
+        0 for the frequencies of short rows, and for every row if they do not depend on the length.
     """
     config = model.config.get_text_config()
     kind = 0
@@ -59,7 +59,7 @@ def row_kind(model: PreTrainedModel, num_tokens: int) -> int:
 
 
 def forget_lengths(model: PreTrainedModel) -> None:
-    """Take back the frequencies that a longer row left behind, so that a row never meets them."""
+    """Reset the frequencies that a longer row left behind, so that no other row uses them."""
     config = model.config.get_text_config()
     ropes = list(_ropes(getattr(config, "rope_parameters", None)))
     if any("dynamic" in str(rope.get("rope_type")) for rope in ropes):
@@ -75,7 +75,7 @@ def check_positions(model: PreTrainedModel, policy: PolicyParams) -> None:
 
     Args:
         model: Decoder or encoder-decoder.
-        policy: ``max_prompt_tokens`` and ``max_response_tokens``.
+        policy: Limits on tokens, ``max_prompt_tokens`` and ``max_response_tokens``.
 
     Raises:
         ModelError: If the model has a table of positions that is shorter.
@@ -99,7 +99,7 @@ def check_positions(model: PreTrainedModel, policy: PolicyParams) -> None:
 
 
 def num_positions(model: nn.Module) -> float:
-    """Positions that a model has; infinite where it computes them (rotary, relative, ALiBi)."""
+    """Count the positions of a model; infinite if it computes them (rotary, relative, ALiBi)."""
     sizes = [math.inf]
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and POSITIONS.search(name):
@@ -112,7 +112,7 @@ def num_positions(model: nn.Module) -> float:
 
 
 def _ropes(parameters: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
-    """Settings of rotary positions: one set, or one for each type of layer."""
+    """Yield the settings of rotary positions: one set, or one for each type of layer."""
     if parameters and "rope_type" in parameters:
         yield parameters
     elif parameters:

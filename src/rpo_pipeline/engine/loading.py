@@ -57,7 +57,7 @@ class LanguageModel:
     dtype: torch.dtype = torch.float32
     """Precision of the forward pass; the weights stay float32."""
     prefix_sharing: PrefixSharing = "auto"
-    """How a decoder computes a prompt once for all its responses."""
+    """Way in which a decoder computes a prompt once for all its responses."""
     trials: Trials = field(default_factory=Trials, compare=False)
     """Results of what was tried on the model."""
 
@@ -117,7 +117,7 @@ def load_language_model(
     Args:
         name_or_path: Model directory or hub id.
         dtype: Precision of the forward pass, ``float32`` or ``bfloat16``.
-        prefix_sharing: How a decoder computes a prompt once for all its responses.
+        prefix_sharing: Way in which a decoder computes a prompt once for all its responses.
         revision: Commit of a hub id.
         day: Date that a chat template writes from now on, if it asks for the date.
 
@@ -166,7 +166,7 @@ def _read(
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # they are named below, all of them
+            ignore_mismatched_sizes=True,  # a message below names them all
             output_loading_info=True,
         )
         model, loading = loaded
@@ -176,7 +176,7 @@ def _read(
         return model, tokenizer, loading
     except RpoError:
         raise
-    except Exception as err:  # packages that read files of others raise anything
+    except Exception as err:  # readers of files may raise any error
         raise ModelError(
             f"cannot load a model from {str(name_or_path)!r}: {reason_of(err)} "
             "(policy.name_or_path: a hub id that can be reached, or a directory with config.json, "
@@ -240,7 +240,7 @@ def as_language_model(
             "the model has no decoder_start_token_id in its config.json, so that its decoder has "
             "nothing to begin with"
         )
-    # A checkpoint's own may hold top_p or a repetition penalty: samples would not be the policy's.
+    # The checkpoint's own one may hold top_p or a repetition penalty, which change the samples.
     model.generation_config = GenerationConfig(
         eos_token_id=find_end_tokens(model, tokenizer),
         pad_token_id=tokenizer.pad_token_id,

@@ -1,4 +1,4 @@
-"""Forward passes over a batch of prompt groups, by how the responses come by their prompts.
+"""Forward passes over a batch of prompt groups, by the route through the model.
 
 Shapes: P prompts, R rows (responses), L tokens of the longest, T response tokens, H hidden size.
 """

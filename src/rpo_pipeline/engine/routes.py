@@ -59,7 +59,7 @@ def read_responses(
     Args:
         model: Decoder or encoder-decoder.
         batch: Groups, padded, on the model's device.
-        route: How the responses come by their prompts.
+        route: Route through the model.
         with_logits: Whether all logits are computed, not only those of one token of each pass.
         in_one_pass: Whether an encoder-decoder's rows are not cut into parts of like length.
 

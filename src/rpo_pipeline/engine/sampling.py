@@ -1,8 +1,8 @@
 """Sampling responses, repeatable row by row.
 
-``generate()`` draws from one global random state, so what a row gets would depend on its batch.
-Here each row adds Gumbel noise from a seed of its own and the arg max is taken, which samples from
-the softmax exactly (Gumbel-max trick); two models given the same seed meet the same noise.
+``generate()`` draws from one global random state, so a row's response would depend on its batch.
+Here Gumbel noise from a seed of the row is added to its logits and the arg max is taken, which
+samples from the softmax exactly (Gumbel-max trick). The same seed gives two models the same noise.
 """
 
 import logging
@@ -22,9 +22,9 @@ from rpo_pipeline.engine.loading import LanguageModel
 logger = logging.getLogger(__name__)
 
 ROUNDING = 1e-2
-"""By which the probability of a token may differ between a prompt in a batch and alone."""
+"""Difference allowed in the probability of a token between a prompt in a batch and alone."""
 NUM_TRIED = 2
-"""Tokens of an answer that are compared: the second one is read from what the first one left."""
+"""Number of compared tokens of an answer; the second depends on the state after the first."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SampledResponse:
 
 
 class GumbelNoise(LogitsProcessor):
-    """Adds to each row's logits Gumbel noise that depends on the row's seed and the step only."""
+    """Adds Gumbel noise to each row's logits, which depends on the row's seed and the step only."""
 
     def __init__(self, seeds: Sequence[int], sampling_temperature: float) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -53,7 +53,7 @@ class GumbelNoise(LogitsProcessor):
 
 
 def row_seed(*parts: object) -> int:
-    """Seed of a row's noise from what names it, such as run seed, prompt_id and sample."""
+    """Derive the seed of a row's noise from its names, such as run seed, prompt_id and sample."""
     text = "/".join(map(str, parts))
     return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())
 
@@ -70,13 +70,13 @@ def sample_responses(
     """Sample one response per (prompt, seed).
 
     Args:
-        language_model: The model that writes.
+        language_model: Model that writes.
         prompts: Token ids of each prompt.
-        seeds: One per prompt; the same seed and prompt give the same noise for every model.
-        sampling_temperature: 1 samples from the model's own distribution; 0 takes the most likely
-            token each time.
-        max_new_tokens: Longer responses are cut.
-        batch_size: Rows generated together; one, where a model does not keep rows apart.
+        seeds: Seed of each row; the same seed and prompt give the same noise for every model.
+        sampling_temperature: Temperature; 1 samples from the model's own distribution, 0 takes the
+            most likely token each time.
+        max_new_tokens: Number of tokens at which a response is cut.
+        batch_size: Number of rows generated together; 1 if the model does not keep rows apart.
 
     Returns:
         Responses in the order of the prompts.
@@ -96,7 +96,7 @@ def sample_responses(
 def _batches(
     language_model: LanguageModel, prompts: Sequence[list[int]], batch_size: int
 ) -> Iterator[list[int]]:
-    """Rows that are generated together, shortest prompts first.
+    """Yield the rows that are generated together, shortest prompts first.
 
     Neighbours of one length share a batch, and a repeated prompt is not padded at all.
     """
@@ -109,10 +109,10 @@ def _batches(
 
 
 def _batches_exactly(language_model: LanguageModel, *prompts: list[int]) -> bool:
-    """Whether two prompts that share a batch get the first tokens that each gets alone.
+    """Tell whether two prompts that share a batch get the first tokens that each gets alone.
 
-    Tried at first use, and again for the first prompts of unequal length: models with a state that
-    goes from token to token may carry padding or another row in it.
+    The check is made at first use, and again for the first prompts of unequal length: a model with
+    a recurrent state may carry padding or another row in it.
     """
     found = language_model.trials.samples_by_padding
     is_padded = len({*map(len, prompts)}) > 1
@@ -133,14 +133,14 @@ def _batches_exactly(language_model: LanguageModel, *prompts: list[int]) -> bool
 
 
 def _first_logps(language_model: LanguageModel, prompts: Sequence[list[int]]) -> Tensor:
-    """Log-probabilities of the most likely answers' first tokens, shape ``(B, S, V)``."""
+    """Compute log-probabilities at the first tokens of greedy answers, shape ``(B, S, V)``."""
     plain = replace(language_model, dtype=torch.float32)
     output = _call(plain, prompts, NUM_TRIED, output_logits=True, return_dict_in_generate=True)[0]
     return torch.stack(output.logits, dim=1).float().log_softmax(dim=-1)
 
 
 def _difference(alone: Tensor, together: Tensor) -> float:
-    """Of the probabilities of one row, up to where two tokens were as good as equally likely."""
+    """Return the largest difference in probability, up to the first token with another arg max."""
     worst = 0.0
     for one, other in zip(alone, together, strict=False):
         if one.isfinite().any():
@@ -168,7 +168,7 @@ def _call(
     max_new_tokens: int,
     **options: Any,  # noqa: ANN401 (of transformers)
 ) -> tuple[Any, int]:
-    """What ``generate`` puts out for padded prompts, and how many tokens of it are given."""
+    """Run ``generate`` on padded prompts; return its output and how many tokens of it are given."""
     model, tokenizer = language_model.model, language_model.tokenizer
     side = "right" if language_model.is_encoder_decoder else "left"
     batch = tokenizer.pad({"input_ids": [*prompts]}, padding_side=side, return_tensors="pt")

@@ -18,17 +18,17 @@ logger = logging.getLogger(__name__)
 
 
 def group_logps(language_model: LanguageModel, batch: GroupBatch, route: Route = "off") -> Tensor:
-    """Log-probability of each response given its prompt, summed over its tokens.
+    """Compute the log-probability of each response given its prompt, summed over its tokens.
 
     The vocabulary projection runs on response tokens only, whatever the route. Gradients flow.
 
     Args:
-        language_model: The model that scores.
+        language_model: Model that scores.
         batch: Groups, padded, on the model's device.
-        route: How the responses come by their prompts.
+        route: Route through the model.
 
     Returns:
-        In nats, float32, shape ``(R,)``.
+        Log-probabilities in nats, float32, shape ``(R,)``.
     """
     return _read(language_model, batch, route)[0]
 
@@ -36,12 +36,12 @@ def group_logps(language_model: LanguageModel, batch: GroupBatch, route: Route =
 def group_scores(
     language_model: LanguageModel, batch: GroupBatch, route: Route = "off"
 ) -> tuple[Tensor, Tensor]:
-    """``group_logps``, and what the model knows of each prompt, for a value head.
+    """Compute ``group_logps``, and the states of the prompts, which a value head reads.
 
     Args:
-        language_model: The model that scores.
+        language_model: Model that scores.
         batch: Groups, padded, on the model's device.
-        route: How the responses come by their prompts.
+        route: Route through the model.
 
     Returns:
         Summed log-probabilities in nats, float32, shape ``(R,)``, and states of the prompts,
@@ -62,7 +62,7 @@ def group_scores(
 
 def _read(language_model: LanguageModel, batch: GroupBatch, route: Route) -> tuple[Tensor, Reading]:
     trials = language_model.trials
-    if not trials.routes.get(route, True):  # it failed after this batch was laid out
+    if not trials.routes.get(route, True):  # the route failed after this batch was made
         route = "off"
     try:
         return read_by(language_model, batch, route)
@@ -78,15 +78,15 @@ def _read(language_model: LanguageModel, batch: GroupBatch, route: Route) -> tup
 def read_by(
     language_model: LanguageModel, batch: GroupBatch, route: Route
 ) -> tuple[Tensor, Reading]:
-    """Score a batch by one route, whatever it gives.
+    """Score a batch by one route, without a check of the numbers.
 
     Args:
-        language_model: The model that scores.
+        language_model: Model that scores.
         batch: Groups, padded, on the model's device.
-        route: How the responses come by their prompts.
+        route: Route through the model.
 
     Returns:
-        Summed log-probabilities in nats, float32, shape ``(R,)``, and what the head read.
+        Summed log-probabilities in nats, float32, shape ``(R,)``, and the inputs of the head.
     """
     model, trials = language_model.model, language_model.trials
     labels = batch.response_ids[batch.loss_mask]
@@ -113,7 +113,7 @@ def read_by(
 
 
 def _ends_with(head: nn.Module, reading: Reading) -> bool:
-    """Whether a model's logits are what a plain linear head puts out, neither scaled nor capped."""
+    """Tell whether a model's logits are those of a linear head, neither scaled nor capped."""
     states, logits = reading.sample
     with torch.no_grad():
         plain = type(head) is nn.Linear and torch.equal(head(states), logits)
@@ -126,7 +126,7 @@ def _ends_with(head: nn.Module, reading: Reading) -> bool:
 
 
 def warn_of_failure(route: Route, err: Exception) -> None:
-    """Say that a route is left because of an error."""
+    """Warn that a route is not used any more because of an error."""
     logger.warning(
         "prefix sharing by %s does not work for this model (%s: %s): off",
         *(route, type(err).__name__, err),

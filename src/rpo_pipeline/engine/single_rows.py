@@ -1,4 +1,4 @@
-"""Whether a row scored in a batch has the numbers that the model gives it alone."""
+"""Checks that a row in a batch gets the numbers that the model gives it alone."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from rpo_pipeline.engine.scoring import read_by
 from rpo_pipeline.errors import ModelError
 
 ROUNDING = 1e-2
-"""Nats a token by which a row may differ; what a model gets wrong is far beyond it."""
+"""Nats per token by which a row may differ; errors of a model are far larger."""
 
 
 def check_single_rows(language_model: LanguageModel, groups: Sequence[Group]) -> None:
@@ -21,11 +21,11 @@ def check_single_rows(language_model: LanguageModel, groups: Sequence[Group]) ->
     The shortest row and one of about middle length share a batch, so that one is padded.
 
     Args:
-        language_model: The model that will score.
-        groups: What it will score.
+        language_model: Model that will score.
+        groups: Groups that it will score.
 
     Raises:
-        ModelError: If it cannot score them, or scores a row by the batch that it is in.
+        ModelError: If it cannot score them, or the score of a row depends on its batch.
     """
     trials = language_model.trials
     if trials.compared_rows or language_model.is_sharded:
@@ -48,7 +48,7 @@ def check_single_rows(language_model: LanguageModel, groups: Sequence[Group]) ->
             difference = _difference(language_model, tried)
         except torch.OutOfMemoryError:
             raise
-        except Exception as err:  # models of others may fail in any way
+        except Exception as err:  # a model may raise any error
             raise ModelError(
                 f"a model of type {kind} cannot be scored here ({type(err).__name__}: "
                 f"{reason_of(err)}); name a model of another type in policy.name_or_path"
@@ -66,13 +66,13 @@ def _length(row: Group) -> int:
 
 
 def _pads(longer: Group, shorter: Group) -> bool:
-    """Whether a row makes another one padded, for a decoder and for an encoder."""
+    """Tell whether a row makes another one padded, for a decoder and for an encoder."""
     same_prompt = len(longer.prompt) == len(shorter.prompt)
     return _length(longer) > _length(shorter) and not same_prompt
 
 
 def _difference(language_model: LanguageModel, rows: Sequence[Group]) -> float:
-    """Nats a token; 0 where the model itself puts out no numbers."""
+    """Compute the difference in nats per token; 0 if the model itself gives no numbers."""
     model = language_model.model
     batch = collate(rows, language_model.tokenizer.pad_token_id).to(model.device)
     together = read_by(replace(language_model, dtype=torch.float32), batch, "off")[0]
@@ -82,7 +82,7 @@ def _difference(language_model: LanguageModel, rows: Sequence[Group]) -> float:
 
 
 def _alone(language_model: LanguageModel, row: Group) -> Tensor:
-    """The model called as plainly as it can be, without masks, positions or a cache."""
+    """Score a row by the plainest call of the model, without masks, positions or a cache."""
     model, prompt, response = language_model.model, row.prompt, row.responses[0]
 
     def ids(*tokens: int) -> Tensor:

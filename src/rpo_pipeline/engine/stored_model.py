@@ -11,7 +11,7 @@ from rpo_pipeline.params import PolicyParams, TrainingParams
 class StoredModel:
     """A model directory with how it is read; as a context manager it releases the model at the end.
 
-    It rests on no scoring and no sampling, so that results that need neither stay fresh when these
+    It depends on neither scoring nor sampling, so results that need neither stay fresh when these
     change.
 
     Args:
@@ -42,6 +42,6 @@ class StoredModel:
 
     @property
     def rows_at_once(self) -> int:
-        """Rows of the greatest allowed length that fit into a forward pass, at least one."""
+        """Number of rows of the greatest length that fit into a forward pass, at least one."""
         longest = self.policy.max_prompt_tokens + self.policy.max_response_tokens
         return max(1, self.micro_batch_tokens // longest)

@@ -29,7 +29,7 @@ MAX_UNKNOWN_SHARE = 0.001
 
 @dataclass(frozen=True)
 class TextFormat:
-    """How one model reads prompts and writes responses."""
+    """The text format of a model: how it reads prompts and writes responses."""
 
     tokenizer: PreTrainedTokenizerBase
     is_encoder_decoder: bool
@@ -139,7 +139,7 @@ def tokenise_groups(
     Args:
         table: Columns prompt_id, prompt (text or messages), response; the rows of a prompt need
             not be adjacent.
-        text_format: How the model reads prompts and writes responses.
+        text_format: Text format of the model.
         as_drawn: Whether the tokens of a response are those of the column token_ids, not of its
             text.
 

@@ -1,7 +1,7 @@
-"""A model as a training has it.
+"""A model in training.
 
-It shares no code with the caches of ``Engine``: a change of how results are kept must not make a
-training stale.
+It shares no code with the caches of ``Engine``, so a change of these does not make a training
+stale.
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ from rpo_pipeline.params import PolicyParams
 
 @dataclass(frozen=True)
 class TrainView:
-    """A model whose weights move: its passes have gradients, and nothing of it is kept."""
+    """A model whose weights change: its passes have gradients, and no result of it is cached."""
 
     language_model: LanguageModel
     policy: PolicyParams
     """Limits on tokens."""
     micro_batch_tokens: int
-    """Tokens of a forward pass, padding included."""
+    """Number of tokens of a forward pass, padding included."""
 
     @classmethod
     def load(
@@ -42,15 +42,15 @@ class TrainView:
         Args:
             directory: Model directory.
             policy: Precision, prefix sharing, limits on tokens, and adapters.
-            micro_batch_tokens: Tokens of a forward pass, padding included.
-            seed: Seed of torch from now on, so of new adapters too.
+            micro_batch_tokens: Number of tokens of a forward pass, padding included.
+            seed: Seed of torch from now on, which decides new adapters too.
 
         Returns:
-            The model, only its adapters trainable if the policy has some.
+            The model; only its adapters are trainable if the policy has some.
 
         Raises:
             ModelError: If it cannot be loaded.
-            ConfigError: If the adapters fit no layer of it.
+            ConfigError: If the adapters fit no layer.
         """
         language_model = load_checkpoint(directory, policy)
         torch.manual_seed(seed)
@@ -63,7 +63,7 @@ class TrainView:
         return tokenise_groups(table, self.language_model.text_format(self.policy))
 
     def micro_batches(self, groups: Sequence[Group]) -> list[tuple[GroupBatch, Route]]:
-        """Batches of a token budget that together hold every row once, each with its route."""
+        """Return batches within a token budget that hold every row once, each with its route."""
         return list(micro_batches(self.language_model, groups, self.micro_batch_tokens))
 
     def check_routes(self, groups: Sequence[Group]) -> None:
@@ -71,9 +71,9 @@ class TrainView:
         check_routes(self.language_model, groups)
 
     def logps(self, batch: GroupBatch, route: Route) -> Tensor:
-        """Log-probability of each response, summed over its tokens, in nats, shape ``(R,)``."""
+        """Compute the summed log-probability of each response, in nats, shape ``(R,)``."""
         return group_logps(self.language_model, batch, route)
 
     def scores(self, batch: GroupBatch, route: Route) -> tuple[Tensor, Tensor]:
-        """``logps``, and detached states of the prompts, shape ``(P, H)``."""
+        """Compute ``logps``, and detached states of the prompts, shape ``(P, H)``."""
         return group_scores(self.language_model, batch, route)

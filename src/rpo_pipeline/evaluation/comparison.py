@@ -99,17 +99,17 @@ def compare_models(
 
 @dataclass(frozen=True, eq=False)
 class _Models:
-    """What every model wrote, by its name."""
+    """Numbers of the responses of every model, by the name of the model."""
 
     tables: Mapping[str, pd.DataFrame]
     means: Mapping[str, Mapping[str, Array]]
-    """Metrics that are a mean over prompts, prompt by prompt."""
+    """Metrics that are a mean over prompts, by prompt."""
     corpus: Mapping[str, Mapping[str, tuple[float, Array]]]
-    """Metrics that are not, each with its value without each prompt."""
+    """Metrics that are no mean over prompts, each with its value without each prompt."""
     tails: Mapping[str, Mapping[str, tuple[float, Array]]]
     """Percentiles, each with its value in every resample."""
     ends: Mapping[str, Range]
-    """Lowest and highest value that a response got, by metric."""
+    """Lowest and highest value of a response, by metric."""
     resamples: NDArray[np.int64]
 
 
@@ -133,14 +133,14 @@ def _read_models(
 
 
 def _intervals(models: _Models, name: str) -> dict[str, Interval]:
-    """Numbers of one model."""
+    """Compute the numbers of one model with their intervals."""
     means = {m: mean_interval(v, models.resamples) for m, v in models.means[name].items()}
     corpus = {m: jackknife_interval(*pair) for m, pair in models.corpus[name].items()}
     return means | corpus | {m: percentile_interval(*p) for m, p in models.tails[name].items()}
 
 
 def _ranking(heldout: pd.DataFrame, num_resamples: int, seed: int) -> dict[str, Interval]:
-    """How the challenger orders logged responses that it was not trained on."""
+    """Measure how the challenger ranks logged responses that it was not trained on."""
     numbers = {
         metric: mean_interval(values, resample_prompts(max(1, len(values)), num_resamples, seed))
         for metric, values in (
@@ -155,7 +155,7 @@ def _ranking(heldout: pd.DataFrame, num_resamples: int, seed: int) -> dict[str, 
 def _compare(
     models: _Models, baseline: str, verdicts: pd.DataFrame, judged: Mapping[str, Interval]
 ) -> tuple[dict[str, Interval], dict[str, dict[str, Any]]]:
-    """Gains of the challenger over a baseline, and the gain on each prompt."""
+    """Compute the gains of the challenger over a baseline, and the gain on each prompt."""
     own, others, resamples = models.means["challenger"], models.means[baseline], models.resamples
     gains = {metric: mean_interval(v - others[metric], resamples) for metric, v in own.items()}
     gains |= _gaps(models.corpus, baseline, jackknife_interval)
@@ -176,7 +176,7 @@ def _gaps(
     baseline: str,
     interval: Callable[[float, Array], Interval],
 ) -> dict[str, Interval]:
-    """The challenger's numbers less a baseline's, each with its interval."""
+    """Subtract a baseline's numbers from the challenger's, each with its interval."""
     return {
         metric: interval(value - numbers[baseline][metric][0], draws - numbers[baseline][metric][1])
         for metric, (value, draws) in numbers["challenger"].items()
@@ -184,7 +184,7 @@ def _gaps(
 
 
 def _tails(table: pd.DataFrame, resamples: NDArray[np.int64]) -> dict[str, tuple[float, Array]]:
-    """The worst of a model's responses: the 95th percentile of toxicity, if a labeler says it."""
+    """Compute the 95th percentile of a model's toxicity, if a labeler measures it."""
     if "toxicity" not in table:
         return {}
     values = table["toxicity"].to_numpy(np.float64).reshape(resamples.shape[1], -1)
@@ -192,7 +192,7 @@ def _tails(table: pd.DataFrame, resamples: NDArray[np.int64]) -> dict[str, tuple
 
 
 def _corpus_metrics(table: pd.DataFrame, reference: pd.DataFrame) -> dict[str, tuple[float, Array]]:
-    """Metrics that are no mean over prompts, each with its value without each prompt."""
+    """Compute metrics that are no mean over prompts, each with its value without each prompt."""
     return {
         "distinct_1": distinct(table, 1),
         "distinct_2": distinct(table, 2),

@@ -1,4 +1,4 @@
-"""Responses of every model to the same test prompts, under the same noise."""
+"""Responses of every model to the same test prompts, drawn with the same noise."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from rpo_pipeline.params import SamplingParams, Split
 def held_out_prompts(
     feedback: pd.DataFrame, num_prompts: int, split: Split = "test"
 ) -> pd.DataFrame:
-    """The first prompts of a split by prompt_id, without leaked ones: prompt_id and prompt."""
+    """Return prompt_id and prompt of the first prompts of a split by id, without leaked ones."""
     unseen = (feedback["split"] == split) & ~feedback["leaked"]
     held_out = feedback.loc[unseen, ["prompt_id", "prompt"]]
     return held_out.drop_duplicates("prompt_id").sort_values("prompt_id").head(num_prompts)
@@ -24,17 +24,17 @@ def generate(
     """Sample responses with each model, one model in memory at a time.
 
     Args:
-        engines: Each model by name; ``reference`` must be among them. What a model wrote and
-            scored before is in its cache.
+        engines: Engine of each model by name, ``reference`` among them. Results of earlier runs are
+            read from their caches.
         prompts: Columns prompt_id and prompt.
-        sampling: Temperature and responses per prompt.
-        seed: With prompt and sample it decides the noise, the same for every model.
+        sampling: Sampling temperature, and number of responses per prompt.
+        seed: Seed that decides the noise, with prompt and sample, in the same way for every model.
 
     Returns:
-        model, prompt_id, prompt, sample, response, num_tokens, and in nats logps (under the model
-        itself, of its own tokens), ref_logps (of them under the reference) and
-        reference_sample_logps (under the model, of the reference's tokens); both NaN where a
-        model's vocabulary is not the reference's.
+        model, prompt_id, prompt, sample, response, num_tokens, and in nats logps (of the response
+        under the model), ref_logps (of the response under the reference) and reference_sample_logps
+        (of the reference's response under the model); the last two are NaN if the vocabulary of the
+        model is not the reference's.
     """
     rows = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     rows["sample"] = rows.groupby("prompt_id").cumcount()
@@ -44,7 +44,7 @@ def generate(
     written: dict[str, pd.DataFrame] = {}
     vocabularies = {}
 
-    # The reference first: the others score what it wrote while they are at hand.
+    # The reference comes first, because the other models score its responses.
     for name in sorted(engines, key=lambda name: name != "reference"):
         with engines[name] as engine:
             samples = engine.sample(rows, seeds, sampling_temperature=temperature)

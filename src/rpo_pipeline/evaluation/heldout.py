@@ -1,4 +1,4 @@
-"""How the policy ranks logged responses that it was not trained on."""
+"""The policy's ranking of logged responses that it was not trained on."""
 
 import pandas as pd
 
@@ -13,14 +13,14 @@ def score_heldout(
     *,
     per_token: bool,
 ) -> pd.DataFrame:
-    """Log-ratio of the policy to the reference on the labelled test rows.
+    """Compute the log-ratio of the policy to the reference on the labelled test rows.
 
     Args:
         test: Rows to rank: row_id, prompt_id, prompt, response.
-        rewards: Of the labelled rows.
+        rewards: Rewards of the labelled rows.
         reference_logps: Cached log-probabilities of the reference.
-        engine: The policy.
-        per_token: Average over the response's tokens, as ``logp_reduction: mean`` trains it.
+        engine: Engine of the policy.
+        per_token: Whether to average over the response's tokens, as ``logp_reduction: mean`` does.
 
     Returns:
         row_id, prompt_id, raw_reward, reward and log_ratio, in nats; averaged over the response's

@@ -1,4 +1,4 @@
-"""Logged rows of the held-out prompts, with all that an evaluation asks of them."""
+"""Logged rows of the held-out prompts, with the columns that an evaluation needs."""
 
 import pandas as pd
 
@@ -13,19 +13,19 @@ def hold_out(
     *,
     tau: float,
 ) -> pd.DataFrame:
-    """Put together what is known of the logged responses to the held-out prompts.
+    """Join what is known of the logged responses to the held-out prompts.
 
     Args:
         feedback: All rows, of every split.
         rewards: Columns row_id, raw_reward and reward of the labelled rows.
         reference_logps: Columns row_id and logps, under the reference.
-        num_prompts: Prompts to hold out, at most.
-        tau: Temperature that the policy was trained at, in reward units; NaN without one.
+        num_prompts: Largest number of prompts to hold out.
+        tau: Temperature of the policy's training, in reward units; NaN without one.
 
     Returns:
         In the order of the feedback: row_id, prompt_id, prompt, response; raw_reward, reward and
-        scaled_reward (reward / tau), null where nothing labelled the row; ref_logps, in nats;
-        is_best, the response to a prompt that has the highest reward.
+        scaled_reward (reward / tau), null for rows without a label; ref_logps, in nats; is_best,
+        whether the response has the highest reward of its prompt.
     """
     prompts = held_out_prompts(feedback, num_prompts)["prompt_id"]
     texts = feedback[["row_id", "prompt_id", "prompt", "response"]]
@@ -40,10 +40,10 @@ def hold_out(
 
 
 def prompts_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """The prompts of held-out rows by prompt_id: prompt_id and prompt."""
+    """Return prompt_id and prompt of held-out rows, by prompt_id."""
     return rows[["prompt_id", "prompt"]].drop_duplicates("prompt_id").sort_values("prompt_id")
 
 
 def best_responses(rows: pd.DataFrame) -> pd.Series:
-    """The response with the highest reward by prompt_id; a prompt without labels has none."""
+    """Return the response with the highest reward by prompt_id; without labels there is none."""
     return rows[rows["is_best"]].set_index("prompt_id")["response"]

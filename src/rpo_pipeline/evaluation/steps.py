@@ -1,4 +1,4 @@
-"""A whole evaluation in one call, and the steps of it that the nodes take one by one."""
+"""An evaluation in one call, and its steps, which the nodes call one by one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +39,7 @@ class EvaluationSettings(Params):
 
     @classmethod
     def among(cls, parameters: Mapping[str, Any]) -> "EvaluationSettings":
-        """Those of a run, typed or not."""
+        """Select the blocks of an evaluation from the parameters of a run, typed or not."""
         return cls.model_validate({name: parameters[name] for name in cls.model_fields})
 
 
@@ -52,18 +52,18 @@ def evaluate(
     cache: Path,
     label_cache: Path,
 ) -> tuple[Measured, dict[str, Any]]:
-    """Measure models on the held-out prompts, as the nodes of the evaluation do one after another.
+    """Measure models on the held-out prompts, by the steps that the evaluation nodes take.
 
     Args:
         models: Directories by name, as ``name_models`` gives them.
         feedback: All rows, of every split.
-        rows: Those of the held-out prompts, as ``hold_out`` gives them.
-        settings: Parameters.
-        cache: Samples and log-probabilities that are known.
-        label_cache: Labels that are known.
+        rows: Logged rows of the held-out prompts, from ``hold_out``.
+        settings: Parameters of the evaluation.
+        cache: Folder of the cached samples and log-probabilities.
+        label_cache: Folder of the cached labels.
 
     Returns:
-        The numbers, and what ``measure_labelers`` says of those who judge.
+        The numbers, and the agreement of the labelers with ratings, from ``measure_labelers``.
     """
     evaluation, training, policy = settings.evaluation, settings.training, settings.policy
     num_resamples = evaluation.bootstrap_samples
@@ -87,7 +87,7 @@ def evaluate(
 
 
 def name_models(reference: Path, challenger: Path, champion: Champion) -> dict[str, Path]:
-    """Directories of the models to compare, by name; the champion only where there is one."""
+    """Return the directories of the models to compare, by name; a champion only if there is one."""
     models = {"reference": reference, "challenger": challenger}
     return models | ({"champion": champion.path} if champion.path else {})
 
@@ -100,15 +100,15 @@ def label_generations(
     evaluation: EvaluationParams,
     cache: Path,
 ) -> pd.DataFrame:
-    """Label what the models wrote, and measure its text against what was logged.
+    """Label the generations, and measure their text against the logged responses.
 
     Args:
         generations: Columns prompt_id, prompt and response.
-        feedback: Columns split and response, for what a model may have copied from train.
-        rows: Of the held-out prompts, with the best response to each.
-        labeling: Labelers of training rows: one that judges as well is warned of.
-        evaluation: Labelers, and perhaps an encoder.
-        cache: Of costly labels.
+        feedback: Columns split and response, to find text that a model has copied from train.
+        rows: Logged rows of the held-out prompts, with the best response to each.
+        labeling: Labelers of the training rows; a warning names one that labels generations too.
+        evaluation: Labelers of the generations, and optionally an encoder.
+        cache: Folder of the cached labels.
 
     Returns:
         The generations with a column for each label and each measure of the text.
@@ -127,16 +127,16 @@ def label_generations(
 def judge_generations(
     generations: pd.DataFrame, feedback: pd.DataFrame, evaluation: EvaluationParams, cache: Path
 ) -> pd.DataFrame:
-    """Let a judge compare what the models wrote; an empty table if there is none.
+    """Compare generations by a judge; without one, the table is empty.
 
     Args:
         generations: Columns model, prompt_id, prompt, sample and response.
-        feedback: All rows; the judge is held against the rated ones of the test split.
-        evaluation: Names the judge.
-        cache: Of costly labels.
+        feedback: All rows; the judge is checked on the rated ones of the test split.
+        evaluation: Settings of the evaluation, which name the judge.
+        cache: Folder of the cached labels.
 
     Returns:
-        Verdicts, as ``judge_pairs`` gives them.
+        Verdicts of ``judge_pairs``.
     """
     if evaluation.judge is None:
         return pd.DataFrame(columns=COLUMNS)
@@ -148,9 +148,9 @@ def score_rows(rows: pd.DataFrame, engine: Engine, rpo: RpoParams) -> pd.DataFra
     """Compute the log-ratio of a model on the labelled rows of the held-out prompts.
 
     Args:
-        rows: As ``hold_out`` gives them.
-        engine: The model.
-        rpo: Whether log-probabilities are sums or means over a response.
+        rows: Rows of ``hold_out``.
+        engine: Engine of the model.
+        rpo: Settings that say whether log-probabilities are summed or averaged over a response.
 
     Returns:
         row_id, prompt_id, raw_reward, reward, log_ratio in nats, and scaled_reward.

@@ -1,8 +1,8 @@
-"""Records of any shape to flat records: one prompt, one response and its rating each.
+"""Converts records of any shape to flat records: one prompt, one response and its rating each.
 
-A format is a function from a record to flat records and a test that tells its records from others.
-What a record holds beside is kept in its flat records, so that ratings, timestamps and model
-versions are found there.
+A format is a function from a record to flat records, and a test that recognises its records. Other
+fields of a record are kept in its flat records, so that ratings, timestamps and model versions are
+found there.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ RESPONSE_NAMES = ("response", "text", "content", "completion")
 REWARD_NAMES = ("reward", "score", "rating")
 REWARD_LISTS = {"rewards", "scores", "ratings"}
 CHATS = ("messages", "conversations", "conversation")
-"""Names of the field that holds a chat, the first that is there counts."""
+"""Names of the field that holds a chat; the first one that a record has counts."""
 HINT_DEPTH = 4
 
 
@@ -35,21 +35,21 @@ class Format:
     """One shape of records."""
 
     needs: str
-    """What its records hold, for people."""
+    """Content of its records, for messages."""
     fits: Callable[[Fields], bool]
     flatten: Callable[[Fields, SourceParams], Iterable[Fields]]
-    """Raises ``RejectedError`` for a record that holds no response at all."""
+    """Function to flat records; raises ``RejectedError`` for a record without any response."""
 
 
 def flatten(record: Fields, source: SourceParams) -> Iterable[Fields]:
     """Turn a record into flat records.
 
     Args:
-        record: By the source's names.
-        source: Its format, which is not ``auto``, and its columns.
+        record: Fields by the names of the source.
+        source: Source with its columns and its format, which is not ``auto``.
 
     Returns:
-        One for each response, at least one, by our names; not yet checked.
+        A flat record for each response, at least one, by our names; not yet checked.
 
     Raises:
         RejectedError: If the record as a whole cannot be used.
@@ -58,15 +58,15 @@ def flatten(record: Fields, source: SourceParams) -> Iterable[Fields]:
 
 
 def detect_format(records: Sequence[Fields], source: SourceParams, path: str) -> str:
-    """Tell the format of a file.
+    """Detect the format of a file.
 
     Args:
-        records: The first of the file.
-        source: Its columns.
-        path: For messages.
+        records: First records of the file.
+        source: Source with its columns.
+        path: Path of the file, for messages.
 
     Returns:
-        Name of the format that fits most of them; ``flat`` if there are none.
+        Name of the format that fits most records; ``flat`` without records.
 
     Raises:
         DataError: If no format fits, or two do.
@@ -90,7 +90,7 @@ def detect_format(records: Sequence[Fields], source: SourceParams, path: str) ->
 
 
 def _hint(records: Sequence[Fields], source: SourceParams) -> str:
-    """What may be meant: a named column that no record has, or a chat inside of an object."""
+    """Name a possible cause: a named column that no record has, or a chat inside of an object."""
     for name in source.columns.values():
         if all(look_up(record, name, ABSENT) is ABSENT for record in records):
             return f"and none holds the column {name!r}{suggest(name, list(records[0]))} "
@@ -118,7 +118,7 @@ def _flat(record: Fields, _: SourceParams) -> list[Fields]:
 
 
 def _grouped(record: Fields, source: SourceParams) -> list[Fields]:
-    """Responses as texts or objects; lists of the same length beside them belong to them."""
+    """Flatten responses that are texts or objects; lists of the same length belong to them."""
     responses = list_of(record.get("responses"))
     parallel = {
         name.removesuffix("s") if name in REWARD_LISTS else name: unpack(value)
@@ -164,12 +164,12 @@ def _read_response(response: object) -> Fields:
 
 
 def _present(fields: Fields) -> Fields:
-    """Without nulls: a Parquet file gives every object the fields of all others."""
+    """Leave out nulls: a Parquet file gives every object the fields of all others."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def _names(fields: object) -> Fields:
-    """The fields of an object without their values, for those that hold none."""
+    """Return the field names of an object with nulls as values."""
     return dict.fromkeys(fields) if isinstance(fields, Mapping) else {}
 
 
@@ -179,7 +179,7 @@ def _name_reward(fields: Fields) -> Fields:
 
 
 def _messages(record: Fields, source: SourceParams) -> Iterable[Fields]:
-    """The last turn of the assistant, or every turn of it that carries a rating."""
+    """Flatten the last turn of the assistant, or each of its turns that carries a rating."""
     turns = unpack(_chat(record))
     messages = read_messages(turns)
     system = record.get("system")
@@ -190,7 +190,7 @@ def _messages(record: Fields, source: SourceParams) -> Iterable[Fields]:
     rated = [end for end in ends if not all(is_missing(look_up(turns[end], n)) for n in names)]
     if not ends:
         raise RejectedError(Reason.MISSING_RESPONSE)
-    # One by one: each holds all turns before it, so that together they outgrow a long chat.
+    # They are made one by one: each holds all turns before it, so together they outgrow the chat.
     return (
         {
             **_names(turns[end]),
@@ -227,7 +227,7 @@ def _ultrafeedback(record: Fields, _: SourceParams) -> list[Fields]:
 
 
 def _annotations_mean(annotations: object) -> float | None:
-    """Mean of the ratings, 1 to 5, of the aspects that were judged."""
+    """Return the mean of the ratings, 1 to 5, of all rated aspects."""
     aspects = annotations.values() if isinstance(annotations, Mapping) else []
     ratings = [str(aspect.get("Rating")) for aspect in aspects if isinstance(aspect, Mapping)]
     return mean(judged) if (judged := [float(r) for r in ratings if r in {*"12345"}]) else None

@@ -1,4 +1,4 @@
-"""Requests to an OpenAI-compatible endpoint with their answers to flat records, one a choice."""
+"""Converts requests to an OpenAI-compatible endpoint, with answers, to a flat record per choice."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def holds_answer(record: Fields) -> bool:
 
 
 def flatten_chat(record: Fields, _: SourceParams) -> list[Fields]:
-    """Requests with their answers; of several choices, each is a response."""
+    """Flatten a request with its answers; each choice is a response."""
     request, answer = _request(record), _answer(record)
     return [
         {

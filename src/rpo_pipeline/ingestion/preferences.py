@@ -1,4 +1,4 @@
-"""Records of a chosen and a rejected response to flat records, one for each response."""
+"""Converts records of a chosen and a rejected response to flat records, one per response."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ SIDES = ("chosen", "rejected")
 
 
 def flatten_preference(record: Fields, source: SourceParams) -> list[Fields]:
-    """The chosen and the rejected response; fields such as ``score_chosen`` go with one of them."""
+    """Flatten both responses; a field such as ``score_chosen`` belongs to one of them."""
     texts = {side: _unpack_chat(record.get(side)) for side in SIDES}
     prompt, responses = _split_prompt(record.get("prompt"), *texts.values())
     return [
@@ -29,10 +29,10 @@ def flatten_preference(record: Fields, source: SourceParams) -> list[Fields]:
 
 
 def _fields_of_side(record: Fields, source: SourceParams, side: str) -> dict[str, Any]:
-    """What belongs to one side: its fields without its name, and the ratings that name a side.
+    """Return the fields of one side without its name, and the ratings that name a side.
 
-    ``chosen-rating`` is ``rating`` for the chosen response, and a rating column of that name reads
-    ``rejected-rating`` for the rejected one; nothing that names one side counts for both.
+    ``chosen-rating`` is ``rating`` of the chosen response. If the rating column has that name, the
+    rating of the rejected response is ``rejected-rating``. No field of one side counts for both.
     """
     words = [source.columns.get(one, one) for one in SIDES]
     name_of_side = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(map(re.escape, words))})(?![a-z])")
@@ -49,7 +49,7 @@ def _fields_of_side(record: Fields, source: SourceParams, side: str) -> dict[str
 
 def _split_prompt(prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401
     # (whatever the log holds)
-    """Prompt and two responses; without an explicit prompt, it is what both begin with."""
+    """Return the prompt and both responses; without a prompt, it is what both begin with."""
     both = [chosen, rejected]
     chats = [one for one in both if isinstance(one, list)]
     if any(len(chat) > 1 for chat in chats):
@@ -60,13 +60,13 @@ def _split_prompt(prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, list[An
         return prompt, both
     start = chosen[: _num_shared(chosen, rejected)]
     turn = start.rfind(ASSISTANT_TURN)
-    # Where the responses begin alike, only a dialogue tells where the prompt ends.
+    # If the responses begin alike, only the turns of a dialogue tell where the prompt ends.
     end = turn + len(ASSISTANT_TURN) if turn >= 0 else len(start.removesuffix(" "))
     return start[:end], [one[end:] for one in both]
 
 
 def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Length of what two texts or chats begin with alike."""
+    """Count the leading items that two texts or chats have in common."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 

@@ -1,4 +1,4 @@
-"""What a fitted reward model reads: frozen embeddings of prompt and response, kept by content."""
+"""Features of fitted reward models: frozen embeddings of prompt and response, kept by content."""
 
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,11 @@ from rpo_pipeline.storage import MODEL_LIBRARIES, fetch_rows, result_key
 
 
 class FeatureExtractor:
-    """Turns rows into features.
+    """Computes features of rows.
 
     Args:
-        settings: Which model embeds, and how.
-        cache: Embeddings are kept in a folder of it; null: all are computed.
+        settings: Settings of the model that embeds.
+        cache: Folder that gets a folder of embeddings; null to cache none.
     """
 
     def __init__(self, settings: FittedRewardModelParams, cache: Path | None) -> None:
@@ -32,13 +32,13 @@ class FeatureExtractor:
         self._folder = cache / self.fingerprint if cache else None
 
     def __call__(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """Features of rows.
+        """Compute features of rows.
 
         Args:
             rows: Columns prompt and response; at least one row.
 
         Returns:
-            Of a language model, the embedding of the response; of a sentence encoder, those of
+            For a language model, the embedding of the response; for a sentence encoder, those of
             prompt and response, and their product. Shape ``(rows, features)``.
         """
         if self._folder is None:

@@ -1,7 +1,7 @@
-"""A linear reward head on frozen embeddings, fitted on the train rows that people rated.
+"""A linear reward head on frozen embeddings, fitted on the rated rows of the train split.
 
-It is measured on prompts that it was not fitted on, beside "longer is better", which quick reward
-models often fail to beat; one that falls short gives no labels.
+The head is measured on prompts that it was not fitted on, and compared with the rule "longer is
+better", which small reward models often fail to beat. A head that falls short gives no labels.
 """
 
 import json
@@ -37,11 +37,11 @@ CALIBRATION_BINS = 10
 
 
 class FittedRewardModelLabeler:
-    """Labels by a head that ``fit_reward_models`` has fitted.
+    """Labels rows by a head that ``fit_reward_models`` has fitted.
 
     Args:
-        settings: Where the head is, and what it reads.
-        cache: Embeddings are kept in a folder of it; null: all are computed.
+        settings: Settings of the head.
+        cache: Folder that gets a folder of embeddings; null to cache none.
 
     Raises:
         ConfigError: If no head was fitted with these settings.
@@ -56,7 +56,7 @@ class FittedRewardModelLabeler:
         self.fingerprint = result_key(head, code=[FittedRewardModelLabeler.label], libraries=[])
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Predict what people would rate; without a component, and null if the head fell short."""
+        """Predict ratings, without components; they are null if the head fell short."""
         if self._problems:
             logger.warning(
                 "%s labels none of %d rows: %s", self.name, len(rows), "; ".join(self._problems)
@@ -73,15 +73,15 @@ def fit_reward_models(
     """Fit the head of each labeler that has one, members of ensembles included.
 
     Args:
-        feedback: Columns prompt_id, prompt, response, raw_reward (null where nobody rated), split.
-        labeling: The labelers.
-        cache: Of embeddings.
+        feedback: Columns prompt_id, prompt, response, raw_reward (null for unrated rows), split.
+        labeling: Settings of the labelers.
+        cache: Folder that gets a folder of embeddings; null to cache none.
 
     Returns:
-        A report on each: see ``fit_reward_model``.
+        A report on each head, from ``fit_reward_model``.
 
     Raises:
-        DataError: If one falls short whose ``on_failure`` says so.
+        DataError: If a head falls short and its ``on_failure`` says so.
     """
     rated = feedback[(feedback["split"] == "train") & feedback["raw_reward"].notna()]
     return [fit_reward_model(rated, each, cache) for each in _fitted(labeling.labelers)]
@@ -94,16 +94,16 @@ def fit_reward_model(
 
     Args:
         rated: Columns prompt_id, prompt, response, raw_reward, none missing.
-        settings: What it reads, and what it must reach.
-        cache: Of embeddings.
+        settings: Settings of the head, and the results that it must reach.
+        cache: Folder that gets a folder of embeddings; null to cache none.
 
     Returns:
         labeler, num_rows, num_prompts, penalty, held_out and longer_is_better (as ``agreement``
         gives them, on the same rows), calibration (mean predicted and mean rated, by tenths of the
-        predictions), and problems: why it is not used, empty if it is.
+        predictions), and problems: the reasons not to use it, empty if it is used.
 
     Raises:
-        DataError: If it falls short and ``on_failure`` says so.
+        DataError: If the head falls short and ``on_failure`` says so.
     """
     extractor = FeatureExtractor(settings, cache)
     num_prompts = int(rated["prompt_id"].nunique())
@@ -156,7 +156,7 @@ def _shortfalls(
         )
     if head["num_pairs"]:
         own, accuracy = head["pair_accuracy"], length["pair_accuracy"]
-        # Where people like short responses, length is as easy to tell: turned round.
+        # If raters prefer short responses, length predicts as well with its sign reversed.
         other, measure = (
             max(accuracy, 1 - accuracy),
             f"{head['num_pairs']} pairs in the right order",

@@ -1,4 +1,4 @@
-"""Ridge regression on standardised features, its penalty chosen on folds that were left out.
+"""Ridge regression on standardised features; its penalty is chosen on folds that were left out.
 
 Shapes: N rows, F features, A penalties.
 """
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 Folds = NDArray[np.int64]
 
 PENALTIES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-"""For features of standard deviation 1 and a squared error averaged over rows."""
+"""Penalties, for features of standard deviation 1 and a squared error averaged over rows."""
 
 
 def fit_ridge(features: Array, targets: Array, *penalties: float) -> Array:
@@ -41,8 +41,8 @@ def choose_penalty(features: Array, targets: Array, folds: Folds) -> float:
     """Choose the penalty with the smallest squared error on folds that were left out.
 
     Args:
-        features: Shape ``(N, F)``.
-        targets: Shape ``(N,)``.
+        features: Features, shape ``(N, F)``.
+        targets: Targets, shape ``(N,)``.
         folds: Fold of each row.
 
     Returns:
@@ -56,17 +56,17 @@ def choose_penalty(features: Array, targets: Array, folds: Folds) -> float:
 
 
 def predict(coefficients: Array, features: Array) -> Array:
-    """What a fitted regression says of features, shape ``(N,)``."""
+    """Predict the targets of features, shape ``(N,)``."""
     predicted: Array = coefficients[0] + features @ coefficients[1:]
     return predicted
 
 
 def held_out_predictions(features: Array, targets: Array, folds: Folds) -> Array:
-    """Predict each row by a regression that saw nothing of its fold, its penalty included.
+    """Predict each row by a regression whose weights and penalty come from other folds.
 
     Args:
-        features: Shape ``(N, F)``.
-        targets: Shape ``(N,)``.
+        features: Features, shape ``(N, F)``.
+        targets: Targets, shape ``(N,)``.
         folds: Fold of each row, at least three of them.
 
     Returns:

@@ -197,7 +197,7 @@ class Refresh:
         return find_standing(self._reach_registry(), self._promotion.model_name)
 
     def _reach_registry(self) -> RunAddress:
-        """Where it is; it must answer at once, because nothing is lost yet."""
+        """Return the registry's address; it must answer at once, because no work is lost yet."""
         tracking = cast(LayeredConfigLoader, self._context.config_loader).tracking
         return RunAddress(tracking.address(self._context.project_path))
 

@@ -1,4 +1,4 @@
-"""Kedro's session, whose run is alone in its data folder, and of all pipelines only with work."""
+"""Kedro's session: a run locks its data folder, and a full run starts only if there is work."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from rpo_pipeline.storage import working_in
 SELECTIONS = (
     "tags node_names to_nodes from_nodes from_inputs to_outputs namespaces only_missing_outputs"
 ).split()
-"""Arguments of a run that leave out some of a pipeline."""
+"""Arguments that restrict a run to some nodes of a pipeline."""
 OF_NODES = ("node_names", "from_nodes", "to_nodes")
 """Arguments of a run that name nodes."""
 WHOLE: tuple[set[str], ...] = ({"refresh"}, {"__default__"}, set())
@@ -43,7 +43,7 @@ class ProjectSession(KedroSession):
             Result of Kedro's session; empty if there is no work.
 
         Raises:
-            ConfigError: If a pipeline or a node has another name.
+            ConfigError: If no pipeline or node has a given name.
             BusyError: If another run uses the data folder, and this one runs only some nodes. A run
                 of all pipelines leaves its work to the other one.
         """
@@ -64,7 +64,7 @@ class ProjectSession(KedroSession):
 
 
 def with_stages(nodes: Iterable[str]) -> list[str]:
-    """Names of nodes as Kedro knows them, such as ``evaluation.summarise`` for ``summarise``."""
+    """Return node names as Kedro knows them: ``evaluation.summarise`` for ``summarise``."""
     if not nodes:
         return []
     every = [node for pipeline in pipelines.values() for node in pipeline.nodes]

@@ -138,7 +138,7 @@ class Candidate:
 
     version: str
     summary: Summary | None = None
-    """None if it is about another champion than today's, so that the version is evaluated again."""
+    """None if it compares with another champion than today's; the version is evaluated again."""
     path: Path | None = None
     """Directory of the checkpoint of a version that is evaluated again."""
     champion: Champion | None = None

@@ -41,12 +41,12 @@ LOGGED = "models:/"
 EXAMPLE = (
     ["Hello"],
     {
-        "max_new_tokens": -1,  # what is served unless a request says more
+        "max_new_tokens": -1,  # the default of a served model
         **dict.fromkeys(("sampling_temperature", "temperature"), 0.0),
         "seed": -1,
     },
 )
-"""A request, from which MLflow tells the signature of the model."""
+"""Request from which MLflow infers the signature of the model."""
 ANOTHER_CHAMPION = (
     "To make another version champion: `kedro run --pipelines rollback` for the one before, "
     "`kedro run --pipelines promotion --params promotion.version=N`, or `MlflowClient()."
@@ -56,7 +56,7 @@ ANOTHER_CHAMPION = (
 
 @needs_registry
 def has_version(run: RunAddress, model_name: str, registration: Registration) -> bool:
-    """Whether the registry still holds what was registered."""
+    """Tell whether the registry still holds a registered version."""
     try:
         found = MlflowClient(run.tracking_uri).get_model_version(model_name, registration.version)
     except MlflowException as err:
@@ -68,18 +68,18 @@ def has_version(run: RunAddress, model_name: str, registration: Registration) ->
 
 @needs_registry
 def fetch_champion(run: RunAddress, model_name: str, directory: Path) -> Champion:
-    """Download the champion's checkpoint, once.
+    """Download the champion's checkpoint unless it exists locally.
 
     Args:
         run: Address of the registry.
-        model_name: Registered model.
-        directory: Gets a folder per checkpoint.
+        model_name: Name of the registered model.
+        directory: Folder that gets a folder per checkpoint.
 
     Returns:
-        The champion, without a version while there is none.
+        The champion, without a version if there is none.
 
     Raises:
-        RegistryError: If there is a champion, but its checkpoint cannot be had.
+        RegistryError: If there is a champion, but its checkpoint cannot be downloaded.
     """
     version = read_standing(MlflowClient(run.tracking_uri), model_name).champion
     if version is None:
@@ -185,12 +185,12 @@ def register_version(
         run: Address of the run.
         model_name: Registered model; made if it is new.
         checkpoint: Model directory.
-        documents: What travels with the version, by file name: texts, and values for JSON.
+        documents: Documents of the version by file name: texts, and values for JSON.
         metrics: Numbers to bind to the logged model, those that are known.
         tags: Facts to tag the version with, those that are known.
 
     Returns:
-        The version.
+        The registration.
     """
     mlflow.set_tracking_uri(run.tracking_uri)
     mlflow.set_experiment(experiment_id=run.experiment_id)
@@ -218,7 +218,7 @@ def register_version(
 
 
 def _log_model(run: RunAddress, checkpoint: Path, documents: Mapping[str, Any]) -> str:
-    """Log a checkpoint and its documents as a model that MLflow can serve; the model's id."""
+    """Log a checkpoint and documents as a model that MLflow can serve, and return its id."""
     with temporary_folder(checkpoint.parent) as folder:
         # MLflow stores a folder under its own name; links avoid a copy of the weights.
         staged = shutil.copytree(checkpoint, folder / CHECKPOINT, copy_function=link_or_copy)

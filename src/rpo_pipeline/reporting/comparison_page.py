@@ -21,7 +21,7 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
     """Write the table of a comparison with its plots.
 
     Args:
-        comparison: Result of ``run.run_comparison``.
+        comparison: Result of ``run_comparison``.
 
     Returns:
         HTML without external references.

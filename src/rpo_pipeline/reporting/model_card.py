@@ -29,11 +29,11 @@ def render_model_card(
 
     Args:
         summary: Evaluation and gate.
-        row_account: What became of every row that was read.
+        row_account: Numbers of rows by what became of them.
         statistics: Statistics of the data, from ``describe_data``.
         training_summary: Outcome of the training.
         chosen_tau: ``tau`` that was chosen for `auto`; None if it was set.
-        provenance: Provenance of ``trace``.
+        provenance: Result of ``trace``.
         parameters: All blocks of the run.
 
     Returns:

@@ -16,7 +16,7 @@ from rpo_pipeline.reporting.samples import choose_samples
 from rpo_pipeline.secrets import hide_in
 from rpo_pipeline.storage import model_fingerprint, value_digest
 
-# Name, what it means, and which way is better (0: neither).
+# Each metric has a label, a meaning, and its better direction (0: neither).
 METRICS = {
     "reward_mean": ("Reward", "mean raw reward of the evaluation labeler", 1),
     "win_rate": ("Win rate", "share of responses that beat the reference's, ties half", 1),
@@ -117,14 +117,14 @@ def render_report(findings: Findings) -> str:
 
 
 def describe_lineage(run: RunAddress, fingerprints: Mapping[str, str]) -> dict[str, str]:
-    """Say which run, code, data and models a report is of.
+    """Describe the run, the code, the data and the models of a report.
 
     Args:
-        run: The run, with the tags that name its code where it has them.
-        fingerprints: Of data and models.
+        run: Address of the run, with the tags that name its code, if there are any.
+        fingerprints: Fingerprints of data and models.
 
     Returns:
-        Values by the name that people read.
+        Values by the label that the report shows.
     """
     commit = run.versions.get("mlflow.source.git.commit", "no checkout")
     dirty = run.versions.get("git.dirty") == "True"
@@ -140,14 +140,14 @@ def describe_lineage(run: RunAddress, fingerprints: Mapping[str, str]) -> dict[s
 def fingerprint_inputs(
     source_parts: Sequence[Mapping[str, Any]], models: Mapping[str, Path]
 ) -> dict[str, str]:
-    """Tell by content what a report is of.
+    """Compute digests of the inputs of a report.
 
     Args:
         source_parts: Source files, each with the hash of its content.
-        models: Directories by name.
+        models: Directories of the models by name.
 
     Returns:
-        Digests by the name that people read.
+        Digests by the label that the report shows.
     """
     digest = value_digest([part["key"] for part in source_parts])
     own = {f"{name} fingerprint": model_fingerprint(model) for name, model in models.items()}
@@ -155,9 +155,9 @@ def fingerprint_inputs(
 
 
 def say_verdict(gate: Decision, mode: str) -> str:
-    """One sentence: whether the challenger is promoted, and why.
+    """Say in one sentence whether the challenger is promoted, and why.
 
-    A report is written before a decision is applied, so that it says what the numbers earn.
+    A report is written before the decision is applied, so it says what the numbers allow.
     """
     failed = [_say_failure(check) for check in gate.checks if not check["passed"]]
     if failed:
@@ -199,7 +199,7 @@ def in_order(measured: Mapping[str, Any]) -> list[str]:
 
 
 def metric_rows(summary: Summary) -> list[dict[str, Any]]:
-    """Every metric of the challenger, the known ones first."""
+    """List every metric of the challenger, the known ones first."""
     baseline, rows = summary.gate.baseline, []
     differences, p_holm = summary.versus(baseline), summary.p_holm[f"vs_{baseline}"]
     for name in in_order(summary.challenger):
@@ -233,7 +233,7 @@ def _compare(difference: Mapping[str, Any] | None, better: int, p_holm: float) -
 
 
 def quarantine_reasons(quarantine: pd.DataFrame) -> list[dict[str, Any]]:
-    """Quarantined rows by reason, with where the first of each stands."""
+    """Group quarantined rows by reason, with the origin of the first row of each."""
     groups = quarantine.groupby("reason", sort=False)
     reasons = [
         {

@@ -1,4 +1,4 @@
-"""Runs cells: it trains, generates and measures; finished cells are cached."""
+"""Runs the cells of a comparison: training, generation, measures; finished cells are cached."""
 
 import json
 import logging
@@ -167,7 +167,7 @@ def _training_rows(material: Material, settings: Settings) -> pd.DataFrame:
 def _measure(
     material: Material, settings: Settings, policy: Path, prompts: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, float | None]]:
-    """Let a trained policy and the reference answer prompts, and rank the logged responses."""
+    """Sample responses of a trained policy and the reference, and rank the logged responses."""
     engine = partial(Engine, policy=settings.policy, training=settings.training)
     answers = generate(
         {

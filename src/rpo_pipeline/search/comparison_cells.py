@@ -37,11 +37,11 @@ class Settings(Params):
 
 
 class Plan(Params):
-    """What a comparison reads of the run's parameters, as one record."""
+    """Parameters of the run that a comparison reads, as one record."""
 
     settings: Settings
     folders: dict[str, str | None]
-    """Hash of each folder that the settings only name: a model that is replaced where it lies."""
+    """Hash of each folder that the settings only name, as a model may be replaced in its folder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +66,12 @@ class Cell:
 
 
 def trains(comparison: ComparisonParams, objective: str) -> bool:
-    """Whether a method of the comparison has an objective."""
+    """Tell whether a method of the comparison has an objective."""
     return any(method.objective == objective for method in comparison.methods)
 
 
 def samples_reference(comparison: ComparisonParams) -> bool:
-    """Whether a method or a study of the comparison reads samples of the reference."""
+    """Tell whether a method or a study of the comparison reads samples of the reference."""
     return (
         comparison.mixes_samples
         or trains(comparison, "qrpo")

@@ -22,18 +22,18 @@ class Material:
     """Rows of the log from ``partition.join_scores``, with mismatched_prompt_id and
     mismatched_logps, null where there is no pair."""
     samples: pd.DataFrame
-    """Of the reference, for each prompt; empty where no method asks for them."""
+    """Samples of the reference for each prompt; empty if no method reads them."""
     sampled_rows: pd.DataFrame
     """Samples for train prompts as if they had been logged, with the columns of ``rows``; empty
-    where no study asks for them."""
+    if no study reads them."""
     reference: Path
     model_cache: Path
-    """Of responses and their log-probabilities."""
+    """Folder of cached responses and their log-probabilities."""
     label_cache: Path
 
     @cached_property
     def digest(self) -> str:
-        """Of the content of a cell's training: a finished cell of other material does not count."""
+        """Digest of the data; a cell that was finished with other data does not count."""
         tables = (self.rows, self.samples)
         texts = [table.to_json(orient="split", date_format="iso") for table in tables]
         return value_digest([*texts, model_fingerprint(self.reference)])
@@ -96,12 +96,12 @@ def score_sampled_rows(
     Args:
         samples: Labelled samples of the reference.
         scored_rows: Rows of the log.
-        engine: The reference.
-        comparison: Which methods are compared, and which studies are made.
-        seed: Of KTO's mismatched pairs.
+        engine: Engine of the reference.
+        comparison: Methods and studies of the comparison.
+        seed: Seed of KTO's mismatched pairs.
 
     Returns:
-        Rows with the columns of ``gather_rows`` but is_logged; empty without such a study.
+        Rows with the columns of ``gather_rows`` except is_logged; empty without such a study.
     """
     if not comparison.mixes_samples:
         return pd.DataFrame(columns=["row_id", "prompt_id"])
@@ -112,14 +112,14 @@ def score_sampled_rows(
 
 
 def sampled_rows(samples: pd.DataFrame, scored_rows: pd.DataFrame) -> pd.DataFrame:
-    """Responses sampled from the reference for train prompts, as rows of a log.
+    """Convert samples of the reference for train prompts to rows of a log.
 
     Args:
-        samples: As ``partition.label_samples`` gives them.
+        samples: Samples of the reference, from ``partition.label_samples``.
         scored_rows: Rows of the log.
 
     Returns:
-        The columns of ``samples`` beside row_id, split, prompt, behaviour_logps and leaked.
+        The columns of ``samples``, and row_id, split, prompt, behaviour_logps and leaked.
     """
     train = scored_rows.loc[scored_rows["split"] == "train", ["prompt_id", "prompt", "split"]]
     rows = samples.merge(train.drop_duplicates("prompt_id"), on="prompt_id")

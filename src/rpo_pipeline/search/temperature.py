@@ -35,26 +35,27 @@ def choose_tau(
     evaluation: EvaluationParams,
     workspace: Path,
 ) -> dict[str, Any]:
-    """Train briefly with each tau of the grid, and take the largest of the good ones.
+    """Train briefly with each tau of the grid, and choose the largest that is close to the best.
 
     Each tau is evaluated by the mean raw reward of responses to the validation prompts, sampled
     with the same noise; losses with different targets cannot be compared. The largest tau within
-    one standard error of the paired difference to the best is taken, the nearest to the reference.
+    one standard error of the paired difference to the best is chosen, as it stays nearest to the
+    reference.
 
     Args:
-        rows_at: Gives the training rows with the targets of a tau.
+        rows_at: Function from a tau to the training rows with its targets.
         reference: Directory of the model that training starts from.
-        policy: Limits on tokens, precision, adapters.
-        rpo: Its grid, and how long each candidate is trained.
-        training: The loop's settings.
-        evaluation: Labelers of new text, sampling, and how many prompts at most.
-        workspace: Gets a folder for each candidate, and one for costly labels.
+        policy: Limits on tokens, precision and adapters.
+        rpo: Settings of RPO, with the grid and the length of each training.
+        training: Settings of the loop.
+        evaluation: Labelers of new text, sampling, and the largest number of prompts.
+        workspace: Folder that gets a folder for each candidate, and one for cached labels.
 
     Returns:
-        ``tau`` and ``candidates`` as ``choose`` gives them.
+        ``tau`` and ``candidates`` of ``choose``.
 
     Raises:
-        DataError: If there is no validation prompt to judge by.
+        DataError: If there is no validation prompt.
     """
     rewards = {}
     for tau in sorted(rpo.tau_grid):
@@ -81,12 +82,12 @@ def choose_tau(
 def rows_at_tau(
     rows: pd.DataFrame, samples: pd.DataFrame, rpo: RpoParams, tau: float
 ) -> pd.DataFrame:
-    """Training rows of labelled rows, with the targets of a tau."""
+    """Return the training rows of labelled rows, with the targets of a tau."""
     return training_rows(rows, partition_rows(rows, samples, rpo, tau=tau)[1])
 
 
 def choose(rewards: dict[float, Array]) -> dict[str, Any]:
-    """Take the largest tau that is within one standard error of the best.
+    """Choose the largest tau that is within one standard error of the best.
 
     Args:
         rewards: Mean raw reward of each validation prompt, in the same order, by tau.

@@ -54,7 +54,7 @@ class Objective(Protocol):
 
     def reference_point(
         self,
-        groups: Sequence[Group],  # noqa: ARG002 (for those who need to know)
+        groups: Sequence[Group],  # noqa: ARG002 (some objectives read them)
         score: Callable[[Sequence[Group]], Tensor],  # noqa: ARG002
     ) -> Tensor | None:
         """Compute a number over the whole step, before its losses.
@@ -89,11 +89,11 @@ class RpoObjective(Objective):
     """``logp_reduction: mean``: log-probabilities are averaged over the response's tokens."""
 
     def cached(self, groups: Sequence[Group]) -> list[Cached]:
-        """The logged responses."""
+        """Return the cached log-probabilities of the logged responses."""
         return [Cached(groups, self.ref_logps[_rows(groups)])]
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """RPO loss of each row, in nats^2."""
+        """Compute the RPO loss of each row, in nats^2."""
         targets = self.targets[batch.rows]
         logps, ref_logps = _reduced(scores.logps, self.ref_logps, batch, per_token=self.per_token)
         log_ratio = (logps - ref_logps).detach()
@@ -115,11 +115,11 @@ class DroObjective(Objective):
     """Peak learning rate of the value head."""
 
     def cached(self, groups: Sequence[Group]) -> list[Cached]:
-        """The logged responses."""
+        """Return the cached log-probabilities of the logged responses."""
         return [Cached(groups, self.ref_logps[_rows(groups)])]
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """DRO-V loss of each row, in nats^2."""
+        """Compute the DRO-V loss of each row, in nats^2."""
         assert scores.values is not None
         scaled_rewards, values = self.scaled_rewards[batch.rows], scores.values
         logps, ref_logps = _reduced(scores.logps, self.ref_logps, batch, per_token=self.per_token)
@@ -146,12 +146,12 @@ class KtoObjective(Objective):
     def reference_point(
         self, groups: Sequence[Group], score: Callable[[Sequence[Group]], Tensor]
     ) -> Tensor:
-        """KTO's ``z0`` over the mismatched pairs of the step's rows, in nats, shape ``()``."""
+        """Compute KTO's ``z0`` over the mismatched pairs of a step, in nats, shape ``()``."""
         _, (pairs, ref_logps) = self.cached(groups)
         return kto_reference_point(score(pairs), ref_logps)
 
     def cached(self, groups: Sequence[Group]) -> list[Cached]:
-        """The logged responses, and the mismatched pairs."""
+        """Return the cached log-probabilities of the logged responses and the mismatched pairs."""
         pairs = [replace(group, prompt=self.partner_prompts[group.prompt_id]) for group in groups]
         rows = _rows(groups)
         return [
@@ -160,7 +160,7 @@ class KtoObjective(Objective):
         ]
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """KTO loss of each row, 0 to its weight."""
+        """Compute the KTO loss of each row, from 0 to its weight."""
         assert scores.reference_point is not None
         ref_logps, desirable = self.ref_logps[batch.rows], self.desirable[batch.rows]
         losses = kto_loss(
@@ -182,11 +182,11 @@ class SftObjective(Objective):
     """Mean over response tokens of the negative log-likelihood, in nats."""
 
     def denominator(self, groups: Sequence[Group]) -> float:
-        """Number of response tokens."""
+        """Return the number of response tokens."""
         return sum(len(ids) for group in groups for ids in group.responses)
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Negative log-likelihood of each row, in nats."""
+        """Compute the negative log-likelihood of each row, in nats."""
         return sft_loss(scores.logps), {"mean_logps": scores.logps.detach() / batch.num_tokens}
 
 

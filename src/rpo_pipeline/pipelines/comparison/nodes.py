@@ -28,7 +28,7 @@ def plan_comparison(
     training: TrainingParams,
     evaluation: EvaluationParams,
 ) -> dict[str, Any]:
-    """Put together what every training of a comparison starts from."""
+    """Gather the parameters that every training of a comparison reads."""
     from rpo_pipeline.search import Plan, Settings
     from rpo_pipeline.storage import named_content
 
@@ -65,7 +65,7 @@ def sample_for_all(
     comparison: ComparisonParams,
     cache: Path,
 ) -> pd.DataFrame:
-    """Sample the reference for every prompt, if a method that is compared wants samples."""
+    """Sample the reference for every prompt, if a compared method needs samples."""
     from rpo_pipeline.engine import Engine
     from rpo_pipeline.partition import labelled_rows, prompts_to_sample, sample_reference
     from rpo_pipeline.search import samples_reference
@@ -87,7 +87,7 @@ def gather_rows(
     comparison: ComparisonParams,
     cache: Path,
 ) -> pd.DataFrame:
-    """Put the logged rows together, and samples as if they had been logged, if a study wants it."""
+    """Gather the logged rows and, if a study needs them, samples as if they had been logged."""
     from rpo_pipeline.engine import Engine
     from rpo_pipeline.search import gather_rows, score_sampled_rows
 
@@ -106,7 +106,7 @@ def compare_methods(
     cache: Path,
     label_cache: Path,
 ) -> dict[str, Any]:
-    """Train and measure every cell that is not finished, and put their numbers together."""
+    """Train and measure every cell that is not finished, and summarise their numbers."""
     from rpo_pipeline.search import Material, Plan, run_comparison
 
     tables = {

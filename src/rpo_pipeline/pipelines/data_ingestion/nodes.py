@@ -13,7 +13,7 @@ from rpo_pipeline.params import IngestionParams
 def collect_rows(
     source_parts: list[dict[str, Any]], parts: Path
 ) -> tuple[RecordBatchReader, pd.DataFrame]:
-    """Put the parts together; what cannot be used is rejected."""
+    """Join the parts, and reject records that cannot be used."""
     from rpo_pipeline.ingestion import read_rejected, read_rows
 
     return read_rows(source_parts, parts), read_rejected(source_parts, parts)
@@ -22,7 +22,7 @@ def collect_rows(
 def quarantine_rows(
     rows: Table, rejected: pd.DataFrame, ingestion: IngestionParams
 ) -> pd.DataFrame:
-    """Put aside what cannot be used, unless it is too much to go on."""
+    """Put rows that cannot be used into quarantine, and refuse a log with too many of them."""
     from rpo_pipeline.ingestion import check_quarantine, quarantine_conflicts
 
     quarantine = quarantine_conflicts(rows, rejected, ingestion.conflicts)
@@ -44,7 +44,7 @@ def assign_splits(
     previous: Table | None,
     ingestion: IngestionParams,
 ) -> Table:
-    """Give every prompt its split, the same to near-duplicates and to one conversation."""
+    """Give every prompt its split, the same to near-duplicates and within a conversation."""
     from rpo_pipeline.ingestion import assign_splits, check_leakage
 
     given = assign_splits(
@@ -75,7 +75,7 @@ def describe_data(
     clusters: Table,
     ingestion: IngestionParams,
 ) -> tuple[dict[str, int], dict[str, Any], dict[str, Any]]:
-    """Say where every record went, what the data is like, and what was redacted, by kind."""
+    """Report where every record went, statistics of the data, and redactions by kind."""
     from rpo_pipeline.ingestion import account_rows, count_redactions, describe_data
 
     account = account_rows(rows, rejected, quarantine, feedback, ingestion.conflicts)

@@ -32,7 +32,7 @@ def fetch_champion(
     promotion: PromotionParams,
     mlflow_run: RunAddress,
 ) -> Champion:
-    """Get today's champion; once the policy itself is that, what it was compared with remains."""
+    """Fetch today's champion, or keep the previous one if the policy itself is champion now."""
     from rpo_pipeline.registry import fetch_champion, has_version
     from rpo_pipeline.storage import model_fingerprint
 
@@ -54,7 +54,7 @@ def hold_out_rows(
     training: TrainingParams,
     evaluation: EvaluationParams,
 ) -> pd.DataFrame:
-    """Put together the logged rows of the test prompts that the models are compared on."""
+    """Join the logged rows of the test prompts that the models are compared on."""
     from rpo_pipeline.evaluation import hold_out
 
     own_tau = chosen_tau["tau"] if rpo.tau == "auto" else rpo.tau
@@ -72,7 +72,7 @@ def generate_responses(
     training: TrainingParams,
     cache: Path,
 ) -> pd.DataFrame:
-    """Let every model answer the same test prompts."""
+    """Sample responses of every model to the same test prompts."""
     from rpo_pipeline.engine import Engine
     from rpo_pipeline.evaluation import generate, name_models, prompts_of
 
@@ -95,7 +95,7 @@ def label_generations(
     evaluation: EvaluationParams,
     cache: Path,
 ) -> pd.DataFrame:
-    """Label what the models wrote, and measure its text against what was logged."""
+    """Label the generations, and measure their text against the logged responses."""
     from rpo_pipeline.evaluation import label_generations
 
     return label_generations(generations, feedback, heldout_rows, labeling, evaluation, cache)
@@ -108,7 +108,7 @@ def measure_labelers(
     evaluation: EvaluationParams,
     cache: Path,
 ) -> dict[str, Any]:
-    """Compare the labelers that judge with ratings that they have not seen."""
+    """Compare the labelers of the evaluation with ratings that they have not seen."""
     from rpo_pipeline.evaluation import measure_labelers
 
     return measure_labelers(feedback, evaluation.labelers, labeling.agreement_rows, cache)
@@ -117,7 +117,7 @@ def measure_labelers(
 def judge_generations(
     generations: pd.DataFrame, feedback: pd.DataFrame, evaluation: EvaluationParams, cache: Path
 ) -> pd.DataFrame:
-    """Let a judge compare what the models wrote, if there is one."""
+    """Compare the generations by a judge, if there is one."""
     from rpo_pipeline.evaluation import judge_generations
 
     return judge_generations(generations, feedback, evaluation, cache)
@@ -146,7 +146,7 @@ def run_tasks(
     evaluation: EvaluationParams,
     training: TrainingParams,
 ) -> dict[str, Any]:
-    """Run tasks of the lm-evaluation-harness on every model; nothing unless asked for."""
+    """Run the tasks of the lm-evaluation-harness that are set, if any, on every model."""
     from rpo_pipeline.engine import StoredModel
     from rpo_pipeline.evaluation import name_models, run_tasks
 
@@ -192,7 +192,7 @@ def summarise(
     promotion: PromotionParams,
     mlflow_run: RunAddress,
 ) -> Summary:
-    """Put the gate's decision beside the numbers that it was made from, which are a look."""
+    """Add the gate's decision to the numbers that it was made from, and count the look."""
     from rpo_pipeline.registry import summarise
 
     return summarise(mlflow_run, measured, labeler_agreement, champion.version, promotion)
@@ -206,7 +206,7 @@ def gather_data_reports(
     label_report: dict[str, Any],
     reward_report: dict[str, Any],
 ) -> dict[str, Any]:
-    """Put together what the report says of data, labels and rewards."""
+    """Gather the reports on data, labels and rewards."""
     from rpo_pipeline.reporting import quarantine_reasons
 
     return {
@@ -228,7 +228,7 @@ def gather_reports(
     reference: Path,
     challenger: Path,
 ) -> Reports:
-    """Put together what the report says of all stages before this one, and what they read."""
+    """Gather the reports of all earlier stages, and the digests of their inputs."""
     from rpo_pipeline.reporting import fingerprint_inputs
 
     models = {"reference": reference, "challenger": challenger}
@@ -250,7 +250,7 @@ def render_report(
     parameters: dict[str, Any],
     mlflow_run: RunAddress,
 ) -> str:
-    """Write the report that a person reads."""
+    """Write the report of the evaluation."""
     from rpo_pipeline.reporting import Findings, describe_lineage, render_report
 
     return render_report(

@@ -24,7 +24,7 @@ def prepare_reference(
     workspace: Path,
     last_log: dict[str, Any] | None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Load or build the reference, once, and note which log it is used with."""
+    """Load or build the reference, once, and record the log that it is used with."""
     from rpo_pipeline.training import prepare_reference, sketch_log
 
     made_from = (existing, feedback, policy, training, workspace)
@@ -60,7 +60,7 @@ def score_mismatched(
     training: TrainingParams,
     cache: Path,
 ) -> pd.DataFrame:
-    """Compute the reference's log-probability of responses to another prompt, which KTO needs."""
+    """Compute the reference's log-probability of responses to other prompts, which KTO needs."""
     from rpo_pipeline.engine import Engine
     from rpo_pipeline.partition import labelled_rows, score_mismatched
 
@@ -79,7 +79,7 @@ def sample_reference(
     training: TrainingParams,
     cache: Path,
 ) -> pd.DataFrame:
-    """Sample responses of the reference, where the estimator wants them."""
+    """Sample responses of the reference, if the estimator needs them."""
     from rpo_pipeline.engine import Engine
     from rpo_pipeline.partition import (
         labelled_rows,
@@ -101,7 +101,7 @@ def label_samples(
     labeling: LabelingParams,
     label_cache: Path,
 ) -> pd.DataFrame:
-    """Label what the reference wrote, on the scale of the logged responses."""
+    """Label the samples of the reference, on the scale of the logged responses."""
     from rpo_pipeline.labeling import label_responses, normalise
     from rpo_pipeline.partition import label_samples, labelled_rows
 
@@ -120,7 +120,7 @@ def choose_tau(
     evaluation: EvaluationParams,
     workspace: Path,
 ) -> dict[str, Any]:
-    """Choose tau by short trainings where it is `auto`; else there is nothing to choose."""
+    """Choose tau by short trainings if it is `auto`; else nothing is chosen."""
     from rpo_pipeline.partition import labelled_rows
     from rpo_pipeline.search import choose_tau, rows_at_tau
 

@@ -23,7 +23,7 @@ def trace_provenance(
     normaliser: dict[str, Any],
     parameters: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write down what the policy was made from, as documents that travel with its version."""
+    """Gather what the policy was made from, as documents of its version."""
     from rpo_pipeline.registry import resolved_parameters, trace
 
     policy = PolicyParams.model_validate(parameters["policy"])
@@ -42,7 +42,7 @@ def write_model_card(
     chosen_tau: dict[str, Any],
     documents: dict[str, Any],
 ) -> str:
-    """Describe the policy for whoever meets it in the registry."""
+    """Write the model card of the policy's version."""
     from rpo_pipeline.reporting import render_model_card
 
     return render_model_card(
@@ -74,7 +74,7 @@ def register_version(
     known = previous.policy == model_fingerprint(policy)
     if promotion.version or (known and has_version(mlflow_run, name, previous)):
         return previous
-    # The code that it is served by is read at the last moment, as it is now.
+    # The serving code is read last, so that the version gets its current state.
     served = serving_documents(documents["parameters.json"]["policy"])
     pages = {"report.html": report, "model_card.md": model_card}
     summed = {"summary.json": to_json(summary)}
@@ -115,7 +115,7 @@ def measure_candidate(
     label_cache: Path,
     mlflow_run: RunAddress,
 ) -> Summary:
-    """Evaluate a candidate again if its summary is about another champion, and gate it."""
+    """Evaluate a candidate again if its summary compares with another champion, and gate it."""
     from rpo_pipeline.evaluation import EvaluationSettings, evaluate, name_models
     from rpo_pipeline.registry import decide, summarise
 
@@ -156,7 +156,7 @@ def note_consumed(
     previous: dict[str, Any] | None,
     promotion: PromotionParams,
 ) -> dict[str, Any]:
-    """Note which files a run has used up; the last node, so that a failed run uses up nothing."""
+    """Record the files that a run has read, in the last node, so that a failed run records none."""
     if promotion.version:  # it came from an earlier run
         return previous or {"version": None, "parts": []}
     return {"version": promotion_result["version"], "parts": source_parts}

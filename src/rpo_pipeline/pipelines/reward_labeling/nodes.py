@@ -11,7 +11,7 @@ from rpo_pipeline.params import LabelingParams
 def fit_reward_models(
     feedback: pd.DataFrame, labeling: LabelingParams, cache: Path
 ) -> list[dict[str, Any]]:
-    """Fit the reward heads that labelers want, on the train rows that people rated."""
+    """Fit the reward heads of the labelers on the rated rows of the train split."""
     from rpo_pipeline.labeling import fit_reward_models
 
     return fit_reward_models(feedback, labeling, cache)
@@ -22,7 +22,7 @@ def name_labelers(
     fitted: list[dict[str, Any]],  # noqa: ARG001 (a head must be there to be named)
     cache: Path,
 ) -> dict[str, str]:
-    """Say what each labeler is by content, so that new weights in an old place label anew."""
+    """Identify each labeler by content, so that new weights in an old folder give new labels."""
     from rpo_pipeline.labeling import build_labeler
 
     labelers = [build_labeler(settings, cache) for settings in labeling.labelers]
@@ -37,7 +37,7 @@ def label_rows(
     cache: Path,
     fitted: list[dict[str, Any]],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Give each row the rating that people gave, or else the label of the first that has one."""
+    """Take the rating of each row, or else the label of the first labeler that gives one."""
     from rpo_pipeline.labeling import label_feedback, label_report, measure_drift
 
     labels = label_feedback(feedback, labeling, cache)
@@ -69,13 +69,13 @@ def normalise_rewards(
 def report_rewards(
     rewards: pd.DataFrame, feedback: pd.DataFrame, normaliser: dict[str, Any]
 ) -> dict[str, Any]:
-    """Say what was done to the raw rewards, and whether they pay for length."""
+    """Report the normalisation of the raw rewards, and the dependence of reward on length."""
     from rpo_pipeline.labeling import report_rewards
 
     return report_rewards(_with_text(rewards, feedback), normaliser)
 
 
 def _with_text(labels: pd.DataFrame, feedback: pd.DataFrame) -> pd.DataFrame:
-    """Labels with prompt_id, split and response, in the order of the labels."""
+    """Join labels with prompt_id, split and response, in the order of the labels."""
     texts = feedback.set_index("row_id")[["prompt_id", "split", "response"]]
     return labels.join(texts, on="row_id")

@@ -19,7 +19,7 @@ from rpo_pipeline.params import (
 def join_training_rows(
     scored_rows: pd.DataFrame, targets: pd.DataFrame, mismatched_logps: pd.DataFrame
 ) -> pd.DataFrame:
-    """Put target and reference log-probability beside every labelled row."""
+    """Add target and reference log-probability to every labelled row."""
     from rpo_pipeline.training import training_rows
 
     return training_rows(scored_rows, targets, mismatched_logps)
@@ -28,7 +28,7 @@ def join_training_rows(
 def settle_objective(
     rpo: RpoParams, sft: SftParams, kto: KtoParams, dro: DroParams, training: TrainingParams
 ) -> dict[str, Any]:
-    """Put together the settings that the chosen objective reads, so that no other one counts."""
+    """Gather the settings that the chosen objective reads, so that no other one counts."""
     blocks = {"sft": sft, "kto": kto, "dro": dro}
     own = {name: block for name, block in blocks.items() if name == training.objective}
     return ObjectiveParams(rpo=rpo, **own).model_dump(mode="json")
