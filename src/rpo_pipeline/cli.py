@@ -22,6 +22,7 @@ from kedro.utils import find_kedro_project
 from rpo_pipeline.catalog import LOADER_ARGUMENTS, refuse_several
 from rpo_pipeline.errors import RpoError
 from rpo_pipeline.operations import (
+    NAMED_BY,
     BusyError,
     Environment,
     ExportFormat,
@@ -43,10 +44,7 @@ NOTHING_TO_DO = 99
 FEEDBACK = "03_primary/feedback.parquet"
 """Path of the feedback in the data folder of an environment."""
 
-TELLS = (
-    "`kedro registry list` names the pipelines, `kedro registry describe NAME` the nodes of one, "
-    "`kedro catalog describe-datasets` the datasets"
-)
+TELLS = f"{NAMED_BY}, `kedro catalog describe-datasets` the datasets"
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 ENV = click.option(

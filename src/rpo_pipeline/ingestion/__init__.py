@@ -16,7 +16,7 @@ from rpo_pipeline.ingestion.feedback import (
 )
 from rpo_pipeline.ingestion.near_duplicates import cluster_prompts
 from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA, Reason
-from rpo_pipeline.ingestion.redaction import Privacy, count_redactions
+from rpo_pipeline.ingestion.redaction import count_redactions
 from rpo_pipeline.ingestion.rows import prompt_key, row_key
 from rpo_pipeline.ingestion.sample_data import write_sample_data
 from rpo_pipeline.ingestion.sources import read_log, read_rejected, read_rows
@@ -27,7 +27,6 @@ __all__ = [
     "QUARANTINE_SCHEMA",
     "ROLES",
     "Message",
-    "Privacy",
     "Prompt",
     "Reason",
     "account_rows",

@@ -5,9 +5,10 @@ from rpo_pipeline.operations.environments import Environment, read_environment, 
 from rpo_pipeline.operations.export import ExportFormat, export_feedback, read_feedback
 from rpo_pipeline.operations.lock import BusyError, only_run, signature_of
 from rpo_pipeline.operations.refresh import Refresh
-from rpo_pipeline.operations.session import ProjectSession
+from rpo_pipeline.operations.session import NAMED_BY, ProjectSession
 
 __all__ = [
+    "NAMED_BY",
     "BusyError",
     "Environment",
     "ExportFormat",

@@ -19,6 +19,10 @@ SELECTIONS = (
 """Arguments that restrict a run to some nodes of a pipeline."""
 OF_NODES = ("node_names", "from_nodes", "to_nodes")
 """Arguments of a run that name nodes."""
+NAMED_BY = (
+    "`kedro registry list` names the pipelines, `kedro registry describe NAME` the nodes of one"
+)
+"""Hint for messages that refuse a name."""
 WHOLE: tuple[set[str], ...] = ({"refresh"}, {"__default__"}, set())
 
 
@@ -77,10 +81,7 @@ def require_known(names: Iterable[str], known: Collection[str], kind: str) -> No
     """Raise a ConfigError for the first name that nothing has, with the most similar one."""
     for name in names:
         if name not in known:
-            raise ConfigError(
-                f"there is no {kind} {name!r}: {did_you_mean(name, known)}`kedro registry list` "
-                "names the pipelines, `kedro registry describe PIPELINE` the nodes of one"
-            )
+            raise ConfigError(f"there is no {kind} {name!r}: {did_you_mean(name, known)}{NAMED_BY}")
 
 
 def pipelines_of(chosen: Mapping[str, Any]) -> set[str]:
