@@ -24,7 +24,7 @@ from rpo_pipeline.ingestion.redaction import Privacy
 from rpo_pipeline.ingestion.rows import NOTHING_PRIVATE
 from rpo_pipeline.ingestion.sources import read_rejected, read_rows, read_sources
 from rpo_pipeline.operations.environments import open_configuration
-from rpo_pipeline.params import BLOCKS, FromConfigParams, Params, SourceParams
+from rpo_pipeline.params import BLOCKS, FromConfigParams, ObjectiveParams, Params, SourceParams
 
 pytest_plugins = ["tests.registries"]
 
@@ -57,6 +57,12 @@ def raw_parameters(env: str = "sample") -> dict:
 def block(name: str, **changes) -> Params:
     """A parameter block as shipped, with changes."""
     return BLOCKS[name].model_validate(raw_parameters()[name] | changes)
+
+
+def objectives(**rpo) -> ObjectiveParams:
+    """The blocks of all objectives as shipped, with changes of ``rpo``."""
+    names = [name for name in ObjectiveParams.model_fields if name != "rpo"]
+    return ObjectiveParams(rpo=block("rpo", **rpo), **{name: block(name) for name in names})
 
 
 def read_log(

@@ -15,7 +15,7 @@ from rpo_pipeline.core import rpo
 from rpo_pipeline.core.rpo import Group, Settings, mean_logps, targets, train
 from rpo_pipeline.operations.environments import open_configuration
 from rpo_pipeline.pipelines import partition_estimation, rpo_training
-from tests.conftest import ROOT, block, build_small
+from tests.conftest import ROOT, block, build_small, objectives
 
 LOG = {
     "Hello, my kettle leaks.": {"We are sorry.": 0.6, "Go away, you fool.": -1.9, "Hi": -0.3},
@@ -30,7 +30,7 @@ HELD_OUT = {"My kettle is new.": {"Go away, kettle.": 9.0, "Hello, kettle.": -9.
 RPO = block("rpo", tau=0.5)
 TRAINING = block("training", num_epochs=4, learning_rate=3e-3, warmup_share=0.2)
 TRAINING = TRAINING.model_copy(update={"global_batch_groups": 2})
-SHIPPED = ("qrpo", "sft", "kto", "dro", "labeling", "evaluation")
+SHIPPED = ("qrpo", "labeling", "evaluation")
 
 
 class Trained(NamedTuple):
@@ -72,6 +72,7 @@ def by_pipeline(tmp_path_factory) -> Trained:
         "rewards": rows[["row_id", "reward"]].assign(raw_reward=rows["reward"], labeler="column"),
         "normaliser": {},
         "params:rpo": RPO,
+        "params:_objectives": objectives().model_copy(update={"rpo": RPO}),
         "params:training": TRAINING,
         "params:policy": block("policy", **policy),
         **{f"params:{name}": block(name) for name in SHIPPED},

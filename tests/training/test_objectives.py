@@ -56,8 +56,8 @@ def test_the_value_head_starts_at_zero_and_learns_all_the_same():
 def test_with_its_value_at_log_z_dro_is_rpo(batch, per_token):
     logps, log_z = torch.tensor([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), torch.tensor([0.5, -0.25])
     values = log_z[batch.prompt_index]
-    dro = DroObjective(UNIFORM, SCALED_REWARDS, per_token, value_learning_rate=0.1)
-    rpo = RpoObjective(UNIFORM, SCALED_REWARDS - values, per_token)
+    dro = DroObjective(UNIFORM, SCALED_REWARDS, per_token=per_token, value_learning_rate=0.1)
+    rpo = RpoObjective(UNIFORM, SCALED_REWARDS - values, per_token=per_token)
     scores = RowScores(logps, values)
     losses, metrics = dro.row_losses(scores, batch)
     expected, expected_metrics = rpo.row_losses(scores, batch)

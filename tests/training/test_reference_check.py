@@ -92,7 +92,9 @@ def test_dro_is_checked_through_its_value_head(rows):
     groups = groups_of(language_model, rows)
     ref_logps = rpo_objective(language_model, groups).ref_logps
     for shift, is_right in ((0.0, True), (1.0, False)):
-        objective = DroObjective(ref_logps + shift, ref_logps, True, value_learning_rate=0.1)
+        objective = DroObjective(
+            ref_logps + shift, ref_logps, per_token=True, value_learning_rate=0.1
+        )
         made = trainee(language_model, objective)
         if is_right:
             check_reference(made, groups)

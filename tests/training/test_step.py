@@ -10,7 +10,13 @@ from rpo_pipeline.engine.loading import load_language_model
 from rpo_pipeline.engine.tokenisation import tokenise_groups
 from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.training.loop import prepare
-from rpo_pipeline.training.objectives import KtoObjective, RpoObjective, SftObjective
+from rpo_pipeline.training.objectives import (
+    InfoncaObjective,
+    KtoObjective,
+    RpoObjective,
+    SftObjective,
+    WeightedRpoObjective,
+)
 from rpo_pipeline.training.step import mean_loss, optimizer_step
 from tests.conftest import block, build_small, limits, view_of
 
@@ -41,6 +47,32 @@ def kto_objective(language_model, groups, beta=0.1):
     )
 
 
+def weighted_objective(language_model, groups):
+    plain = rpo_objective(language_model, groups)
+    sizes = torch.zeros(6)
+    for group in groups:
+        sizes[group.rows] = float(len(group.rows))
+    return WeightedRpoObjective(
+        plain.ref_logps,
+        plain.targets,
+        per_token=False,
+        num_responses=sizes,
+        rho=torch.full((6,), 2.0),
+        level=torch.tensor(0.5),
+        fits_level=True,
+    )
+
+
+def infonca_objective(language_model, groups):
+    plain = rpo_objective(language_model, groups)
+    return InfoncaObjective(
+        plain.ref_logps - torch.arange(6.0),
+        per_token=False,
+        shares=torch.tensor([0.5, 1.0, 1.5, 1.0, 0.5, 1.5]),
+        beta=0.3,
+    )
+
+
 def trainee(language_model, objective, micro_batch_tokens=10_000, learning_rate=1e-2):
     settings = block("training", max_grad_norm=1e9)
     view = view_of(language_model, micro_batch_tokens)
@@ -64,17 +96,23 @@ def test_at_step_zero_the_log_ratio_to_the_cached_reference_is_zero(language_mod
 
 @pytest.mark.parametrize("micro_batch_tokens", [1, 80])
 def test_a_step_does_not_depend_on_how_its_batch_is_split(rows, micro_batch_tokens):
-    cases = [("llama", rpo_objective), ("t5", rpo_objective), ("llama", kto_objective)]
+    cases = [
+        *(("llama", rpo_objective), ("t5", rpo_objective), ("llama", kto_objective)),
+        *(("llama", weighted_objective), ("t5", weighted_objective)),
+        ("llama", infonca_objective),
+    ]
     for model_type, make_objective in cases:
-        weights = []
+        weights, levels = [], []
         for budget in (10_000, micro_batch_tokens):
             language_model = build_small(model_type)
             groups = groups_of(language_model, rows)
             objective = make_objective(language_model, groups)
             optimizer_step(trainee(language_model, objective, budget), groups)
+            levels.append(objective.state())
             parameters = language_model.model.parameters()
             weights.append(torch.cat([p.detach().flatten() for p in parameters]))
         torch.testing.assert_close(weights[0], weights[1], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(levels[0], levels[1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_loss_is_the_mean_over_rows_not_over_groups(rows):

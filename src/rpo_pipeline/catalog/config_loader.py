@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from rpo_pipeline.errors import ConfigError, did_you_mean
-from rpo_pipeline.params import TrackingParams, validate_tracking, variable
+from rpo_pipeline.params import ObjectiveParams, TrackingParams, validate_tracking, variable
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,8 @@ LOCAL = "local"
 """Folder of ``conf/`` that is never shared: credentials, and settings of this machine."""
 OWN = "globals"
 """Configuration that no environment inherits: its data folder and registered model."""
+OBJECTIVES = "_objectives"
+"""Parameter that holds the blocks of all objectives; the underscore marks it as derived."""
 NO_ENVIRONMENTS = {"base", LOCAL, "accelerate"}
 """Folders of ``conf/`` that are no environments."""
 OTHERS = ("environment.yml", "airflow*")
@@ -138,6 +140,9 @@ class LayeredConfigLoader(OmegaConfigLoader):
                 folder, patterns, key, files, read_environment_variables=key == "credentials"
             )
             merged = self._merge_configs(merged, found, key, folder)
+        if key == "parameters":  # one input of a node, for the blocks of all objectives
+            blocks = {name: merged[name] for name in ObjectiveParams.model_fields if name in merged}
+            merged[OBJECTIVES] = blocks
         if key == OWN:
             _check_own(merged, layers[-1] if layers[-1] != LOCAL else self.environment)
         elif not files:

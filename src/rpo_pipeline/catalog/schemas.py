@@ -142,7 +142,7 @@ PARTITION = TableSchema(
 TARGETS = TableSchema(
     "targets",
     "row_id",
-    {"row_id": ID, "target": NUMBER},
+    {"row_id": ID, "target": NUMBER, "rho": NUMBER},
     "partition_estimation",
     "see rpo.estimator and rpo.tau",
 )
@@ -158,6 +158,7 @@ TRAINING_ROWS = TableSchema(
         "reward": NUMBER,
         "ref_logps": LOGPS,
         "target": NUMBER,
+        "rho": NUMBER,
     },
     "rpo_training",
     "tables of earlier runs do not fit together: run from data_ingestion",

@@ -2,7 +2,18 @@
 
 from rpo_pipeline.core.bounds import lower_bound
 from rpo_pipeline.core.logps import projected_logps, sum_by_row, token_logps
-from rpo_pipeline.core.losses import dro_loss, kto_loss, kto_reference_point, rpo_loss, sft_loss
+from rpo_pipeline.core.losses import (
+    awr_loss,
+    dro_loss,
+    infonca_loss,
+    kto_loss,
+    kto_reference_point,
+    nca_loss,
+    rpo_loss,
+    sft_loss,
+    tgo_loss,
+    weighted_rpo_loss,
+)
 from rpo_pipeline.core.partition import (
     Partition,
     Prior,
@@ -13,24 +24,32 @@ from rpo_pipeline.core.partition import (
     fit_prior,
 )
 from rpo_pipeline.core.quantile import quantile_log_z, quantiles
+from rpo_pipeline.core.segments import segment_logsumexp, segment_sum
 
 __all__ = [
     "Partition",
     "Prior",
+    "awr_loss",
     "behaviour_weights",
     "calibration",
     "dro_loss",
     "effective_size",
     "estimate_partition",
     "fit_prior",
+    "infonca_loss",
     "kto_loss",
     "kto_reference_point",
     "lower_bound",
+    "nca_loss",
     "projected_logps",
     "quantile_log_z",
     "quantiles",
     "rpo_loss",
+    "segment_logsumexp",
+    "segment_sum",
     "sft_loss",
     "sum_by_row",
+    "tgo_loss",
     "token_logps",
+    "weighted_rpo_loss",
 ]

@@ -3,11 +3,16 @@
 Shapes: R rows (responses). Log-probabilities are in nats, summed over the response or averaged over
 its tokens; all inputs of a call share one reduction.
 
+Some losses join the responses of a prompt. All that a row then needs of the others is one number
+without gradient, so the rows of a prompt may be in several micro-batches.
+
 QRPO (arXiv:2507.08068) has no function of its own: it is ``rpo_loss`` on targets of quantiles.
+REBEL (arXiv:2404.16767) has none either: it is ``weighted_rpo_loss`` with an infinite ``rho``.
 """
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 
 def rpo_loss(logps: Tensor, ref_logps: Tensor, targets: Tensor) -> Tensor:
@@ -27,6 +32,138 @@ def rpo_loss(logps: Tensor, ref_logps: Tensor, targets: Tensor) -> Tensor:
         Faye et al., arXiv:2506.13702, the RPO loss, in units of the log-ratio.
     """
     return 0.5 * (logps - ref_logps - targets).square()
+
+
+def weighted_rpo_loss(
+    logps: Tensor,
+    ref_logps: Tensor,
+    targets: Tensor,
+    mean_residuals: Tensor,
+    num_responses: Tensor,
+    *,
+    rho: Tensor,
+    level: Tensor,
+) -> Tensor:
+    """RPO where log_z has an error: generalised least squares over the responses of a prompt.
+
+    The residuals ``e_i = logps - ref_logps - target`` of a prompt share the error of its log_z. If
+    that has ``rho`` times the variance of a row and the mean ``b``, the loss of the prompt is ``1/2
+    sum_i (e_i - mean e)^2 + 1/2 n / (1 + n rho) (mean e - b)^2``. For ``rho = 0`` and ``b = 0``
+    this is ``rpo_loss``; for an infinite ``rho`` only differences within the prompt count, in which
+    log_z cancels (REBEL).
+
+    Args:
+        logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
+        ref_logps: Log-probabilities by the reference, shape ``(R,)``.
+        targets: Targets in nats, shape ``(R,)``.
+        mean_residuals: ``mean e`` over all responses of each row's prompt, in nats, without
+            gradient, shape ``(R,)``.
+        num_responses: Number n of responses of each row's prompt, shape ``(R,)``.
+        rho: Variance of the error of log_z over that of a row, at least 0, may be infinite, shape
+            ``(R,)``.
+        level: Mean ``b`` of the errors over prompts, in nats, shape ``()``.
+
+    Returns:
+        Loss of each row in nats^2, shape ``(R,)``. Its sum over a prompt is the loss above, and has
+        the gradient of the loss above by each log-probability, ``e_i - (n rho mean e + b) / (1 + n
+        rho)``.
+    """
+    weight = 1 / (1 + num_responses * rho)  # of the level, against the mean of the prompt
+    distance = mean_residuals - level
+    intercepts = mean_residuals - weight * distance
+    return (
+        rpo_loss(logps, ref_logps, targets + intercepts)
+        + 0.5 * weight * (1 - weight) * distance.square()
+    )
+
+
+def tgo_loss(
+    logps: Tensor, ref_logps: Tensor, rewards: Tensor, *, threshold: float, beta: float
+) -> Tensor:
+    """Threshold-guided optimization: a logistic loss on whether the reward exceeds a threshold.
+
+    ``-w [l log sigmoid(beta log_ratio) + (1 - l) log sigmoid(-beta log_ratio)]`` with ``l = 1`` if
+    ``r > m``, else 0, and ``w = 1 + |r - m|``; the sum over rows is divided by the sum of ``w``.
+
+    Args:
+        logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
+        ref_logps: Log-probabilities by the reference, shape ``(R,)``.
+        rewards: Normalised rewards r, shape ``(R,)``.
+        threshold: Reward m, the median of train.
+        beta: Sharpness, per nat, ``> 0``.
+
+    Returns:
+        Loss of each row, shape ``(R,)``.
+    """
+    log_odds = beta * (logps - ref_logps)
+    above = rewards - threshold
+    return -(1 + above.abs()) * logsigmoid(torch.where(above > 0, log_odds, -log_odds))
+
+
+def nca_loss(logps: Tensor, ref_logps: Tensor, shares: Tensor, *, beta: float) -> Tensor:
+    """Noise contrastive alignment: each response against the reference, by its reward's share.
+
+    ``-[s log sigmoid(beta log_ratio) + log sigmoid(-beta log_ratio)]`` with ``s = n softmax(r /
+    alpha)`` over the n responses of the prompt.
+
+    Args:
+        logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
+        ref_logps: Log-probabilities by the reference, shape ``(R,)``.
+        shares: Shares ``s``, whose mean over a prompt is 1, shape ``(R,)``.
+        beta: Sharpness, per nat, ``> 0``.
+
+    Returns:
+        Loss of each row, shape ``(R,)``.
+
+    Source:
+        Chen et al., arXiv:2402.05369, NCA, times the number of responses.
+    """
+    log_odds = beta * (logps - ref_logps)
+    return -shares * logsigmoid(log_odds) - logsigmoid(-log_odds)
+
+
+def infonca_loss(
+    logps: Tensor, ref_logps: Tensor, shares: Tensor, normalisers: Tensor, *, beta: float
+) -> Tensor:
+    """InfoNCA: cross-entropy from the rewards of a prompt to the log-ratios of its responses.
+
+    ``-s log softmax(beta log_ratio)`` over the responses of the prompt, with the ``s`` of
+    ``nca_loss``.
+
+    Args:
+        logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
+        ref_logps: Log-probabilities by the reference, shape ``(R,)``.
+        shares: Shares ``s``, whose mean over a prompt is 1, shape ``(R,)``.
+        normalisers: ``log mean_i exp(beta log_ratio_i)`` over all responses of each row's prompt,
+            without gradient, shape ``(R,)``.
+        beta: Sharpness, per nat, ``> 0``.
+
+    Returns:
+        Loss of each row less ``s log n``, shape ``(R,)``. Its sum over a prompt has the gradient
+        of the loss above.
+
+    Source:
+        Chen et al., arXiv:2402.05369, InfoNCA, times the number of responses.
+    """
+    log_odds = beta * (logps - ref_logps) - normalisers
+    through_normaliser = log_odds.exp() - log_odds.exp().detach()  # a gradient, but no value
+    return through_normaliser - shares * log_odds
+
+
+def awr_loss(logps: Tensor, weights: Tensor) -> Tensor:
+    """Advantage-weighted regression: the negative log-likelihood, times a weight of the reward.
+
+    Args:
+        logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
+        weights: ``exp(r / tau)`` over its mean, of the prompt or of train, shape ``(R,)``.
+
+    Returns:
+        Loss of each row in nats, shape ``(R,)``.
+
+    Source:
+        Peng et al., arXiv:1910.00177, with the mean reward as the value.
+    """
+    return weights * sft_loss(logps)
 
 
 def dro_loss(logps: Tensor, ref_logps: Tensor, scaled_rewards: Tensor, values: Tensor) -> Tensor:

@@ -47,12 +47,17 @@ from rpo_pipeline.params.operations import CachesParams, TrackingParams
 from rpo_pipeline.params.policy import FromConfigParams, LoraParams, PolicyParams, PrefixSharing
 from rpo_pipeline.params.refresh import Event, LiveRatingsParams, NotificationParams, RefreshParams
 from rpo_pipeline.params.training import (
+    AwrParams,
     DroParams,
     KtoParams,
+    NcaParams,
+    ObjectiveName,
     ObjectiveParams,
     QrpoParams,
+    RebelParams,
     RpoParams,
     SftParams,
+    TgoParams,
     TrainingParams,
 )
 from rpo_pipeline.params.variables import prepare_environment, variable
@@ -62,6 +67,7 @@ __all__ = [
     "EXTRAS",
     "RESERVED",
     "SQLITE",
+    "AwrParams",
     "CachesParams",
     "ColumnParams",
     "ComparisonParams",
@@ -85,9 +91,11 @@ __all__ = [
     "LmEvalParams",
     "LoraParams",
     "MethodParams",
+    "NcaParams",
     "NearDuplicateParams",
     "Need",
     "NotificationParams",
+    "ObjectiveName",
     "ObjectiveParams",
     "PairwiseJudgeParams",
     "Params",
@@ -96,6 +104,7 @@ __all__ = [
     "PromotionParams",
     "QrpoParams",
     "RatingParams",
+    "RebelParams",
     "RedactionParams",
     "RefreshParams",
     "RewardModelParams",
@@ -107,6 +116,7 @@ __all__ = [
     "Split",
     "SplitShares",
     "StudiesParams",
+    "TgoParams",
     "TrackingParams",
     "TrainingParams",
     "block_needs",

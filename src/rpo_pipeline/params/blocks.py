@@ -18,11 +18,15 @@ from rpo_pipeline.params.operations import CachesParams, TrackingParams
 from rpo_pipeline.params.policy import PolicyParams
 from rpo_pipeline.params.refresh import RefreshParams
 from rpo_pipeline.params.training import (
+    AwrParams,
     DroParams,
     KtoParams,
+    NcaParams,
     QrpoParams,
+    RebelParams,
     RpoParams,
     SftParams,
+    TgoParams,
     TrainingParams,
 )
 from rpo_pipeline.secrets import hide
@@ -36,6 +40,10 @@ BLOCKS: dict[str, type[Params]] = {
     "kto": KtoParams,
     "dro": DroParams,
     "qrpo": QrpoParams,
+    "rebel": RebelParams,
+    "tgo": TgoParams,
+    "nca": NcaParams,
+    "awr": AwrParams,
     "training": TrainingParams,
     "evaluation": EvaluationParams,
     "promotion": PromotionParams,

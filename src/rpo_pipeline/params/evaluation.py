@@ -10,6 +10,7 @@ from rpo_pipeline.params.base import ModelPlace, Params, Seed
 from rpo_pipeline.params.endpoint import EndpointParams, check_template
 from rpo_pipeline.params.labelers import LabelerParams, check_new_text, check_titles
 from rpo_pipeline.params.names import ModelName
+from rpo_pipeline.params.training import ObjectiveName
 
 
 class SamplingParams(Params):
@@ -99,7 +100,7 @@ class MethodParams(Params):
 
     name: str
     """Name in the table."""
-    objective: Literal["rpo", "sft", "kto", "dro", "qrpo"]
+    objective: ObjectiveName
     """Objective of the training."""
     parameter: str
     """Dotted name of the parameter that the grid varies: ``rpo.tau``, ``kto.beta``; for SFT, which

@@ -16,6 +16,15 @@ def _number_or_auto(value: object) -> float | Literal["auto"]:
     raise ValueError("must be a number greater than 0, or `auto`")
 
 
+def _ratio_or_auto(value: object) -> float | Literal["auto"]:
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    try:
+        return _number_or_auto(value)
+    except ValueError:
+        raise ValueError("must be a number from 0, or `auto`") from None
+
+
 class ReferenceSamplesParams(Params):
     """Responses sampled from the reference and labelled like logged ones."""
 
@@ -37,9 +46,15 @@ class RpoParams(Params):
     tau_search_epochs: float = Field(gt=0)
     """Passes over the train rows with each temperature that ``tau: auto`` tries."""
     estimator: Literal[
-        "monte_carlo", "self_normalized", "reference_samples", "quantile", "reference_weighted"
+        "auto",
+        "monte_carlo",
+        "self_normalized",
+        "reference_samples",
+        "quantile",
+        "reference_weighted",
     ]
-    """Estimator of log_z; see docs/method.md."""
+    """Estimator of log_z; see docs/method.md. ``auto`` chooses by the number of responses a prompt
+    and by what can label new text."""
     logp_reduction: Literal["sum", "mean"]
     """Log-probability of a response in the objectives rpo, qrpo and dro: the ``sum`` over its
     tokens (as in theory) or their ``mean`` (as in the authors' code). KTO always sums."""
@@ -52,6 +67,12 @@ class RpoParams(Params):
     """Samples for ``reference_samples`` and ``quantile``."""
     prior_strength: float = Field(ge=0)
     """Number of responses that the prior of log_z counts for; 0 for no prior."""
+    rho: Annotated[float | Literal["auto"], PlainValidator(_ratio_or_auto)]
+    """Variance of the error of log_z over that of a row: 0 trusts log_z, a larger number relies on
+    differences within a prompt. ``auto`` takes that of each prompt from its standard error."""
+    fit_level: bool
+    """Whether a level that all prompts share is fitted while training, against an error of log_z
+    that they share."""
 
     @model_validator(mode="after")
     def _prior_has_a_meaning(self) -> Self:
@@ -97,20 +118,67 @@ class QrpoParams(Params):
     """Temperature in units of the quantile, 0 to 1; larger stays nearer the reference."""
 
 
+class RebelParams(Params):
+    """REBEL (``training.objective: rebel``), arXiv 2404.16767: differences within a prompt."""
+
+    tau: float = Field(gt=0)
+    """Temperature in units of the normalised reward; larger stays nearer the reference."""
+
+
+class TgoParams(Params):
+    """Threshold-guided optimization (``training.objective: tgo``)."""
+
+    beta: float = Field(gt=0)
+    """Sharpness, per nat of the log-ratio; smaller moves further."""
+
+
+class NcaParams(Params):
+    """Contrastive alignment (``training.objective: nca`` or ``infonca``), arXiv 2402.05369."""
+
+    alpha: float = Field(gt=0)
+    """Temperature of the rewards within a prompt, in units of the normalised reward."""
+    beta: float = Field(gt=0)
+    """Sharpness, per nat of the log-ratio; smaller moves further."""
+
+
+class AwrParams(Params):
+    """Advantage-weighted regression (``training.objective: awr``), arXiv 1910.00177."""
+
+    tau: float = Field(gt=0)
+    """Temperature of the weights, in units of the normalised reward; larger weighs rows alike."""
+    mean_over: Literal["prompt", "train"]
+    """Rows over which the weights have the mean 1: those of the ``prompt``, or all of ``train``."""
+
+
 class ObjectiveParams(Params):
-    """The blocks that an objective needs in training."""
+    """The blocks of the objectives."""
 
     rpo: RpoParams
     """Block ``rpo``; other objectives read ``logp_reduction`` from it."""
     sft: SftParams | None = None
     kto: KtoParams | None = None
     dro: DroParams | None = None
+    qrpo: QrpoParams | None = None
+    rebel: RebelParams | None = None
+    tgo: TgoParams | None = None
+    nca: NcaParams | None = None
+    awr: AwrParams | None = None
+
+    def read_by(self, objective: str) -> dict[str, Params]:
+        """Return the blocks that the training of an objective reads, by name."""
+        own = {"qrpo": None, "infonca": "nca"}.get(objective, objective)
+        blocks = {"rpo": self.rpo, own: getattr(self, own) if own else None}
+        return {name: block for name, block in blocks.items() if name and block}
+
+
+ObjectiveName = Literal["rpo", "sft", "kto", "dro", "qrpo", "rebel", "tgo", "nca", "infonca", "awr"]
+"""Loss of the training loop."""
 
 
 class TrainingParams(Params):
     """The training loop."""
 
-    objective: Literal["rpo", "sft", "kto", "dro", "qrpo"]
+    objective: ObjectiveName
     """Loss of the loop: Reward Partition Optimization, or a baseline over the same rows."""
     num_epochs: float = Field(ge=0)
     """Passes over the train rows."""

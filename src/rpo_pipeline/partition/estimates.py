@@ -54,8 +54,8 @@ def partition_rows(
         tau: Temperature in units of the reward, or of the quantile for ``quantile``.
 
     Returns:
-        The partition table, one line per prompt; row_id and target (nats) of every row; the health
-        report.
+        The partition table, one line per prompt; row_id, target (nats) and rho of every row; the
+        health report.
 
     Raises:
         DataError: If ``quantile`` lacks the samples of a prompt.
@@ -72,10 +72,27 @@ def partition_rows(
     log_z = estimate.log_z.numpy()[pd.factorize(rows["prompt_id"])[0]]
     rows["target"] = rows["reward"] / tau - log_z
     table = _table(rows, used, estimate, tau)
+    rows["rho"] = _rho(rows, table, rpo)
     health = health_report(rows, used, table, estimate.log_z_without.numpy(), rpo, tau=tau)
     for warning in health["warnings"]:
         logger.warning(warning)
-    return table, rows[["row_id", "target"]], health
+    return table, rows[["row_id", "target", "rho"]], health
+
+
+def _rho(rows: pd.DataFrame, table: pd.DataFrame, rpo: RpoParams) -> pd.Series:
+    """Compute the variance of the error of log_z over that of a row, for each row.
+
+    With ``auto`` the error of a prompt is its standard error, and that of a row the pooled variance
+    of targets within the prompts of train.
+    """
+    if rpo.rho != "auto":
+        return pd.Series(rpo.rho, index=rows.index)
+    train = rows[rows["split"] == "train"]
+    by_prompt = train.groupby("prompt_id")["target"]
+    within = (train["target"] - by_prompt.transform("mean")).pow(2).sum()
+    variance = within / max(1, len(train) - by_prompt.ngroups)
+    errors = rows["prompt_id"].map(table.set_index("prompt_id")["log_z_se"])
+    return (errors.pow(2) / variance).fillna(0.0) if variance else pd.Series(0.0, index=rows.index)
 
 
 def _used_rows(rows: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from rpo_pipeline.evaluation import (
     score_heldout,
 )
 from rpo_pipeline.labeling import label_responses
-from rpo_pipeline.params import ComparisonParams, EvaluationParams, ObjectiveParams
+from rpo_pipeline.params import ComparisonParams, EvaluationParams
 from rpo_pipeline.partition import partition_rows, partition_settings, prompts_to_sample
 from rpo_pipeline.search.comparison_cells import (
     Cell,
@@ -129,9 +129,7 @@ def _finish(
         _training_rows(material, settings),
         material.reference,
         policy=settings.policy,
-        objectives=ObjectiveParams(
-            rpo=settings.rpo, sft=settings.sft, kto=settings.kto, dro=settings.dro
-        ),
+        objectives=settings.objectives,
         training=settings.training,
         workspace=workspace,
         cache=material.model_cache,
@@ -155,6 +153,7 @@ def _finish(
 
 
 def _training_rows(material: Material, settings: Settings) -> pd.DataFrame:
+    assert settings.qrpo is not None
     rpo = partition_settings(settings.rpo, settings.qrpo, settings.training)
     rows = material.labelled
     wanted = prompts_to_sample(rows, rpo)["prompt_id"]

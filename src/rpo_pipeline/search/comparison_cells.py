@@ -9,31 +9,29 @@ from pydantic import ValidationError
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import (
     ComparisonParams,
-    DroParams,
     EvaluationParams,
-    KtoParams,
     MethodParams,
+    ObjectiveParams,
     Params,
     PolicyParams,
-    QrpoParams,
-    RpoParams,
-    SftParams,
     Split,
     TrainingParams,
 )
 
 
-class Settings(Params):
+class Settings(ObjectiveParams):
     """The parameter blocks that a cell depends on."""
 
     policy: PolicyParams
-    rpo: RpoParams
-    sft: SftParams
-    kto: KtoParams
-    dro: DroParams
-    qrpo: QrpoParams
     training: TrainingParams
     evaluation: EvaluationParams
+
+    @property
+    def objectives(self) -> ObjectiveParams:
+        """The blocks of the objectives alone."""
+        return ObjectiveParams(
+            **{name: getattr(self, name) for name in ObjectiveParams.model_fields}
+        )
 
 
 class Plan(Params):

@@ -99,6 +99,8 @@ class Checkpoints:
             tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
             tensors |= {f"moments/{name}": tensor for name, tensor in _moments(moments)}
             tensors |= {f"random/{name}": state for name, state in _random_states().items()}
+            learned = trainee.objective.state()
+            tensors |= {f"objective/{name}": tensor for name, tensor in learned.items()}
             state = {
                 "progress": asdict(progress),
                 "identity": asdict(self._identity),
@@ -151,6 +153,8 @@ class Checkpoints:
         )
         self._schedule.load_state_dict(state["schedule"])
         _set_random_states(_under(tensors, "random/"))
+        for name, tensor in _under(tensors, "objective/").items():
+            trainee.objective.state()[name].copy_(tensor)
         progress = Progress(**state["progress"])
         logger.info("going on after step %d, from %s", progress.step, complete[-1])
         return progress

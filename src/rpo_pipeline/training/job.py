@@ -13,7 +13,7 @@ from rpo_pipeline.params import ObjectiveParams, PolicyParams, TrainingParams
 from rpo_pipeline.storage import model_fingerprint, result_key
 from rpo_pipeline.training.checkpoint import Identity
 from rpo_pipeline.training.loop import TrainingSummary, train
-from rpo_pipeline.training.objectives import build_objective
+from rpo_pipeline.training.objective_choice import build_objective
 
 # These settings do not decide the result, so a training may resume with other values.
 FREE_SETTINGS = {
@@ -111,8 +111,7 @@ class TrainingJob(BaseModel):
     def _identity(self) -> Identity:
         blocks: dict[str, Any] = {"policy": self.policy, "training": self.training}
         if self.objectives:
-            name = "rpo" if self.training.objective == "qrpo" else self.training.objective
-            blocks[name] = getattr(self.objectives, name)
+            blocks |= self.objectives.read_by(self.training.objective)
         settings = {
             f"{name}.{key}": value
             for name, block in blocks.items()

@@ -22,7 +22,7 @@ from rpo_pipeline.engine import Group, TrainView
 from rpo_pipeline.params import TrainingParams
 from rpo_pipeline.storage import replacing
 from rpo_pipeline.training.checkpoint import Checkpoints, Identity, Progress
-from rpo_pipeline.training.objectives import Objective
+from rpo_pipeline.training.objective import Objective
 from rpo_pipeline.training.reference_check import check_reference
 from rpo_pipeline.training.scorer import POLICY, Scorer
 from rpo_pipeline.training.step import Trainee, mean_loss, optimizer_step

@@ -1,132 +1,212 @@
-"""Objectives of the training loop: the losses of a batch's rows, and the divisor of their sum.
+"""The objectives of the training loop.
 
 Shapes: R rows of a micro-batch. "By row" means by position in the table of training rows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from rpo_pipeline.core import dro_loss, kto_loss, kto_reference_point, rpo_loss, sft_loss
-from rpo_pipeline.engine import Group, GroupBatch, default_device
-from rpo_pipeline.errors import ConfigError, DataError
-from rpo_pipeline.params import KtoParams, ObjectiveParams
+from rpo_pipeline.core import (
+    awr_loss,
+    dro_loss,
+    infonca_loss,
+    kto_loss,
+    kto_reference_point,
+    nca_loss,
+    rpo_loss,
+    segment_logsumexp,
+    segment_sum,
+    sft_loss,
+    tgo_loss,
+    weighted_rpo_loss,
+)
+from rpo_pipeline.engine import Group, GroupBatch
+from rpo_pipeline.params import KtoParams
+from rpo_pipeline.training.objective import Cached, Objective, Responses, RowScores
+
+LEVEL_RATE = 0.1
+"""Share of a step in the running mean of residuals that is the level."""
 
 
 @dataclass(frozen=True)
-class RowScores:
-    """Outputs of the policy for a micro-batch."""
-
-    logps: Tensor
-    """Summed log-probability of each row, in nats, with gradients, shape ``(R,)``."""
-    values: Tensor | None = None
-    """Value of each row's prompt, in nats, with gradients, shape ``(R,)``, if there is a
-    value head."""
-    reference_point: Tensor | None = None
-    """Number that the objective computes over the whole step."""
-
-
-class Cached(NamedTuple):
-    """Log-probabilities that were computed with the reference, in ``partition_estimation``."""
-
-    groups: Sequence[Group]
-    ref_logps: Tensor
-    """Summed over the response, in nats, of the rows of the groups as listed, shape ``(R,)``."""
-
-
-class Objective(Protocol):
-    """A loss that is a sum over rows, divided by a number known before the forward pass.
-
-    The default is the mean over rows without a reference point.
-    """
-
-    value_learning_rate: float | None = None
-    """Peak learning rate of the value head; null for an objective without values."""
-
-    def denominator(self, groups: Sequence[Group]) -> float:
-        """Return the divisor of the losses of a whole step: the number of rows."""
-        return sum(len(group.rows) for group in groups)
-
-    def reference_point(
-        self,
-        groups: Sequence[Group],  # noqa: ARG002 (some objectives read them)
-        score: Callable[[Sequence[Group]], Tensor],  # noqa: ARG002
-    ) -> Tensor | None:
-        """Compute a number over the whole step, before its losses.
-
-        Args:
-            groups: Groups of the whole step.
-            score: Function that computes the summed log-probabilities under the policy of the rows
-                of groups, without gradients, shape ``(R,)``, group by group as listed.
-
-        Returns:
-            The number, without gradients, for ``row_losses``; None for no number.
-        """
-        return None
-
-    def cached(self, groups: Sequence[Group]) -> list[Cached]:  # noqa: ARG002
-        """Return cached log-probabilities of the reference for the rows of groups; here none."""
-        return []
-
-    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss of each row, and numbers to log, each shape ``(R,)``."""
-
-
-@dataclass(frozen=True)
-class RpoObjective(Objective):
-    """Squared distance between log-ratio and target, in nats^2; QRPO uses it with its targets."""
+class _LogRatioObjective(Objective):
+    """An objective over the log-ratio of policy and reference."""
 
     ref_logps: Tensor
     """Cached reference log-probabilities by row, summed over the response."""
-    targets: Tensor
-    """``r / tau - log_z`` by row, in nats."""
-    per_token: bool
+    per_token: bool = field(kw_only=True)
     """``logp_reduction: mean``: log-probabilities are averaged over the response's tokens."""
 
     def cached(self, groups: Sequence[Group]) -> list[Cached]:
         """Return the cached log-probabilities of the logged responses."""
         return [Cached(groups, self.ref_logps[_rows(groups)])]
 
+    def _reduced(self, logps: Tensor, rows: Tensor, num_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the policy's and reference's logps of rows, summed or averaged over tokens."""
+        divisor = num_tokens if self.per_token else 1
+        return logps / divisor, self.ref_logps[rows] / divisor
+
+
+@dataclass(frozen=True)
+class RpoObjective(_LogRatioObjective):
+    """Squared distance between log-ratio and target, in nats^2; QRPO uses it with its targets."""
+
+    targets: Tensor
+    """``r / tau - log_z`` by row, in nats."""
+
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the RPO loss of each row, in nats^2."""
         targets = self.targets[batch.rows]
-        logps, ref_logps = _reduced(scores.logps, self.ref_logps, batch, per_token=self.per_token)
+        logps, ref_logps = self._reduced(scores.logps, batch.rows, batch.num_tokens)
         log_ratio = (logps - ref_logps).detach()
         metrics = {"log_ratio": log_ratio, "residual": log_ratio - targets}
         return rpo_loss(logps, ref_logps, targets), metrics
 
 
 @dataclass(frozen=True)
-class DroObjective(Objective):
+class WeightedRpoObjective(RpoObjective):
+    """RPO that allows for an error of log_z, which the responses of a prompt share."""
+
+    num_responses: Tensor
+    """Number of responses of the row's prompt, by row."""
+    rho: Tensor
+    """Variance of the error of log_z over that of a row, by row."""
+    level: Tensor
+    """Mean ``b`` of the errors over prompts, in nats, shape ``()``, which steps change in place."""
+    fits_level: bool
+    """Whether steps change the level."""
+    joins_responses: ClassVar[bool] = True
+
+    def shared(self, responses: Responses) -> Tensor:
+        """Compute the mean residual of each prompt, in nats."""
+        rows = responses.rows
+        logps, ref_logps = self._reduced(responses.logps, rows, responses.num_tokens)
+        residuals = logps - ref_logps - self.targets[rows]
+        total = segment_sum(residuals, responses.prompt_index, responses.num_prompts)
+        ones = torch.ones_like(residuals)
+        return total / segment_sum(ones, responses.prompt_index, responses.num_prompts)
+
+    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the weighted RPO loss of each row, in nats^2."""
+        assert scores.shared is not None
+        rows = batch.rows
+        logps, ref_logps = self._reduced(scores.logps, rows, batch.num_tokens)
+        losses = weighted_rpo_loss(
+            logps,
+            ref_logps,
+            self.targets[rows],
+            scores.shared,
+            self.num_responses[rows],
+            rho=self.rho[rows],
+            level=self.level,
+        )
+        log_ratio = (logps - ref_logps).detach()
+        residual = log_ratio - self.targets[rows]
+        weight = 1 / (1 + self.num_responses[rows] * self.rho[rows])
+        return losses, {
+            "log_ratio": log_ratio,
+            "residual": residual,
+            "level": weight * residual,
+            "level_weight": weight,
+        }
+
+    def end_step(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Move the level towards the mean residual of the step, and log the level."""
+        logged = dict(metrics)
+        mean, weight = logged.pop("level"), logged.pop("level_weight")
+        if not self.fits_level:
+            return logged
+        if weight:
+            self.level.lerp_(self.level.new_tensor(mean / weight), LEVEL_RATE)
+        return logged | {"level": float(self.level)}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the level."""
+        return {"level": self.level}
+
+
+@dataclass(frozen=True)
+class DroObjective(_LogRatioObjective):
     """DRO-V: RPO's squared distance with a value that a head learns, in the place of log_z."""
 
-    ref_logps: Tensor
-    """Cached reference log-probabilities by row, summed over the response."""
     scaled_rewards: Tensor
     """``r / tau`` by row, in nats."""
-    per_token: bool
-    """``logp_reduction: mean``: log-probabilities are averaged over the response's tokens."""
     value_learning_rate: float
     """Peak learning rate of the value head."""
-
-    def cached(self, groups: Sequence[Group]) -> list[Cached]:
-        """Return the cached log-probabilities of the logged responses."""
-        return [Cached(groups, self.ref_logps[_rows(groups)])]
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the DRO-V loss of each row, in nats^2."""
         assert scores.values is not None
         scaled_rewards, values = self.scaled_rewards[batch.rows], scores.values
-        logps, ref_logps = _reduced(scores.logps, self.ref_logps, batch, per_token=self.per_token)
+        logps, ref_logps = self._reduced(scores.logps, batch.rows, batch.num_tokens)
         log_ratio, value = (logps - ref_logps).detach(), values.detach()
         residual = log_ratio - scaled_rewards + value
         metrics = {"log_ratio": log_ratio, "residual": residual, "value": value}
         return dro_loss(logps, ref_logps, scaled_rewards, values), metrics
+
+
+@dataclass(frozen=True)
+class TgoObjective(_LogRatioObjective):
+    """A logistic loss on whether the reward exceeds the median; always over summed logps."""
+
+    rewards: Tensor
+    """Normalised reward by row."""
+    threshold: float
+    """Median reward of train."""
+    beta: float
+
+    def denominator(self, groups: Sequence[Group]) -> float:
+        """Return the sum of the weights of the rows."""
+        distances = (self.rewards[_rows(groups)] - self.threshold).abs()
+        return float((1 + distances).sum())
+
+    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the threshold-guided loss of each row."""
+        ref_logps, rewards = self.ref_logps[batch.rows], self.rewards[batch.rows]
+        losses = tgo_loss(
+            scores.logps, ref_logps, rewards, threshold=self.threshold, beta=self.beta
+        )
+        return losses, {"log_ratio": (scores.logps - ref_logps).detach()}
+
+
+@dataclass(frozen=True)
+class NcaObjective(_LogRatioObjective):
+    """Noise contrastive alignment over summed logps."""
+
+    shares: Tensor
+    """``n softmax(r / alpha)`` over the responses of the prompt, by row."""
+    beta: float
+
+    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the NCA loss of each row."""
+        ref_logps, shares = self.ref_logps[batch.rows], self.shares[batch.rows]
+        losses = nca_loss(scores.logps, ref_logps, shares, beta=self.beta)
+        return losses, {"log_ratio": (scores.logps - ref_logps).detach()}
+
+
+@dataclass(frozen=True)
+class InfoncaObjective(NcaObjective):
+    """Cross-entropy from rewards to log-ratios over the responses of a prompt."""
+
+    joins_responses: ClassVar[bool] = True
+
+    def shared(self, responses: Responses) -> Tensor:
+        """Compute ``log mean_i exp(beta log_ratio_i)`` of each prompt."""
+        log_odds = self.beta * (responses.logps - self.ref_logps[responses.rows])
+        index, num_prompts = responses.prompt_index, responses.num_prompts
+        sizes = segment_sum(torch.ones_like(log_odds), index, num_prompts)
+        return segment_logsumexp(log_odds, index, num_prompts) - sizes.log()
+
+    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the InfoNCA loss of each row."""
+        assert scores.shared is not None
+        ref_logps, shares = self.ref_logps[batch.rows], self.shares[batch.rows]
+        losses = infonca_loss(scores.logps, ref_logps, shares, scores.shared, beta=self.beta)
+        return losses, {"log_ratio": (scores.logps - ref_logps).detach()}
 
 
 @dataclass(frozen=True)
@@ -190,85 +270,18 @@ class SftObjective(Objective):
         return sft_loss(scores.logps), {"mean_logps": scores.logps.detach() / batch.num_tokens}
 
 
+@dataclass(frozen=True)
+class AwrObjective(SftObjective):
+    """The negative log-likelihood, with a weight of the reward."""
+
+    weights: Tensor
+    """``exp(r / tau)`` over its mean, by row."""
+
+    def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the weighted negative log-likelihood of each row, in nats."""
+        _, metrics = super().row_losses(scores, batch)
+        return awr_loss(scores.logps, self.weights[batch.rows]), metrics
+
+
 def _rows(groups: Sequence[Group]) -> list[int]:
     return [row for group in groups for row in group.rows]
-
-
-def _reduced(
-    logps: Tensor, ref_logps: Tensor, batch: GroupBatch, *, per_token: bool
-) -> tuple[Tensor, Tensor]:
-    """Return the policy's and reference's logps of a batch, summed or averaged over tokens."""
-    ref_logps = ref_logps[batch.rows]
-    if per_token:
-        return logps / batch.num_tokens, ref_logps / batch.num_tokens
-    return logps, ref_logps
-
-
-def build_objective(
-    name: str, settings: ObjectiveParams | None, rows: pd.DataFrame, groups: Sequence[Group]
-) -> Objective:
-    """Build the objective of a training with its numbers of each row.
-
-    Args:
-        name: ``training.objective``.
-        settings: Settings of all objectives; ``sft`` needs none.
-        rows: Table of ``training_rows``, with train and validation rows only.
-        groups: The same rows tokenised.
-
-    Returns:
-        The objective.
-
-    Raises:
-        ConfigError: If KTO's mismatched pairs were not scored for these rows.
-        DataError: If no response would be desirable for KTO.
-    """
-    if name == "sft":
-        return SftObjective()
-    assert settings is not None
-    per_token = settings.rpo.logp_reduction == "mean"
-    match name:
-        case "kto":
-            assert settings.kto is not None
-            return _kto_objective(settings.kto, rows, groups)
-        case "dro":
-            assert settings.dro is not None
-            scaled_rewards = _tensor(rows["reward"] / settings.dro.tau)
-            return DroObjective(
-                _tensor(rows["ref_logps"]),
-                scaled_rewards,
-                per_token,
-                settings.dro.value_learning_rate,
-            )
-        case _:
-            return RpoObjective(_tensor(rows["ref_logps"]), _tensor(rows["target"]), per_token)
-
-
-def _kto_objective(
-    settings: KtoParams, rows: pd.DataFrame, groups: Sequence[Group]
-) -> KtoObjective:
-    prompts = {group.prompt_id: group.prompt for group in groups}
-    unpaired = ~rows["mismatched_prompt_id"].isin(prompts.keys())
-    if unpaired.any():
-        raise ConfigError(
-            f"{unpaired.sum()} of {len(rows)} rows have no mismatched log-probability, which "
-            "`partition_estimation` computes only for training.objective: kto; run it again with "
-            "that set (`kedro run --from-nodes score_mismatched --params training.objective=kto`)"
-        )
-    train_rewards = rows.loc[rows["split"] == "train", "reward"]
-    if train_rewards.nunique() < 2:
-        raise DataError(
-            f"every train row has the reward {train_rewards.iloc[0]:g}, so none is desirable for "
-            "KTO (look at `labeling`, or choose another training.objective)"
-        )
-    partners = dict(zip(rows["prompt_id"], rows["mismatched_prompt_id"], strict=True))
-    return KtoObjective(
-        ref_logps=_tensor(rows["ref_logps"]),
-        desirable=_tensor(rows["reward"]) > float(train_rewards.mean()),
-        partner_prompts={prompt_id: prompts[partner] for prompt_id, partner in partners.items()},
-        mismatched_ref_logps=_tensor(rows["mismatched_ref_logps"]),
-        settings=settings,
-    )
-
-
-def _tensor(column: pd.Series) -> Tensor:
-    return torch.from_numpy(column.to_numpy(np.float32, copy=True)).to(default_device())

@@ -3,7 +3,7 @@
 from torch import nn
 
 from rpo_pipeline.engine import GroupBatch, Route, TrainView
-from rpo_pipeline.training.objectives import RowScores
+from rpo_pipeline.training.objective import RowScores
 from rpo_pipeline.training.value_head import ValueHead
 
 POLICY = "policy"

@@ -1,7 +1,7 @@
 """Takes an optimizer step, or a pass without gradients, over prompt groups."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from rpo_pipeline.engine import Group, GroupBatch, Route, TrainView
 from rpo_pipeline.errors import TrainingError
-from rpo_pipeline.training.objectives import Objective
+from rpo_pipeline.training.objective import Objective, Responses, RowScores
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def optimizer_step(trainee: Trainee, groups: Sequence[Group]) -> dict[str, float
         )
     trainee.optimizer.step()
     trainee.optimizer.zero_grad()
-    return metrics
+    return trainee.objective.end_step(metrics)
 
 
 def mean_loss(trainee: Trainee, groups: Sequence[Group]) -> float:
@@ -75,13 +75,17 @@ def _accumulate(trainee: Trainee, groups: Sequence[Group], *, train: bool) -> di
     num_rows = sum(len(group.rows) for group in groups)
     reference_point = objective.reference_point(groups, lambda pairs: score(trainee, pairs))
     sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=accelerator.device))
-    for part in _shares(trainee, groups):
+    parts = list(_shares(trainee, groups))
+    known = _shared_by_parts(trainee, groups, parts) if objective.joins_responses else {}
+    for part in parts:
         # Gradients are summed over processes once, after the last micro-batch.
         waiting = train and not part.last
         with accelerator.no_sync(trainee.scorer) if waiting else nullcontext():
             scores = replace(
                 trainee.scorer(part.batch, part.route), reference_point=reference_point
             )
+            if objective.joins_responses:
+                scores = replace(scores, shared=_shared(objective, scores, part.batch, known))
             losses, metrics = objective.row_losses(scores, part.batch)
             loss = part.weight * losses.sum() / denominator
             if train:  # accelerate averages over processes, and the loss is a sum
@@ -91,6 +95,48 @@ def _accumulate(trainee: Trainee, groups: Sequence[Group], *, train: bool) -> di
             sums[name] += part.weight * values.sum() / num_rows
     totals = accelerator.reduce(torch.stack(list(sums.values())), "sum")
     return dict(zip(sums, totals.tolist(), strict=True))
+
+
+def _shared(
+    objective: Objective, scores: RowScores, batch: GroupBatch, known: Mapping[int, float]
+) -> Tensor:
+    """Compute what the responses of each row's prompt share; known is that of divided groups."""
+    index, num_prompts = batch.prompt_index, len(batch.prompt_ids)
+    responses = Responses(scores.logps.detach(), batch.rows, batch.num_tokens, index, num_prompts)
+    shared = objective.shared(responses)[index]
+    if not known:
+        return shared
+    found = shared.new_tensor([known.get(row, torch.nan) for row in batch.rows.tolist()])
+    return torch.where(found.isnan(), shared, found)
+
+
+def _shared_by_parts(
+    trainee: Trainee, groups: Sequence[Group], parts: Sequence["_Share"]
+) -> dict[int, float]:
+    """Compute, by row, what the responses of groups share that several micro-batches divide."""
+    accelerator = trainee.accelerator
+    place = {row: place for place, group in enumerate(groups) for row in group.rows}
+    divided = torch.zeros(len(groups), device=accelerator.device)
+    for part in parts:
+        index = part.batch.prompt_index.tolist()
+        counts = Counter(index)
+        for row, prompt in zip(part.batch.rows.tolist(), index, strict=True):
+            if counts[prompt] < len(groups[place[row]].rows):
+                divided[place[row]] = 1.0
+    total = accelerator.reduce(divided, "sum").tolist()  # every process makes the same pass
+    several = [group for group, count in zip(groups, total, strict=True) if count]
+    if not several:
+        return {}
+    sizes = torch.tensor([len(group.rows) for group in several])
+    responses = Responses(
+        score(trainee, several),
+        torch.tensor([row for group in several for row in group.rows]).to(accelerator.device),
+        torch.tensor([len(ids) for g in several for ids in g.responses]).to(accelerator.device),
+        torch.arange(len(several)).repeat_interleave(sizes).to(accelerator.device),
+        len(several),
+    )
+    shared = trainee.objective.shared(responses).tolist()
+    return {row: value for group, value in zip(several, shared, strict=True) for row in group.rows}
 
 
 def score(trainee: Trainee, groups: Sequence[Group]) -> Tensor:

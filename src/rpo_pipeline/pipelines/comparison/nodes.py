@@ -7,24 +7,17 @@ import pandas as pd
 
 from rpo_pipeline.params import (
     ComparisonParams,
-    DroParams,
     EvaluationParams,
-    KtoParams,
+    ObjectiveParams,
     PolicyParams,
-    QrpoParams,
     RpoParams,
-    SftParams,
     TrainingParams,
 )
 
 
 def plan_comparison(
     policy: PolicyParams,
-    rpo: RpoParams,
-    sft: SftParams,
-    kto: KtoParams,
-    dro: DroParams,
-    qrpo: QrpoParams,
+    objectives: ObjectiveParams,
     training: TrainingParams,
     evaluation: EvaluationParams,
 ) -> dict[str, Any]:
@@ -32,8 +25,7 @@ def plan_comparison(
     from rpo_pipeline.search import Plan, Settings
     from rpo_pipeline.storage import named_content
 
-    objectives = {"rpo": rpo, "sft": sft, "kto": kto, "dro": dro, "qrpo": qrpo}
-    settings = Settings(policy=policy, training=training, evaluation=evaluation, **objectives)
+    settings = Settings(policy=policy, training=training, evaluation=evaluation, **dict(objectives))
     return Plan(settings=settings, folders=named_content(settings)).model_dump(mode="json")
 
 

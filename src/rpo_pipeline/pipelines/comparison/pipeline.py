@@ -11,10 +11,7 @@ from .nodes import (
 )
 
 POLICY, TRAINING, COMPARISON = "params:policy", "params:training", "params:comparison"
-BLOCKS = [
-    *(POLICY, "params:rpo", "params:sft", "params:kto", "params:dro", "params:qrpo"),
-    *(TRAINING, "params:evaluation"),
-]
+BLOCKS = [POLICY, "params:_objectives", TRAINING, "params:evaluation"]
 REFERENCE = ["reference", POLICY, TRAINING, COMPARISON, "reference_cache"]
 
 

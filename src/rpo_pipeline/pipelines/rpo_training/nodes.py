@@ -6,12 +6,8 @@ from typing import Any
 import pandas as pd
 
 from rpo_pipeline.params import (
-    DroParams,
-    KtoParams,
     ObjectiveParams,
     PolicyParams,
-    RpoParams,
-    SftParams,
     TrainingParams,
 )
 
@@ -25,13 +21,10 @@ def join_training_rows(
     return training_rows(scored_rows, targets, mismatched_logps)
 
 
-def settle_objective(
-    rpo: RpoParams, sft: SftParams, kto: KtoParams, dro: DroParams, training: TrainingParams
-) -> dict[str, Any]:
+def settle_objective(objectives: ObjectiveParams, training: TrainingParams) -> dict[str, Any]:
     """Gather the settings that the chosen objective reads, so that no other one counts."""
-    blocks = {"sft": sft, "kto": kto, "dro": dro}
-    own = {name: block for name, block in blocks.items() if name == training.objective}
-    return ObjectiveParams(rpo=rpo, **own).model_dump(mode="json")
+    own = ObjectiveParams(**objectives.read_by(training.objective))
+    return own.model_dump(mode="json", exclude_none=True)
 
 
 def train_policy(

@@ -2,7 +2,7 @@ from kedro.pipeline import Node, Pipeline
 
 from .nodes import join_training_rows, settle_objective, train_policy
 
-BLOCKS = ["params:rpo", "params:sft", "params:kto", "params:dro", "params:training"]
+BLOCKS = ["params:_objectives", "params:training"]
 
 
 def create_pipeline() -> Pipeline:
