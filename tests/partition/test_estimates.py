@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.partition.estimates import partition_rows, partition_settings
+from rpo_pipeline.partition.estimates import partition_rows
 from tests.conftest import block
 
 NO_SAMPLES = pd.DataFrame(columns=["prompt_id", "reward", "labeler"])
@@ -132,15 +132,6 @@ def test_quantile_has_no_jackknife_and_no_calibration(few_quantiles):
     assert health["log_z_se_mean"] is health["log_z_bias_mean"] is health["calibration"] is None
 
 
-def test_the_objective_qrpo_takes_quantile_and_its_own_tau_whatever_the_estimator():
-    settings = rpo(estimator="self_normalized", prior_strength=2.0)
-    taken = partition_settings(
-        settings, block("qrpo", tau=0.3), block("training", objective="qrpo")
-    )
-    assert (taken.estimator, taken.tau, taken.prior_strength) == ("quantile", 0.3, 0.0)
-    assert partition_settings(settings, block("qrpo"), block("training")) == settings
-
-
 def test_self_normalized_without_behaviour_logps_is_called_a_heuristic_and_counted(labelled):
     _, _, health = estimate(labelled, estimator="self_normalized")
     assert health["num_behaviour_prompts"] == 0
@@ -176,10 +167,38 @@ def test_the_jackknife_is_empty_for_lone_responses_without_a_prior(labelled):
     assert estimate(labelled, prior_strength=2.0)[0]["log_z_se"].notna().all()
 
 
-def test_a_log_of_lone_responses_alone_is_said_to_teach_nothing_in_spite_of_the_prior(labelled):
-    lone = labelled.drop_duplicates("prompt_id")
-    _, _, health = estimate(lone, prior_strength=2.0)
-    assert warns_of(health, "6 of 6 rows")
+def test_a_log_of_lone_responses_takes_log_z_from_the_levels_of_its_prompts(labelled):
+    """The reward of the row itself moves its target by reward / tau, and not its log_z."""
+    lone = labelled.drop_duplicates("prompt_id").assign(level=[0.1, 0.0, -0.1, 0.2, 0.3, 0.0])
+    table, targets, health = estimate(lone, prior_strength=2.0)
+    deviations = (lone["reward"] - lone["level"]) / 0.5
+    expected = lone["level"].to_numpy() / 0.5 + np.log(np.exp(deviations).mean())
+    np.testing.assert_allclose(table["log_z"], expected, rtol=1e-12)
+    np.testing.assert_allclose(targets["target"], lone["reward"] / 0.5 - expected, rtol=1e-12)
+    assert table["log_z_se"].isna().all()
+    assert not warns_of(health, "teaches nothing")
+
+
+def test_a_log_of_lone_responses_without_a_prior_is_said_to_teach_nothing(labelled):
+    lone = labelled.drop_duplicates("prompt_id").assign(level=0.0)
+    assert warns_of(estimate(lone)[2], "teaches nothing")
+
+
+def test_rho_is_a_number_or_the_error_of_log_z_over_the_variance_of_targets(labelled):
+    fixed = estimate(labelled, rho=0.7)[1]
+    assert fixed["rho"].tolist() == [0.7] * len(labelled)
+    table, targets, _ = estimate(labelled, rho="auto", prior_strength=2.0)
+    rows = labelled.sort_values(["prompt_id", "row_id"], ignore_index=True)
+    scaled = rows["reward"] / 0.5
+    within = (scaled - scaled.groupby(rows["prompt_id"]).transform("mean")).pow(2).sum()
+    variance = within / (len(rows) - rows["prompt_id"].nunique())
+    errors = rows["prompt_id"].map(table.set_index("prompt_id")["log_z_se"])
+    np.testing.assert_allclose(targets["rho"], errors**2 / variance, rtol=1e-9)
+    assert (targets["rho"] > 0).sum() >= 20
+
+
+def test_rho_is_zero_where_no_error_of_log_z_is_known(labelled):
+    assert estimate(labelled[:2], rho="auto")[1]["rho"].tolist() == [0.0, 0.0]
 
 
 def test_the_health_report_counts_singletons_and_constant_rewards(labelled):

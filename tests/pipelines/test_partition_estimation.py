@@ -34,6 +34,12 @@ def join(project, logps):
     return nodes.join_scores(feedback, rewards, logps)
 
 
+def settle(rows, objective="rpo", **rpo):
+    training = block("training", objective=objective)
+    settings = block("labeling"), block("rpo", **rpo), block("qrpo", tau=0.3), training
+    return nodes.settle_estimation(rows, *settings)
+
+
 def sample(project, objective="rpo", **rpo):
     reference, cache = project[2:]
     few = {"num_samples": 2, "below_responses": 2}
@@ -42,8 +48,7 @@ def sample(project, objective="rpo", **rpo):
         rows,
         reference,
         policy(max_response_tokens=8),
-        block("rpo", reference_samples=few, **rpo),
-        block("qrpo"),
+        settle(rows, objective, reference_samples=few, **rpo),
         block("training", objective=objective),
         cache,
     )
@@ -52,13 +57,13 @@ def sample(project, objective="rpo", **rpo):
 
 def estimate(project, logps, samples, objective="rpo", **rpo):
     rows, training = join(project, logps), block("training", objective=objective)
-    settings = block("rpo", **rpo), block("qrpo", tau=0.3), training
+    estimation = settle(rows, objective, **rpo)
     chosen = nodes.choose_tau(
-        *(rows, samples, project[2], policy(), settings[0], training),
+        *(rows, samples, project[2], policy(), estimation, training),
         block("evaluation"),
         project[3],
     )
-    return nodes.estimate_partition(rows, samples, chosen, *settings)
+    return nodes.estimate_partition(rows, samples, chosen, estimation)
 
 
 def num_stored(project, kind="logps"):
@@ -122,7 +127,6 @@ def test_the_objective_qrpo_learns_quantiles_at_its_own_tau(project):
 
 def test_a_tau_that_is_set_counts_whatever_was_chosen_before(project):
     logps, samples = score(project), sample(project)
-    settings = block("rpo", tau=0.3), block("qrpo"), block("training")
     rows = join(project, logps)
-    _, _, health = nodes.estimate_partition(rows, samples, {"tau": 2.0}, *settings)
+    _, _, health = nodes.estimate_partition(rows, samples, {"tau": 2.0}, settle(rows, tau=0.3))
     assert health["tau"] == 0.3

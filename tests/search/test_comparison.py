@@ -11,13 +11,12 @@ from rpo_pipeline.reporting.comparison_page import render_comparison
 from rpo_pipeline.search.comparison import run_cells, run_comparison
 from rpo_pipeline.search.comparison_cells import Cell, Settings, settings_of
 from rpo_pipeline.search.comparison_material import Material, change_log, gather_rows, sampled_rows
-from tests.conftest import block, build_small, score_table
+from tests.conftest import block, build_small, objectives, score_table
 from tests.labeling.test_reward_model import save_reward_model
 
 SETTINGS = Settings(
-    **{
-        name: block(name) for name in ("rpo", "sft", "kto", "dro", "qrpo", "training", "evaluation")
-    },
+    **dict(objectives()),
+    **{name: block(name) for name in ("labeling", "training", "evaluation")},
     policy=block("policy", max_prompt_tokens=32, max_response_tokens=16),
 )
 RPO = {"name": "rpo", "objective": "rpo", "parameter": "rpo.tau", "grid": [1.0, 2.0]}
@@ -78,6 +77,7 @@ def material(tmp_path_factory):
         prompt_is_cut=False,
         response_is_cut=False,
     )
+    rewards["sentiment"] = 0.5  # a part of a label, which samples lack
     every = gather_rows(join_scores(rows, rewards, logps), empty, written)
     logged, sampled = every[every["is_logged"]], every[~every["is_logged"]]
     return Material(logged, samples, sampled, reference, *caches)

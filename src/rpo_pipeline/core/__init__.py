@@ -22,6 +22,7 @@ from rpo_pipeline.core.partition import (
     effective_size,
     estimate_partition,
     fit_prior,
+    partition_of_levels,
 )
 from rpo_pipeline.core.quantile import quantile_log_z, quantiles
 from rpo_pipeline.core.segments import segment_logsumexp, segment_sum
@@ -41,6 +42,7 @@ __all__ = [
     "kto_reference_point",
     "lower_bound",
     "nca_loss",
+    "partition_of_levels",
     "projected_logps",
     "quantile_log_z",
     "quantiles",

@@ -184,6 +184,34 @@ def estimate_partition(
     )
 
 
+def partition_of_levels(levels: Tensor, deviations: Tensor, *, tau: float) -> Partition:
+    """Estimate ``log_z`` of prompts with one response from the rewards of other prompts.
+
+    ``log_z = level / tau + log mean exp(deviation / tau)``. The reward of the prompt's own response
+    does not enter: with no prompt of two responses, nothing tells whether a high reward is due to
+    the prompt or to the response, and ``log_z = r / tau`` would leave no target.
+
+    Args:
+        levels: Expected reward of each prompt, which its own response has not told, shape ``(G,)``.
+        deviations: Rewards of the train rows less the levels of their prompts, shape ``(N,)``.
+        tau: Temperature.
+
+    Returns:
+        ``log_z`` of each prompt; its errors are unknown. One row per prompt.
+    """
+    unknown = torch.full_like(levels, torch.nan)
+    log_z = levels / tau + _logmeanexp(_clip_outliers(deviations) / tau)
+    ones = torch.ones_like(levels)
+    return Partition(
+        log_z=log_z,
+        log_z_se=unknown,
+        log_z_bias=unknown,
+        ess=ones,
+        ess_weights=ones,
+        log_z_without=log_z,
+    )
+
+
 def calibration(rewards: Tensor, log_z_without: Tensor, *, tau: float) -> float:
     """Compute the leave-one-out calibration ``log mean_i exp(r_i / tau - log_z_without_i)``.
 

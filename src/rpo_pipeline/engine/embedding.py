@@ -17,6 +17,7 @@ from rpo_pipeline.engine.checks import check_folder, check_precision, check_weig
 from rpo_pipeline.engine.groups import Group, pack_rows
 from rpo_pipeline.engine.loading import LanguageModel, default_device, reason_of
 from rpo_pipeline.engine.routes import read_responses
+from rpo_pipeline.engine.scoring import group_scores
 from rpo_pipeline.engine.tokenisation import TextFormat
 from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.storage import use_hub_or_cache
@@ -99,6 +100,27 @@ class SentenceEncoder:
                 states[rows] = nn.functional.normalize(mean, dim=1).cpu()
                 bar.update(len(rows))
         return states.numpy()
+
+
+def prompt_states(
+    language_model: LanguageModel, groups: Sequence[Group], *, micro_batch_tokens: int
+) -> NDArray[np.float64]:
+    """Read the prompts of groups, whose rows are 0 to P - 1, one each.
+
+    Args:
+        language_model: Decoder or encoder-decoder.
+        groups: One group per prompt, with one response of any kind.
+        micro_batch_tokens: Number of tokens of a forward pass, padding included.
+
+    Returns:
+        States of ``group_scores``, by row, shape ``(P, H)``.
+    """
+    states = torch.zeros(len(groups), language_model.model.config.hidden_size)
+    with torch.inference_mode():
+        for batch, route in micro_batches(language_model, groups, micro_batch_tokens):
+            _, read = group_scores(language_model, batch, route)
+            states[batch.rows.cpu()] = read[batch.prompt_index].cpu()
+    return states.double().numpy()
 
 
 def embed_responses(

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rpo_pipeline.engine.batches import score_groups
 from rpo_pipeline.engine.caches import logps_key, samples_key
+from rpo_pipeline.engine.embedding import prompt_states
 from rpo_pipeline.engine.groups import Group
 from rpo_pipeline.engine.sampling import sample_responses
 from rpo_pipeline.engine.stored_model import StoredModel
@@ -121,6 +124,21 @@ class Engine(StoredModel):
         )
         numbers = [number for _, number in drawn]
         return repeated.reset_index(drop=True).assign(sample=numbers).join(samples)
+
+    def prompt_states(self, prompts: Sequence[str]) -> np.ndarray[Any, Any]:
+        """Read prompts, and return the states at their end, float64, shape ``(P, H)``.
+
+        A state is the mean of the encoder's states over the prompt, or for a decoder the last
+        layer's at the last token.
+        """
+        end = self._text_format.end_token_id
+        groups = [
+            Group(ids, [[end]], [place])
+            for place, ids in enumerate(self._text_format.encode_prompts(list(prompts)))
+        ]
+        return prompt_states(
+            self.language_model, groups, micro_batch_tokens=self.micro_batch_tokens
+        )
 
     @property
     def _text_format(self) -> TextFormat:

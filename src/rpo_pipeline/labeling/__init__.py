@@ -19,6 +19,7 @@ from rpo_pipeline.labeling.length_baseline import (
 )
 from rpo_pipeline.labeling.normaliser import fit_normaliser, normalise
 from rpo_pipeline.labeling.reward_report import report_rewards
+from rpo_pipeline.labeling.ridge import cross_fit
 
 __all__ = [
     "WITHIN",
@@ -27,6 +28,7 @@ __all__ = [
     "compare_shares",
     "compared_rows",
     "count_words",
+    "cross_fit",
     "fit_normaliser",
     "fit_reward_models",
     "label_feedback",

@@ -61,6 +61,22 @@ def predict(coefficients: Array, features: Array) -> Array:
     return predicted
 
 
+def cross_fit(features: Array, targets: Array, folds: Folds, others: Array) -> tuple[Array, Array]:
+    """Predict each row by a regression on other folds, and other rows by one on all folds.
+
+    Args:
+        features: Features, shape ``(N, F)``.
+        targets: Targets, shape ``(N,)``.
+        folds: Fold of each row, at least three of them.
+        others: Features of rows without a target, shape ``(M, F)``.
+
+    Returns:
+        Predictions, shapes ``(N,)`` and ``(M,)``.
+    """
+    (fit,) = fit_ridge(features, targets, choose_penalty(features, targets, folds))
+    return held_out_predictions(features, targets, folds), predict(fit, others)
+
+
 def held_out_predictions(features: Array, targets: Array, folds: Folds) -> Array:
     """Predict each row by a regression whose weights and penalty come from other folds.
 

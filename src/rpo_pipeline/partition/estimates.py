@@ -1,6 +1,7 @@
 """Estimates log_z of every prompt of a feedback table, and the target of every row."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,28 +16,16 @@ from rpo_pipeline.core import (
     effective_size,
     estimate_partition,
     fit_prior,
+    partition_of_levels,
     quantile_log_z,
     quantiles,
 )
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.params import QrpoParams, RpoParams, TrainingParams
+from rpo_pipeline.params import RpoParams
 from rpo_pipeline.partition.health import health_report
+from rpo_pipeline.partition.levels import is_single
 
 logger = logging.getLogger(__name__)
-
-
-def partition_settings(rpo: RpoParams, qrpo: QrpoParams, training: TrainingParams) -> RpoParams:
-    """Choose the settings of the estimate: those of ``rpo``, with ``quantile`` for ``qrpo``.
-
-    Objectives that do not use log_z still report its health. For them ``tau: auto`` is the middle
-    of the grid, because only a training by ``rpo`` can choose.
-    """
-    if training.objective == "qrpo":
-        quantile = {"estimator": "quantile", "tau": qrpo.tau, "prior_strength": 0.0}
-        return rpo.model_copy(update=quantile)
-    if training.objective != "rpo" and rpo.tau == "auto":
-        return rpo.model_copy(update={"tau": sorted(rpo.tau_grid)[len(rpo.tau_grid) // 2]})
-    return rpo
 
 
 def partition_rows(
@@ -47,10 +36,10 @@ def partition_rows(
     Args:
         rows: Labelled rows: row_id, prompt_id, split, reward, labeler, behaviour_logps (NaN where
             the log lacks it), and of the reference logps, num_tokens, prompt_is_cut and
-            response_is_cut.
+            response_is_cut; level, from ``add_levels``, if no train prompt has two responses.
         samples: Responses of the reference to prompts that are not estimated from the log:
             prompt_id, reward, labeler.
-        rpo: Estimator and its settings.
+        rpo: Settings of ``settle_estimation``.
         tau: Temperature in units of the reward, or of the quantile for ``quantile``.
 
     Returns:
@@ -60,6 +49,7 @@ def partition_rows(
     Raises:
         DataError: If ``quantile`` lacks the samples of a prompt.
     """
+    assert rpo.estimator != "auto"
     logger.info("log_z of %d rows by %s at tau %g", len(rows), rpo.estimator, tau)
     rows = rows.sort_values(["prompt_id", "row_id"], ignore_index=True)
     # The log's number is of the whole response, and the reference's of the response as it was cut.
@@ -107,6 +97,8 @@ def _used_rows(rows: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
 
 def _by_rewards(used: pd.DataFrame, rpo: RpoParams, tau: float) -> Partition:
     group, num_groups = _groups(used)
+    if rpo.prior_strength and is_single(used):
+        return _by_levels(used, group, num_groups, tau)
     return estimate_partition(
         _tensor(used["reward"]),
         _log_weights(used, group, num_groups, rpo),
@@ -116,6 +108,15 @@ def _by_rewards(used: pd.DataFrame, rpo: RpoParams, tau: float) -> Partition:
         normalised=rpo.estimator != "reference_weighted",
         prior=_train_prior(used, rpo, tau) if rpo.prior_strength else None,
     )
+
+
+def _by_levels(used: pd.DataFrame, group: Tensor, num_groups: int, tau: float) -> Partition:
+    """Estimate log_z from the levels of the prompts; a prompt's rows all have its level."""
+    level = _tensor(used["level"])
+    levels = torch.zeros(num_groups, dtype=level.dtype).index_copy(0, group, level)
+    train = torch.tensor((used["split"] == "train").tolist())
+    estimate = partition_of_levels(levels, (_tensor(used["reward"]) - level)[train], tau=tau)
+    return replace(estimate, log_z_without=estimate.log_z[group])
 
 
 def _log_weights(rows: pd.DataFrame, group: Tensor, num_groups: int, rpo: RpoParams) -> Tensor:

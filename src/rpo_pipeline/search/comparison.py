@@ -23,7 +23,12 @@ from rpo_pipeline.evaluation import (
 )
 from rpo_pipeline.labeling import label_responses
 from rpo_pipeline.params import ComparisonParams, EvaluationParams
-from rpo_pipeline.partition import partition_rows, partition_settings, prompts_to_sample
+from rpo_pipeline.partition import (
+    add_levels,
+    partition_rows,
+    prompts_to_sample,
+    settle_estimation,
+)
 from rpo_pipeline.search.comparison_cells import (
     Cell,
     Settings,
@@ -154,8 +159,11 @@ def _finish(
 
 def _training_rows(material: Material, settings: Settings) -> pd.DataFrame:
     assert settings.qrpo is not None
-    rpo = partition_settings(settings.rpo, settings.qrpo, settings.training)
     rows = material.labelled
+    rpo = settle_estimation(
+        rows, settings.rpo, settings.qrpo, settings.training, settings.labeling
+    ).rpo
+    rows = add_levels(rows, Engine(material.reference, settings.policy, settings.training))
     wanted = prompts_to_sample(rows, rpo)["prompt_id"]
     samples = material.samples[material.samples["prompt_id"].isin(wanted)]
     tau = cast("float", rpo.tau)  # a method without a tau of its own takes the run's

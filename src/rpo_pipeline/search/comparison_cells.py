@@ -10,6 +10,7 @@ from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.params import (
     ComparisonParams,
     EvaluationParams,
+    LabelingParams,
     MethodParams,
     ObjectiveParams,
     Params,
@@ -22,6 +23,7 @@ from rpo_pipeline.params import (
 class Settings(ObjectiveParams):
     """The parameter blocks that a cell depends on."""
 
+    labeling: LabelingParams
     policy: PolicyParams
     training: TrainingParams
     evaluation: EvaluationParams

@@ -60,7 +60,7 @@ def gather_rows(
     logged = scored_rows.join(pairs.set_index("row_id").add_prefix("mismatched_"), on="row_id")
     tables = [logged.assign(is_logged=True)]
     if len(sampled_rows):
-        tables.append(sampled_rows[logged.columns].assign(is_logged=False))
+        tables.append(sampled_rows.reindex(columns=logged.columns).assign(is_logged=False))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from rpo_pipeline.params import (
     ComparisonParams,
     EvaluationParams,
+    LabelingParams,
     ObjectiveParams,
     PolicyParams,
     RpoParams,
@@ -16,6 +17,7 @@ from rpo_pipeline.params import (
 
 
 def plan_comparison(
+    labeling: LabelingParams,
     policy: PolicyParams,
     objectives: ObjectiveParams,
     training: TrainingParams,
@@ -25,7 +27,8 @@ def plan_comparison(
     from rpo_pipeline.search import Plan, Settings
     from rpo_pipeline.storage import named_content
 
-    settings = Settings(policy=policy, training=training, evaluation=evaluation, **dict(objectives))
+    blocks = {"labeling": labeling, "policy": policy, "training": training, **dict(objectives)}
+    settings = Settings(evaluation=evaluation, **blocks)
     return Plan(settings=settings, folders=named_content(settings)).model_dump(mode="json")
 
 

@@ -11,7 +11,7 @@ from .nodes import (
 )
 
 POLICY, TRAINING, COMPARISON = "params:policy", "params:training", "params:comparison"
-BLOCKS = [POLICY, "params:_objectives", TRAINING, "params:evaluation"]
+BLOCKS = ["params:labeling", POLICY, "params:_objectives", TRAINING, "params:evaluation"]
 REFERENCE = ["reference", POLICY, TRAINING, COMPARISON, "reference_cache"]
 
 

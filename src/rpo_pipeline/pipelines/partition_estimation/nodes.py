@@ -70,27 +70,45 @@ def score_mismatched(
     return score_mismatched(rows, engine, seed=training.seed, is_needed=is_needed)
 
 
-def sample_reference(
+def settle_estimation(
     scored_rows: pd.DataFrame,
-    reference: Path,
-    policy: PolicyParams,
+    labeling: LabelingParams,
     rpo: RpoParams,
     qrpo: QrpoParams,
+    training: TrainingParams,
+) -> dict[str, Any]:
+    """Settle the estimator of log_z and its settings."""
+    from rpo_pipeline.partition import labelled_rows, settle_estimation
+
+    rows = labelled_rows(scored_rows)
+    return settle_estimation(rows, rpo, qrpo, training, labeling).model_dump(mode="json")
+
+
+def add_levels(
+    scored_rows: pd.DataFrame, reference: Path, policy: PolicyParams, training: TrainingParams
+) -> pd.DataFrame:
+    """Take the labelled rows, and predict the rewards of prompts if each has one response."""
+    from rpo_pipeline.engine import Engine
+    from rpo_pipeline.partition import add_levels, labelled_rows
+
+    return add_levels(labelled_rows(scored_rows), Engine(reference, policy, training))
+
+
+def sample_reference(
+    rows: pd.DataFrame,
+    reference: Path,
+    policy: PolicyParams,
+    estimation: dict[str, Any],
     training: TrainingParams,
     cache: Path,
 ) -> pd.DataFrame:
     """Sample responses of the reference, if the estimator needs them."""
     from rpo_pipeline.engine import Engine
-    from rpo_pipeline.partition import (
-        labelled_rows,
-        partition_settings,
-        prompts_to_sample,
-        sample_reference,
-    )
+    from rpo_pipeline.partition import Estimation, prompts_to_sample, sample_reference
 
-    settings = partition_settings(rpo, qrpo, training)
-    prompts = prompts_to_sample(labelled_rows(scored_rows), settings)
+    rpo = Estimation.model_validate(estimation).rpo
     engine = Engine(reference, policy, training, cache)
+    prompts = prompts_to_sample(rows, rpo)
     return sample_reference(prompts, engine, rpo.reference_samples.num_samples)
 
 
@@ -111,36 +129,36 @@ def label_samples(
 
 
 def choose_tau(
-    scored_rows: pd.DataFrame,
+    rows: pd.DataFrame,
     reference_samples: pd.DataFrame,
     reference: Path,
     policy: PolicyParams,
-    rpo: RpoParams,
+    estimation: dict[str, Any],
     training: TrainingParams,
     evaluation: EvaluationParams,
     workspace: Path,
 ) -> dict[str, Any]:
     """Choose tau by short trainings if it is `auto`; else nothing is chosen."""
-    from rpo_pipeline.partition import labelled_rows
+    from rpo_pipeline.partition import Estimation
     from rpo_pipeline.search import choose_tau, rows_at_tau
 
-    if training.objective != "rpo" or rpo.tau != "auto":
+    rpo = Estimation.model_validate(estimation).rpo
+    if rpo.tau != "auto":
         return {"tau": None, "candidates": []}
-    rows_at = partial(rows_at_tau, labelled_rows(scored_rows), reference_samples, rpo)
+    rows_at = partial(rows_at_tau, rows, reference_samples, rpo)
     return choose_tau(rows_at, reference, policy, rpo, training, evaluation, workspace)
 
 
 def estimate_partition(
-    scored_rows: pd.DataFrame,
+    rows: pd.DataFrame,
     reference_samples: pd.DataFrame,
     chosen_tau: dict[str, Any],
-    rpo: RpoParams,
-    qrpo: QrpoParams,
-    training: TrainingParams,
+    estimation: dict[str, Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Estimate log_z of every prompt that has a labelled row, and the target of each row."""
-    from rpo_pipeline.partition import labelled_rows, partition_rows, partition_settings
+    from rpo_pipeline.partition import Estimation, partition_rows
 
-    settings = partition_settings(rpo, qrpo, training)
-    tau = chosen_tau["tau"] if settings.tau == "auto" else settings.tau
-    return partition_rows(labelled_rows(scored_rows), reference_samples, settings, tau=tau)
+    settled = Estimation.model_validate(estimation)
+    tau = chosen_tau["tau"] if settled.rpo.tau == "auto" else settled.rpo.tau
+    table, targets, health = partition_rows(rows, reference_samples, settled.rpo, tau=tau)
+    return table, targets, health | {"reason": settled.reason}

@@ -1,6 +1,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import (
+    add_levels,
     choose_tau,
     estimate_partition,
     join_scores,
@@ -9,10 +10,10 @@ from .nodes import (
     sample_reference,
     score_mismatched,
     score_reference,
+    settle_estimation,
 )
 
 FEEDBACK, POLICY, TRAINING = "feedback@pandas", "params:policy", "params:training"
-ESTIMATION = ["params:rpo", "params:qrpo", TRAINING]
 
 
 def create_pipeline() -> Pipeline:
@@ -47,8 +48,23 @@ def create_pipeline() -> Pipeline:
                 name="score_mismatched",
             ),
             Node(
+                settle_estimation,
+                ["scored_rows", "params:labeling", "params:rpo", "params:qrpo", TRAINING],
+                "estimation",
+                name="settle_estimation",
+            ),
+            Node(
+                add_levels,
+                ["scored_rows", "reference", POLICY, TRAINING],
+                "labelled_rows",
+                name="add_levels",
+            ),
+            Node(
                 sample_reference,
-                ["scored_rows", "reference", POLICY, *ESTIMATION, "reference_cache"],
+                [
+                    *("labelled_rows", "reference", POLICY, "estimation", TRAINING),
+                    "reference_cache",
+                ],
                 "drawn_samples",
                 name="sample_reference",
             ),
@@ -61,7 +77,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 choose_tau,
                 [
-                    *("scored_rows", "reference_samples", "reference", POLICY, "params:rpo"),
+                    *("labelled_rows", "reference_samples", "reference", POLICY, "estimation"),
                     *(TRAINING, "params:evaluation", "tau_workspace"),
                 ],
                 "chosen_tau",
@@ -69,7 +85,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 estimate_partition,
-                ["scored_rows", "reference_samples", "chosen_tau", *ESTIMATION],
+                ["labelled_rows", "reference_samples", "chosen_tau", "estimation"],
                 ["partition", "targets", "partition_health"],
                 name="estimate_partition",
             ),

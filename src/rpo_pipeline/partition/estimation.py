@@ -1,0 +1,77 @@
+"""Settles how log_z is estimated: by the objective, the shape of the log, and its labelers."""
+
+import logging
+
+import pandas as pd
+
+from rpo_pipeline.params import LabelingParams, Params, QrpoParams, RpoParams, TrainingParams
+from rpo_pipeline.partition.levels import is_single
+
+logger = logging.getLogger(__name__)
+
+
+class Estimation(Params):
+    """How log_z is estimated."""
+
+    rpo: RpoParams
+    """Settings, in which ``estimator`` is not ``auto``."""
+    reason: str
+    """Why this estimator, in words."""
+
+
+def settle_estimation(
+    rows: pd.DataFrame,
+    rpo: RpoParams,
+    qrpo: QrpoParams,
+    training: TrainingParams,
+    labeling: LabelingParams,
+) -> Estimation:
+    """Settle how log_z is estimated.
+
+    ``qrpo`` takes ``quantile`` and its own tau. Other objectives that do not use log_z still report
+    its health; for them ``tau: auto`` is the middle of the grid, because only a training by ``rpo``
+    can choose. ``rpo.estimator: auto`` takes ``reference_samples`` if prompts have fewer responses
+    than ``below_responses`` on average and the labeler of new text labelled most of the log, whose
+    scale the samples then share; else ``monte_carlo``.
+
+    Args:
+        rows: Labelled rows: prompt_id, split, labeler.
+        rpo: Settings of RPO.
+        qrpo: Settings of QRPO.
+        training: Objective.
+        labeling: Labelers.
+
+    Returns:
+        The settings of the estimate, and the reason.
+    """
+    if training.objective == "qrpo":
+        quantile = {"estimator": "quantile", "tau": qrpo.tau, "prior_strength": 0.0}
+        return Estimation(rpo=rpo.model_copy(update=quantile), reason="training.objective: qrpo")
+    changes: dict[str, object] = {}
+    if training.objective != "rpo" and rpo.tau == "auto":
+        changes["tau"] = sorted(rpo.tau_grid)[len(rpo.tau_grid) // 2]
+    reason = "rpo.estimator names it"
+    if rpo.estimator == "auto":
+        changes["estimator"], reason = _choose(rows[rows["split"] == "train"], rpo, labeling)
+        logger.info("rpo.estimator: %s, as %s", changes["estimator"], reason)
+    return Estimation(rpo=rpo.model_copy(update=changes), reason=reason)
+
+
+def _choose(train: pd.DataFrame, rpo: RpoParams, labeling: LabelingParams) -> tuple[str, str]:
+    mean = len(train) / max(1, train["prompt_id"].nunique())
+    shape = f"train prompts have {mean:.1f} responses on average"
+    enough = rpo.reference_samples.below_responses
+    if mean >= enough:
+        return "monte_carlo", shape
+    by_text = next((each for each in labeling.labelers if each.scores_new_text), None)
+    if by_text is None:
+        lacking = "no labeler of labeling.labelers scores new text"
+        levels = "; the level of a prompt comes from other prompts" if is_single(train) else ""
+        return "monte_carlo", f"{shape}, and {lacking}{levels}"
+    share = float((train["labeler"] == by_text.title).mean()) if len(train) else 0.0
+    if share < 0.5:
+        return "monte_carlo", (
+            f"{shape}, and the labeler of new text, {by_text.title}, gave {share:.0%} of the "
+            "labels, so samples might be on another scale"
+        )
+    return "reference_samples", f"{shape}, and {by_text.title} labels new text"
