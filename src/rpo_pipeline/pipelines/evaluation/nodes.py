@@ -57,7 +57,7 @@ def hold_out_rows(
     """Join the logged rows of the test prompts that the models are compared on."""
     from rpo_pipeline.evaluation import hold_out
 
-    own_tau = chosen_tau["tau"] if rpo.tau == "auto" else rpo.tau
+    own_tau = rpo.tau_or(chosen_tau["tau"])
     tau = {"rpo": own_tau, "dro": dro.tau}.get(training.objective, float("nan"))
     return hold_out(feedback, rewards, reference_logps, evaluation.num_prompts, tau=tau)
 
