@@ -17,8 +17,8 @@ from rpo_pipeline.labeling.length_baseline import (
     compare_shares,
     count_words,
 )
+from rpo_pipeline.labeling.length_bias import report_rewards
 from rpo_pipeline.labeling.normaliser import fit_normaliser, normalise
-from rpo_pipeline.labeling.reward_report import report_rewards
 from rpo_pipeline.labeling.ridge import cross_fit
 
 __all__ = [
