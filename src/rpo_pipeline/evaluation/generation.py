@@ -6,16 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rpo_pipeline.engine import Engine, row_seed
-from rpo_pipeline.params import SamplingParams, Split
-
-
-def held_out_prompts(
-    feedback: pd.DataFrame, num_prompts: int, split: Split = "test"
-) -> pd.DataFrame:
-    """Return prompt_id and prompt of the first prompts of a split by id, without leaked ones."""
-    unseen = (feedback["split"] == split) & ~feedback["leaked"]
-    held_out = feedback.loc[unseen, ["prompt_id", "prompt"]]
-    return held_out.drop_duplicates("prompt_id").sort_values("prompt_id").head(num_prompts)
+from rpo_pipeline.params import SamplingParams
 
 
 def generate(
