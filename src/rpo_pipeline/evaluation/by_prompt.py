@@ -57,11 +57,8 @@ def differences(
     own: Mapping[str, Array], other: Mapping[str, Array], ranges: Mapping[str, Range]
 ) -> dict[str, dict[str, Any]]:
     """Subtract two models' values by prompt; a difference can reach the metric's whole range."""
-    gaps = {}
-    for metric, values in own.items():
-        apart = ranges[metric][1] - ranges[metric][0]
-        gaps[metric] = spread(values - other[metric], (-apart, apart))
-    return gaps
+    width = {metric: high - low for metric, (low, high) in ranges.items()}
+    return {m: spread(own[m] - other[m], (-width[m], width[m])) for m in own}
 
 
 def detectable_gain(gaps: Mapping[str, Any]) -> float | None:

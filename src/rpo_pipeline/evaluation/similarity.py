@@ -35,19 +35,15 @@ def similarity_columns(
     known = wanted.notna().to_numpy()
     columns = np.full((len(generations), 2), np.nan)
     if known.any():
-        responses = generations["response"][known].tolist()
-        columns[known, 0] = _cosines(responses, wanted[known].tolist(), encoder)
-        columns[known, 1] = _bert_scores(responses, wanted[known].tolist(), encoder)
+        texts = generations["response"][known].tolist(), wanted[known].tolist()
+        columns[known] = np.column_stack([_cosines(*texts, encoder), _bert_scores(*texts, encoder)])
     return pd.DataFrame(columns, columns=["embedding_similarity", "bert_score"])
 
 
 def _cosines(responses: list[str], wanted: list[str], encoder: EncoderParams) -> Array:
     sentences = SentenceEncoder(encoder.name_or_path, encoder.revision)
-    limits = {
-        "max_tokens": encoder.max_tokens,
-        "micro_batch_tokens": encoder.micro_batch_tokens,
-    }
-    own, theirs = sentences.embed(responses, **limits), sentences.embed(wanted, **limits)
+    limits = encoder.model_dump(include={"max_tokens", "micro_batch_tokens"})
+    own, theirs = (sentences.embed(texts, **limits) for texts in (responses, wanted))
     return np.asarray((own * theirs).sum(axis=1), dtype=np.float64)
 
 

@@ -1,6 +1,4 @@
-"""Metrics of the text of responses: overlap, repetition, copying, diversity."""
-
-from collections import Counter
+"""Metrics of the text of single responses: overlap, repetition, copying."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +6,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from rpo_pipeline.evaluation.statistics import Array
+from rpo_pipeline.evaluation.metrics import ngrams
 
 MAX_WANTED = 10_000
 """Characters of a logged response that are compared; the time of ROUGE-L is the product of the
@@ -59,31 +57,6 @@ def text_columns(
     return pd.DataFrame(lines, dtype=np.float64)
 
 
-def vocabulary_entropy(generations: pd.DataFrame) -> tuple[float, Array]:
-    """Compute the entropy of the (lower-cased) words of a model's responses.
-
-    Args:
-        generations: One model's responses.
-
-    Returns:
-        Bits per word, and the same without each prompt in order of prompt_id, shape ``(P,)``.
-    """
-    words = generations["response"].str.lower().str.split()
-    by_prompt = [
-        Counter(word for row in rows for word in row)
-        for _, rows in words.groupby(generations["prompt_id"])
-    ]
-    total = sum(by_prompt, start=Counter[str]())
-    return _entropy(total), np.array([_entropy(total - counts) for counts in by_prompt])
-
-
-def _entropy(counts: Counter[str]) -> float:
-    if not counts:
-        return 0.0
-    shares = np.array(list(counts.values())) / counts.total()
-    return float(-(shares * np.log2(shares)).sum())
-
-
 def _repetition(words: list[str]) -> float:
-    runs = list(zip(*(words[i:] for i in range(REPEATED_WORDS)), strict=False))
+    runs = ngrams(words, REPEATED_WORDS)
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
