@@ -24,7 +24,14 @@ from mlflow.models import Model
 from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.records import Champion, Registration, RunAddress
 from rpo_pipeline.registry.aliases import ARTIFACTS
-from rpo_pipeline.registry.moves import CHALLENGER, PROMOTION_TAG, read_standing
+from rpo_pipeline.registry.moves import (
+    CHALLENGER,
+    LOGGED,
+    PROMOTION_TAG,
+    if_there,
+    model_id_of,
+    read_standing,
+)
 from rpo_pipeline.storage import link_or_copy, model_fingerprint, put_in_place, temporary_folder
 from rpo_pipeline.tracking import describe, is_refusal, needs_registry
 
@@ -37,7 +44,6 @@ SERVING_MODEL = Path(__file__).with_name("serving_model.py")
 SERVED_WITH = ("mlflow", "torch", "transformers")
 POLICY_TAG = "policy"
 """Tag of a version with the fingerprint of its checkpoint."""
-LOGGED = "models:/"
 EXAMPLE = (
     ["Hello"],
     {
@@ -57,30 +63,14 @@ ANOTHER_CHAMPION = (
 @needs_registry
 def has_version(run: RunAddress, model_name: str, registration: Registration) -> bool:
     """Tell whether the registry still holds a registered version."""
-    try:
-        found = MlflowClient(run.tracking_uri).get_model_version(model_name, registration.version)
-    except MlflowException as err:
-        if err.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
-    return bool(found.source == f"{LOGGED}{registration.model_id}")
+    client = MlflowClient(run.tracking_uri)
+    found = if_there(client.get_model_version, model_name, registration.version)
+    return found is not None and model_id_of(found) == registration.model_id
 
 
 @needs_registry
 def fetch_champion(run: RunAddress, model_name: str, directory: Path) -> Champion:
-    """Download the champion's checkpoint unless it exists locally.
-
-    Args:
-        run: Address of the registry.
-        model_name: Name of the registered model.
-        directory: Folder that gets a folder per checkpoint.
-
-    Returns:
-        The champion, without a version if there is none.
-
-    Raises:
-        RegistryError: If there is a champion, but its checkpoint cannot be downloaded.
-    """
+    """Return the champion, without a version if there is none, as ``fetch_checkpoint`` gets it."""
     version = read_standing(MlflowClient(run.tracking_uri), model_name).champion
     if version is None:
         logger.info("%s has no champion yet: the reference is the baseline", model_name)
@@ -92,23 +82,14 @@ def fetch_champion(run: RunAddress, model_name: str, directory: Path) -> Champio
 def fetch_checkpoint(run: RunAddress, model_name: str, version: str, directory: Path) -> Path:
     """Download the checkpoint of a version unless it exists locally.
 
-    The folder is named by the id of the logged model, which is unique over all registered models
-    and servers. Its content is checked against the registered fingerprint.
-
-    Args:
-        run: Tracking server.
-        model_name: Registered model.
-        version: Version of the model.
-        directory: Folder with one folder per checkpoint.
-
-    Returns:
-        Folder of the checkpoint.
+    Its folder in the directory is named by the id of the logged model, which is unique over all
+    registered models and servers. Its content is checked against the registered fingerprint.
 
     Raises:
         RegistryError: If it cannot be downloaded, or differs from what was registered.
     """
     found = _require_ours(MlflowClient(run.tracking_uri), model_name, version)
-    target, registered = directory / _model_id(found), found.tags[POLICY_TAG]
+    target, registered = directory / model_id_of(found), found.tags[POLICY_TAG]
     if target.is_dir() and model_fingerprint(target) == registered:
         return target
     with temporary_folder(directory) as folder:
@@ -124,11 +105,7 @@ def fetch_checkpoint(run: RunAddress, model_name: str, version: str, directory: 
 
 @needs_registry
 def require_champion(run: RunAddress, model_name: str) -> None:
-    """Check before any work that the champion can be evaluated.
-
-    Args:
-        run: Tracking server.
-        model_name: Registered model, which may not exist yet.
+    """Check before any work that the champion, if there is one, can be evaluated.
 
     Raises:
         RegistryError: If the champion was not registered by this project, or its checkpoint is
@@ -138,7 +115,7 @@ def require_champion(run: RunAddress, model_name: str) -> None:
     version = read_standing(client, model_name).champion
     if version is None:
         return
-    model_id = _model_id(_require_ours(client, model_name, version))
+    model_id = model_id_of(_require_ours(client, model_name, version))
     try:
         kept = client.list_logged_model_artifacts(model_id, f"{ARTIFACTS}/{CHECKPOINT}")
     except Exception as err:  # stores of artifacts raise errors of any type
@@ -149,16 +126,7 @@ def require_champion(run: RunAddress, model_name: str) -> None:
 
 @needs_registry
 def fetch_document(run: RunAddress, model_name: str, version: str, name: str) -> Any:  # noqa: ANN401 (JSON)
-    """Read a JSON document of a version.
-
-    Args:
-        run: Tracking server.
-        model_name: Registered model.
-        version: Version of the model.
-        name: File name of the document.
-
-    Returns:
-        The document.
+    """Read a JSON document of a version by its file name.
 
     Raises:
         RegistryError: If there is no such version, or it has no such document.
@@ -179,18 +147,11 @@ def register_version(
     """Log the policy to a run and register it as the challenger.
 
     A version of the same policy that still waits for its decision was made by a run that was
-    killed before it could note so: it is the challenger then, and no second one is made.
+    killed before it could note so: it is the challenger then, and no second one is made. A new
+    registered model is made.
 
-    Args:
-        run: Address of the run.
-        model_name: Registered model; made if it is new.
-        checkpoint: Model directory.
-        documents: Documents of the version by file name: texts, and values for JSON.
-        metrics: Numbers to bind to the logged model, those that are known.
-        tags: Facts to tag the version with, those that are known.
-
-    Returns:
-        The registration.
+    ``documents`` are texts, and values for JSON, by file name. Metrics, which are bound to the
+    logged model, and tags of the version may be None where they are not known.
     """
     mlflow.set_tracking_uri(run.tracking_uri)
     mlflow.set_experiment(experiment_id=run.experiment_id)
@@ -260,10 +221,6 @@ def _require_ours(client: MlflowClient, model_name: str, version: str) -> ModelV
     return found
 
 
-def _model_id(version: ModelVersion) -> str:
-    return str(version.source).removeprefix(LOGGED)
-
-
 def _gone(model_name: str, version: str, reason: str) -> RegistryError:
     return RegistryError(
         f"the checkpoint of version {version} of {model_name}, its champion, cannot be had: "
@@ -278,7 +235,7 @@ def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> Regis
     for version in found:
         if PROMOTION_TAG not in version.tags:
             logger.info("version %s of %s is this policy already", version.version, model_name)
-            return Registration(str(version.version), _model_id(version), fingerprint)
+            return Registration(str(version.version), model_id_of(version), fingerprint)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Provenance of a version: hash of the data, reference, base model and its licence."""
+"""Documents of a version: its provenance, its parameters, and with what it is served."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,21 +7,16 @@ from typing import Any
 
 import pandas as pd
 
+from rpo_pipeline.ingestion import ROLES
 from rpo_pipeline.params import Params, PolicyParams
 from rpo_pipeline.registry.licence import base_licence
 from rpo_pipeline.storage import model_fingerprint
 
 
 def trace(feedback: pd.DataFrame, reference: Path, policy: PolicyParams) -> dict[str, Any]:
-    """Collect the provenance of a policy.
+    """Collect the provenance of a policy: data, reference, base model and its licence.
 
-    Args:
-        feedback: Columns row_id (a hash of prompt and response), split, raw_reward.
-        reference: Directory of the reference.
-        policy: Parameters with the base model.
-
-    Returns:
-        data_digest, reference_fingerprint, base_model, base_revision and base_licence.
+    The feedback has the columns row_id (a hash of prompt and response), split and raw_reward.
     """
     return {
         "data_digest": data_digest(feedback),
@@ -48,3 +43,12 @@ def resolved_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         for name, block in parameters.items()
         if not name.startswith("_")
     }
+
+
+def serving_documents(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the limits of a policy that is served, and the code by which it reads prompts."""
+    from rpo_pipeline.engine import SOURCE  # noqa: PLC0415 (torch)
+
+    names = ("max_prompt_tokens", "max_response_tokens", "dtype")
+    settings = {name: policy[name] for name in names} | {"roles": ROLES}
+    return {"serving.json": settings, "encoding.py": SOURCE.read_text()}

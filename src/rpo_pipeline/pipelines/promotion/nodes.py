@@ -165,15 +165,10 @@ def promote(
     mlflow_run: RunAddress,
 ) -> dict[str, Any]:
     """Make the candidate champion if the gate passed."""
-    from rpo_pipeline.registry import LOCK, apply_decision
+    from rpo_pipeline.registry import apply_decision
 
-    return apply_decision(
-        mlflow_run,
-        candidate.version,
-        candidate_summary.gate,
-        promotion,
-        lock_file=workspace / LOCK,
-    )
+    gate = candidate_summary.gate
+    return apply_decision(mlflow_run, candidate.version, gate, promotion, workspace)
 
 
 def note_consumed(
