@@ -54,16 +54,10 @@ class Strictness:
 
 @cache
 def strictness(confidence: float, *, look: int, num_prompts: int) -> Strictness:
-    """Compute the interval of a look at challengers of a champion.
+    """Compute the interval of the look with this number, from 1, at challengers of a champion.
 
-    Args:
-        confidence: Probability that no challenger passes if all are no better.
-        look: Number of the look at this champion, from 1.
-        num_prompts: Number of prompts; few make the interval wider, by Student's t and because a
-            bootstrap underestimates the spread.
-
-    Returns:
-        Error probability and relative width of the interval.
+    ``confidence`` is the probability that no challenger passes if all are no better. Few prompts
+    make the interval wider, by Student's t and because a bootstrap underestimates the spread.
     """
     error = (1 - confidence) / (look * (look + 1))
     n = max(2, num_prompts)
@@ -72,14 +66,9 @@ def strictness(confidence: float, *, look: int, num_prompts: int) -> Strictness:
 
 
 def decide(evidence: Evidence, promotion: PromotionParams) -> Decision:
-    """Decide whether a challenger may become champion.
+    """Decide by complete evidence whether a challenger may become champion.
 
-    Args:
-        evidence: The numbers, complete as this release measures them.
-        promotion: The gates.
-
-    Returns:
-        The decision. A missing number fails its check.
+    A missing number fails its check.
     """
     assert evidence.look is not None
     baseline = "reference" if evidence.difference["vs_champion"] is None else "champion"
@@ -100,16 +89,7 @@ def decide(evidence: Evidence, promotion: PromotionParams) -> Decision:
 def require_artifacts(
     decision: Decision, required: Collection[str], present: Collection[str]
 ) -> Decision:
-    """Add a check of the version's artifacts to a decision.
-
-    Args:
-        decision: Decision of ``decide``.
-        required: Names of required artifacts.
-        present: Names of the version's artifacts.
-
-    Returns:
-        The decision with the check.
-    """
+    """Add a check to a decision that the names of a version's artifacts include all required."""
     missing = sorted(set(required) - set(present))
     check = {
         "metric": "artifacts",
@@ -184,7 +164,6 @@ def _outcome(passed: bool, fact: str, waiver: str | None) -> dict[str, Any]:
 
 
 def _check_size(num_prompts: int, minimum: int) -> dict[str, Any]:
-    passed = num_prompts >= minimum
     return {
         "metric": "num_prompts",
         "against": "none",
@@ -192,7 +171,7 @@ def _check_size(num_prompts: int, minimum: int) -> dict[str, Any]:
         "threshold": minimum,
         "bound": "value",
         "observed": num_prompts,
-        "passed": passed,
+        "passed": num_prompts >= minimum,
         "reason": f"{num_prompts} test prompts, {minimum} are needed",
     }
 
@@ -208,14 +187,13 @@ def _check(
     passed = observed is not None and (
         observed > gate.threshold if gate.direction == "above" else observed < gate.threshold
     )
+    one_more = gate.metric in by_prompt
     return {
         **gate.model_dump(),
         "against": against,
         "observed": observed,
         "passed": passed,
-        "reason": _reason(
-            gate, against, observed, strict.confidence, one_more=gate.metric in by_prompt
-        ),
+        "reason": _reason(gate, against, observed, strict.confidence, one_more=one_more),
     }
 
 

@@ -3,7 +3,6 @@
 import logging
 import re
 from pathlib import Path
-from typing import Any
 
 import yaml
 from huggingface_hub import hf_hub_download
@@ -22,12 +21,8 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+_-]{0,63}")
 def base_licence(policy: PolicyParams) -> str:
     """Read the licence that the card of the base model states.
 
-    Args:
-        policy: Parameters with the directory or hub id of the model.
-
-    Returns:
-        An identifier such as ``apache-2.0``, several with commas between them; ``unknown``, with a
-        warning, if the card states none, or something that is no identifier.
+    It is an identifier such as ``apache-2.0``, several with commas between them; ``unknown``, with
+    a warning, if the card states none, or something that is no identifier.
     """
     if policy.name_or_path is None:
         return NONE
@@ -42,7 +37,10 @@ def base_licence(policy: PolicyParams) -> str:
     except (OSError, ValueError, yaml.YAMLError) as err:
         logger.info("no readable card of %s: %s", policy.name_or_path, err)
         stated = None
-    licence = _stated_in(stated if isinstance(stated, dict) else {})
+    metadata = stated if isinstance(stated, dict) else {}
+    licence = metadata.get("license")
+    if licence == "other":
+        licence = metadata.get("license_name") or licence
     if not licence:
         logger.warning(
             "no card states the licence of %s: find out before you pass the model on",
@@ -58,8 +56,3 @@ def base_licence(policy: PolicyParams) -> str:
         *(policy.name_or_path, licence, UNKNOWN),
     )
     return UNKNOWN
-
-
-def _stated_in(metadata: dict[str, Any]) -> Any:  # noqa: ANN401 (whatever YAML can say)
-    licence = metadata.get("license")
-    return metadata.get("license_name") or licence if licence == "other" else licence

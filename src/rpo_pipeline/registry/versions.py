@@ -14,15 +14,7 @@ from rpo_pipeline.storage import first_line
 
 
 def registered_versions(tracking: TrackingParams, project: Path, model_name: str) -> list[str]:
-    """List the versions of a registered model.
-
-    Args:
-        tracking: Tracking server.
-        project: Folder of the project, at which a relative sqlite path starts.
-        model_name: Registered model.
-
-    Returns:
-        Version numbers with their aliases, as texts.
+    """List the version numbers of a registered model with their aliases, as texts.
 
     Raises:
         RegistryError: If the tracking server does not answer.
@@ -39,21 +31,17 @@ def registered_versions(tracking: TrackingParams, project: Path, model_name: str
 
 @contextmanager
 def answering(tracking: TrackingParams, project: Path) -> Iterator[MlflowClient | None]:
-    """Open a client, and raise a ``RegistryError`` if its server does not answer."""
-    try:
-        yield _client(tracking, project)
-    except (MlflowException, OSError) as err:
-        uri = without_password(tracking.address(project))
-        raise RegistryError(
-            f"the tracking server at {uri} does not answer as it must ({first_line(err)}): make "
-            "the same call again when it does (conf/base/mlflow.yml, MLFLOW_TRACKING_URI)"
-        ) from err
+    """Open a client, and raise a ``RegistryError`` if its server does not answer.
 
-
-def _client(tracking: TrackingParams, project: Path) -> MlflowClient | None:
-    """None where there is no database yet: asking for it would make one."""
+    Where there is no database yet, there is no client: asking for the database would make one.
+    """
     uri = tracking.address(project)
     file = database_file(uri)
-    if file is not None and not file.is_file():
-        return None
-    return MlflowClient(uri)
+    try:
+        yield MlflowClient(uri) if file is None or file.is_file() else None
+    except (MlflowException, OSError) as err:
+        raise RegistryError(
+            f"the tracking server at {without_password(uri)} does not answer as it must "
+            f"({first_line(err)}): make the same call again when it does (conf/base/mlflow.yml, "
+            "MLFLOW_TRACKING_URI)"
+        ) from err

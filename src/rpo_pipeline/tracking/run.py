@@ -13,13 +13,13 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.utils.time import get_current_time_millis
 
-from rpo_pipeline.errors import RegistryError, RpoError
+from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.params import SQLITE, TrackingParams, database_file
 from rpo_pipeline.records import RunAddress
 from rpo_pipeline.secrets import hide
 from rpo_pipeline.storage import clear_abandoned, put_new, temporary_sibling
 from rpo_pipeline.tracking.delivery import Delivery
-from rpo_pipeline.tracking.opening import explain, find_experiment, join_run
+from rpo_pipeline.tracking.opening import explaining, find_experiment, join_run
 from rpo_pipeline.tracking.outage import require_answer
 from rpo_pipeline.tracking.outbox import Outbox
 
@@ -64,7 +64,7 @@ class TrackedRun:
         self._wait_seconds = tracking.registry_wait_seconds
         self.joined = run_id is not None
         self._finished = False
-        try:
+        with explaining(self.tracking_uri):
             require_answer(self.tracking_uri)
             _make_database(self.tracking_uri)
             self._client = MlflowClient(self.tracking_uri)
@@ -76,10 +76,6 @@ class TrackedRun:
             else:
                 self.experiment_id = join_run(self._client, run_id)
                 self.run_id = run_id
-        except RpoError:
-            raise
-        except Exception as err:  # whatever the store raises: HTTP, SQL, operating system
-            raise RegistryError(explain(self.tracking_uri, err)) from err
         outbox = Outbox(outboxes / self.run_id)
         outbox.open()
         self._delivery = Delivery(self._client, outbox, on_outage=tracking.on_outage)
