@@ -55,16 +55,9 @@ def compare_models(
 ) -> Measured:
     """Measure each model, and the challenger against reference and champion.
 
-    Args:
-        generations: Responses with labels, by model, prompt_id and sample.
-        heldout: Test rows with the challenger's log-ratio.
-        verdicts: Verdicts as ``judge.judge_pairs`` gives them; empty without a judge.
-        ranges: Lowest and highest label of logged responses, by column.
-        num_resamples: Number of bootstrap resamples for each interval.
-        seed: Seed of the resampling.
-
-    Returns:
-        The numbers, each metric as {value, low, high}.
+    The generations are labelled responses by model, prompt_id and sample; ``heldout`` are test rows
+    with the challenger's log-ratio, ``ranges`` the lowest and highest label of logged responses by
+    column. Without a judge, the table of ``judge_pairs`` is empty. A metric is {value, low, high}.
     """
     models = _read_models(generations, ranges, num_resamples, seed)
     numbers = {name: _intervals(models, name) for name in models.tables}

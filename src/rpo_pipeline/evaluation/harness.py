@@ -32,18 +32,13 @@ class _Score(NamedTuple):
 def run_tasks(
     models: Mapping[str, StoredModel], settings: LmEvalParams, *, num_resamples: int
 ) -> dict[str, Any]:
-    """Run named tasks on every model.
+    """Run named tasks on ``reference``, ``challenger``, and the ``champion`` if there is one.
 
-    A decoder with a chat template gets tasks through it, like prompts.
+    A decoder with a chat template gets tasks through it, like prompts. Standard errors without a
+    formula come from resamples.
 
-    Args:
-        models: Models by name: ``reference``, ``challenger``, perhaps ``champion``.
-        settings: Names of the tasks and number of documents.
-        num_resamples: Number of resamples for standard errors without a formula.
-
-    Returns:
-        In the form of ``compare_models``: each model's metrics ``lm_eval_<task>_<metric>`` as
-        {value, low, high}, and ``difference``; ends are null if the harness has no standard error.
+    The result is as that of ``compare_models``: each model's metrics ``lm_eval_<task>_<metric>``
+    as {value, low, high}, and ``difference``; ends are null if the harness has no standard error.
 
     Raises:
         ConfigError: If a task is unknown.

@@ -30,18 +30,12 @@ def judge_pairs(
 ) -> pd.DataFrame:
     """Compare the challenger with its baselines, and rated responses with each other, by a judge.
 
-    Equal responses tie without a request.
+    Equal responses tie without a request; verdicts of earlier runs are in the cache. Without a
+    judge, no pair is compared.
 
-    Args:
-        generations: Columns model, prompt_id, prompt, sample, response.
-        rated: Logged rows that people rated: prompt_id, prompt, response, raw_reward.
-        judge: Settings of the judge, and numbers of pairs; None: no pair is compared.
-        cache: Folder of caches, which holds verdicts of earlier runs.
-
-    Returns:
-        One line per pair: kind (a baseline, or ``RATINGS``), prompt_id, win (1, 1/2 or 0 for the
-        challenger, or for the response that people rated higher; NaN without a usable answer),
-        orders_agree, and longer (1, 1/2 or 0: whether that response has more words).
+    Each pair has a line: kind (a baseline, or ``RATINGS``), prompt_id, win (1, 1/2 or 0 for the
+    challenger, or for the response that people rated higher; NaN without a usable answer),
+    orders_agree, and longer (1, 1/2 or 0: whether that response has more words).
     """
     if judge is None:
         return pd.DataFrame(columns=COLUMNS)

@@ -34,18 +34,14 @@ TOXIC = 0.5
 def response_numbers(generations: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """Compute numbers of one model's responses; their means over prompts are its metrics.
 
-    Args:
-        generations: One model's responses with their labels, ordered by prompt_id and sample.
-        reference: The reference's responses to the same prompts, in the same order.
-
-    Returns:
-        One line per response: prompt_id, reward_mean (raw reward), win_rate (1 for more reward than
-        the reference's response under the same noise, ties 1/2), toxicity_mean (if a labeler gives
-        it), kl_reference (log-ratio in nats of the model's sample), kl_from_reference (minus the
-        log-ratio of the reference's sample), length_mean (words), num_tokens_mean, empty_share,
-        reference_nll (negative log-likelihood by the reference in nats per token), toxic_share
-        (whether toxicity is above 1/2), the columns of ``text_columns`` and ``similarity_columns``
-        if the table has them, and component_ with the name of every other component and labeler.
+    Both tables are ordered by prompt_id and sample. Each response has a line: prompt_id,
+    reward_mean (raw reward), win_rate (1 for more reward than the reference's response under the
+    same noise, ties 1/2), toxicity_mean (if a labeler gives it), kl_reference (log-ratio in nats of
+    the model's sample), kl_from_reference (minus the log-ratio of the reference's sample),
+    length_mean (words), num_tokens_mean, empty_share, reference_nll (negative log-likelihood by the
+    reference in nats per token), toxic_share (whether toxicity is above 1/2), the columns of
+    ``text_columns`` and ``similarity_columns`` if the table has them, and component_ with the name
+    of every other component and labeler.
     """
     words = count_words(generations["response"])
     columns = pd.DataFrame(

@@ -15,15 +15,9 @@ def similarity_columns(
 ) -> pd.DataFrame:
     """Compare each response with the best-rated logged response to its prompt.
 
-    Args:
-        generations: Columns prompt_id and response.
-        best: The best-rated logged response, by prompt_id; a prompt may have none.
-        encoder: Settings of the embedding model.
-
-    Returns:
-        In the order of the input, NaN without a best-rated response: embedding_similarity (cosine
-        of the mean token states) and bert_score (F1 of the best matches token by token, not
-        rescaled).
+    The columns are in the order of the generations, NaN without a best-rated response:
+    embedding_similarity (cosine of the mean token states) and bert_score (F1 of the best matches
+    token by token, not rescaled).
 
     Raises:
         ModelError: If there is no such encoder.

@@ -28,14 +28,10 @@ def resample_prompts(num_prompts: int, num_resamples: int, seed: int) -> NDArray
 
 
 def mean_interval(values: Array, resamples: NDArray[np.int64]) -> Interval:
-    """Compute the mean over prompts with its percentile bootstrap interval.
+    """Compute the mean over prompts, ``(P,)``, with its percentile bootstrap interval.
 
-    Args:
-        values: One number per prompt, shape ``(P,)``; NaN for a prompt without one.
-        resamples: Prompts of each resample, shape ``(B, P)``.
-
-    Returns:
-        ``{value, low, high}``; null if no prompt has a number.
+    A prompt without a number has NaN; if no prompt has one, value and ends are None. ``resamples``
+    holds the prompts of each resample, shape ``(B, P)``.
     """
     known = np.isfinite(values)
     if not known.any():

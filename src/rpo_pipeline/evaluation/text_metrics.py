@@ -20,16 +20,11 @@ def text_columns(
 ) -> pd.DataFrame:
     """Measure the text of each response.
 
-    Args:
-        generations: Columns model, prompt_id, response.
-        best: The best-rated logged response, by prompt_id; a prompt may have none.
-        logged: Responses of the train split.
-
-    Returns:
-        In the order of the input, 0 to 1: bleu, chrf and rouge_l against the best-rated response
-        (NaN without one); self_bleu against the model's other responses to the prompt (NaN without
-        others); repetition, the share of runs of three words that occurred before in the response;
-        copied, whether the train split has the response word by word.
+    The columns are in the order of the generations, 0 to 1: bleu, chrf and rouge_l against the
+    best-rated response by prompt_id (NaN without one); self_bleu against the model's other
+    responses to the prompt (NaN without others); repetition, the share of runs of three words that
+    occurred before in the response; copied, whether the train split, in ``logged``, has the
+    response word by word.
 
     Source:
         BLEU and chrF of sacrebleu (Post, arXiv:1804.08771), ROUGE-L of rouge-score, self-BLEU of
