@@ -40,8 +40,7 @@ def run_tasks(
     The result is as that of ``compare_models``: each model's metrics ``lm_eval_<task>_<metric>``
     as {value, low, high}, and ``difference``; ends are null if the harness has no standard error.
 
-    Raises:
-        ConfigError: If a task is unknown.
+    A ``ConfigError`` is raised if a task is unknown.
     """
     from lm_eval import simple_evaluate  # noqa: PLC0415 (an extra)
     from lm_eval.models.huggingface import HFLM  # noqa: PLC0415

@@ -19,8 +19,7 @@ def similarity_columns(
     embedding_similarity (cosine of the mean token states) and bert_score (F1 of the best matches
     token by token, not rescaled).
 
-    Raises:
-        ModelError: If there is no such encoder.
+    A ``ModelError`` is raised if there is no such encoder.
 
     Source:
         BERTScore of Zhang et al., arXiv:1904.09675, by the package bert-score.

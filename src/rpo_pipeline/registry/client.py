@@ -85,8 +85,7 @@ def fetch_checkpoint(run: RunAddress, model_name: str, version: str, directory: 
     Its folder in the directory is named by the id of the logged model, which is unique over all
     registered models and servers. Its content is checked against the registered fingerprint.
 
-    Raises:
-        RegistryError: If it cannot be downloaded, or differs from what was registered.
+    A ``RegistryError`` is raised if it cannot be downloaded, or differs from what was registered.
     """
     found = _require_ours(MlflowClient(run.tracking_uri), model_name, version)
     target, registered = directory / model_id_of(found), found.tags[POLICY_TAG]
@@ -107,9 +106,8 @@ def fetch_checkpoint(run: RunAddress, model_name: str, version: str, directory: 
 def require_champion(run: RunAddress, model_name: str) -> None:
     """Check before any work that the champion, if there is one, can be evaluated.
 
-    Raises:
-        RegistryError: If the champion was not registered by this project, or its checkpoint is
-            missing.
+    A ``RegistryError`` is raised if the champion was not registered by this project, or its
+    checkpoint is missing.
     """
     client = MlflowClient(run.tracking_uri)
     version = read_standing(client, model_name).champion
@@ -128,8 +126,7 @@ def require_champion(run: RunAddress, model_name: str) -> None:
 def fetch_document(run: RunAddress, model_name: str, version: str, name: str) -> Any:  # noqa: ANN401 (JSON)
     """Read a JSON document of a version by its file name.
 
-    Raises:
-        RegistryError: If there is no such version, or it has no such document.
+    A ``RegistryError`` is raised if there is no such version, or it has no such document.
     """
     with TemporaryDirectory() as folder:
         return json.loads(Path(_download(run, model_name, version, name, folder)).read_text())

@@ -16,8 +16,7 @@ from rpo_pipeline.storage import first_line
 def registered_versions(tracking: TrackingParams, project: Path, model_name: str) -> list[str]:
     """List the version numbers of a registered model with their aliases, as texts.
 
-    Raises:
-        RegistryError: If the tracking server does not answer.
+    A ``RegistryError`` is raised if the tracking server does not answer.
     """
     aliases: dict[str, list[str]] = {}
     with answering(tracking, project) as client:

@@ -45,9 +45,8 @@ class Delivery:
     def deliver(self, entry: Entry) -> None:
         """Deliver a call of the run whose ``run_id`` it holds, or store it until that is possible.
 
-        Raises:
-            RegistryError: If the server refuses the call, or if it does not answer and
-                ``on_outage`` is ``fail``.
+        A ``RegistryError`` is raised if the server refuses the call, or if it does not answer and
+        ``on_outage`` is ``fail``.
         """
         with self._lock:
             if not self._outbox:

@@ -31,8 +31,7 @@ def find_experiment(client: MlflowClient, name: str, location: str | None) -> st
 
     ``location`` is the folder of its artifacts, as a ``file:`` address; None: the server's default.
 
-    Raises:
-        RegistryError: If it was deleted, or its folder of artifacts does not exist.
+    A ``RegistryError`` is raised if it was deleted, or its folder of artifacts does not exist.
     """
     found = _look_up(client, name)
     if found is None:
@@ -90,8 +89,7 @@ def _look_up(client: MlflowClient, name: str) -> Experiment | None:
 def join_run(client: MlflowClient, run_id: str) -> str:
     """Open a run again, which a failed attempt may have closed, and return its experiment's id.
 
-    Raises:
-        RegistryError: If there is no such run, or it was deleted.
+    A ``RegistryError`` is raised if there is no such run, or it was deleted.
     """
     try:
         info = client.get_run(run_id).info

@@ -28,10 +28,8 @@ class Outbox:
     """Stores calls in their order as lines of JSON, with copies of their files.
 
     The process that opens an outbox holds its lock until it releases the outbox or ends, so an
-    unlocked outbox belongs to a run that has ended.
-
-    Args:
-        folder: Folder of this outbox; it is removed on release if it holds no call.
+    unlocked outbox belongs to a run that has ended. Its folder is removed on release if it holds
+    no call.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,9 +68,8 @@ class Outbox:
 
         Damaged lines are set aside.
 
-        Raises:
-            Timeout: If another process still holds the lock after so many seconds; with a negative
-                number there is no limit.
+        A ``Timeout`` is raised if another process still holds the lock after so many seconds;
+        with a negative number there is no limit.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock.acquire(timeout=timeout)

@@ -35,21 +35,14 @@ BAD_NAME = re.compile(r"[^\w./ -]", re.ASCII)
 
 
 class TrackedRun:
-    """One MLflow run, addressed by its id.
+    """One MLflow run, addressed by its id: one that is joined, or a new one.
 
     While the server does not answer, calls are stored in an outbox, and sent in order when it
     answers again. Calls that an earlier run could not send are sent first, and runs that were
-    killed are closed as ``KILLED``.
+    killed are closed as ``KILLED``. A relative sqlite path starts at the project's folder.
 
-    Args:
-        tracking: Server, experiment, and what to do when the server stops answering.
-        project_path: Folder of the project, at which a relative sqlite path starts.
-        outboxes: Folder of the outboxes of all runs.
-        run_id: Id of an open run to join; None to start one.
-
-    Raises:
-        RegistryError: If the server does not answer at the start, refuses the account or lacks the
-            run; with ``on_outage: fail`` any method raises it later as well.
+    A ``RegistryError`` is raised if the server does not answer at the start, refuses the account or
+    lacks the run; with ``on_outage: fail`` any method raises it later as well.
     """
 
     def __init__(
