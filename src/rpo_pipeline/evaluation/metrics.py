@@ -43,31 +43,26 @@ def response_numbers(generations: pd.DataFrame, reference: pd.DataFrame) -> pd.D
     ``text_columns`` and ``similarity_columns`` if the table has them, and component_ with the name
     of every other component and labeler.
     """
-    words = count_words(generations["response"])
-    columns = pd.DataFrame(
-        {
-            "prompt_id": generations["prompt_id"].to_numpy(),
-            "reward_mean": generations["raw_reward"].to_numpy(),
-            "win_rate": wins_over(generations, reference),
-            "kl_reference": (generations["logps"] - generations["ref_logps"]).to_numpy(),
-            "kl_from_reference": (
-                reference["logps"].to_numpy() - generations["reference_sample_logps"].to_numpy()
-            ),
-            "length_mean": words.to_numpy(np.float64),
-            "num_tokens_mean": generations["num_tokens"].to_numpy(np.float64),
-            "empty_share": (words == 0).to_numpy(np.float64),
-            "reference_nll": (-generations["ref_logps"] / generations["num_tokens"]).to_numpy(),
-        }
+    own, other = (table.reset_index(drop=True) for table in (generations, reference))
+    words = count_words(own["response"])
+    columns = own[["prompt_id"]].assign(
+        reward_mean=own["raw_reward"],
+        win_rate=wins_over(own, other),
+        kl_reference=own["logps"] - own["ref_logps"],
+        kl_from_reference=other["logps"] - own["reference_sample_logps"],
+        length_mean=words.astype(np.float64),
+        num_tokens_mean=own["num_tokens"].astype(np.float64),
+        empty_share=(words == 0).astype(np.float64),
+        reference_nll=-own["ref_logps"] / own["num_tokens"],
     )
-    if "toxicity" in generations:
-        toxicity = generations["toxicity"].to_numpy(np.float64)
+    if "toxicity" in own:
+        toxicity = own["toxicity"].to_numpy(np.float64)
         columns["toxicity_mean"] = toxicity
         columns["toxic_share"] = np.where(np.isnan(toxicity), np.nan, toxicity > TOXIC)
-    for name in generations.columns.intersection(TEXT_METRICS):
-        columns[name] = generations[name].to_numpy()
-    for name in generations.select_dtypes("number").columns.difference(NO_COMPONENTS):
-        columns[f"{COMPONENT}{name}"] = generations[name].to_numpy()
-    return columns
+    text_metrics = own[own.columns.intersection(TEXT_METRICS)]
+    numbers = own.select_dtypes("number")
+    components = numbers[numbers.columns.difference(NO_COMPONENTS)]
+    return pd.concat([columns, text_metrics, components.add_prefix(COMPONENT)], axis=1)
 
 
 def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:

@@ -42,17 +42,11 @@ def apply_decision(
     promotion: PromotionParams,
     workspace: Path,
 ) -> dict[str, Any]:
-    """Move the aliases as the gate decided, and write the decision on the version.
+    """Move the aliases as the gate decided, and write the decision on the challenger's version.
 
-    Args:
-        run: Tracking server.
-        version: Version of the challenger.
-        gate: Decision of ``gate.decide``; required artifacts are checked here.
-        promotion: Registered model, mode, and whether a person named the version.
-        workspace: Folder of the champion's checkpoints, which is locked while aliases move.
-
-    Returns:
-        version, promoted, champion_before, champion_after, reason and gate.
+    The required artifacts are checked here. The workspace, which is the folder of the champion's
+    checkpoints, is locked while aliases move. The result holds version, promoted, champion_before,
+    champion_after, reason and gate.
     """
     client, name = MlflowClient(run.tracking_uri), promotion.model_name
     model_id = moves.model_id_of(client.get_model_version(name, version))

@@ -33,8 +33,6 @@ SUMMARY_CONFIDENCE = 0.95
 BY_FIRST_LABELER = ("reward_mean", "win_rate", "length_controlled_win_rate")
 COMPONENT = "component_"
 JUDGE = "judge_win_rate"
-RATINGS, AGREEMENT = "ratings", "agreement"
-"""Names of the checks of labelers."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def _check_ratings(evidence: Evidence, promotion: PromotionParams) -> dict[str, 
     found = (evidence.labelers or {}).get("num_rated", 0)
     fact = f"people rated {found} rows of the log"
     waiver = _waiver(promotion, "require_ratings")
-    return {"metric": RATINGS, "observed": found, **_outcome(found > 0, fact, waiver)}
+    return {"metric": "ratings", "observed": found, **_outcome(found > 0, fact, waiver)}
 
 
 def _check_labelers(evidence: Evidence, promotion: PromotionParams) -> Iterator[dict[str, Any]]:
@@ -133,7 +131,7 @@ def _check_labelers(evidence: Evidence, promotion: PromotionParams) -> Iterator[
             f"difference is {low:.4g}, and it must be above 0"
         )
         yield {
-            **{"metric": AGREEMENT, "labeler": name, "observed": low},
+            **{"metric": "agreement", "labeler": name, "observed": low},
             **_outcome(low is not None and low > 0, fact, waiver),
         }
 

@@ -177,17 +177,9 @@ def _histograms(values: pd.Series, models: pd.Series, unit: str, title: str) -> 
 def to_svg(axes: Axes, x: str, y: str, title: str, *, says: str | None = None) -> Markup:
     """Label a plot, and draw it as SVG that adapts to the size and colours of the page.
 
-    Args:
-        axes: Plot of ``new_axes``.
-        x: Label of the horizontal axis.
-        y: Label of the vertical axis.
-        title: Title, shown above the plot.
-        says: Title for screen readers, which must differ among the figures of a page; None: the
-            same.
-
-    Returns:
-        ``<svg>`` element without fixed size, style sheet, metadata or names of its groups. It is
-        our own drawing, with its texts escaped, so a page takes it as it is.
+    The ``<svg>`` element has no fixed size, style sheet, metadata or names of its groups. It is our
+    own drawing with its texts escaped, so a page takes it as it is. What it says to screen readers,
+    the title unless told otherwise, must differ among the figures of a page.
     """
     axes.set_xlabel(x)
     axes.set_ylabel(y)

@@ -29,12 +29,8 @@ def create_pipeline() -> Pipeline:
             Node(
                 fetch_champion,
                 [
-                    "policy",
-                    "previous_registration",
-                    "previous_champion",
-                    "champion_workspace",
-                    PROMOTION,
-                    "mlflow_run",
+                    *("policy", "previous_registration", "previous_champion"),
+                    *("champion_workspace", PROMOTION, "mlflow_run"),
                 ],
                 "champion",
                 name="fetch_champion",

@@ -62,13 +62,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 promote,
-                [
-                    "candidate",
-                    "candidate_summary",
-                    "champion_workspace",
-                    PROMOTION,
-                    "mlflow_run",
-                ],
+                ["candidate", "candidate_summary", "champion_workspace", PROMOTION, "mlflow_run"],
                 "promotion_result",
                 name="promote",
                 tags=ALWAYS,
