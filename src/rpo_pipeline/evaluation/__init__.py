@@ -13,7 +13,6 @@ from rpo_pipeline.evaluation.rows import (
     log_ratios,
     prompts_of,
 )
-from rpo_pipeline.evaluation.similarity import similarity_columns
 from rpo_pipeline.evaluation.statistics import (
     Array,
     Interval,
@@ -22,7 +21,7 @@ from rpo_pipeline.evaluation.statistics import (
     mean_interval,
     resample_prompts,
 )
-from rpo_pipeline.evaluation.text_metrics import text_columns
+from rpo_pipeline.evaluation.text_metrics import similarity_columns, text_columns
 
 __all__ = [
     "Array",

@@ -36,7 +36,6 @@ from rpo_pipeline.evaluation.statistics import (
     mean_interval,
     p_value,
     percentile_interval,
-    quantile_draws,
     resample_prompts,
 )
 from rpo_pipeline.records import Measured
@@ -143,8 +142,9 @@ def _estimates(
     found = {metric: _Estimate(*pair, jackknife_interval) for metric, pair in corpus.items()}
     if "toxicity" in table:
         values = table["toxicity"].to_numpy(np.float64).reshape(resamples.shape[1], -1)
-        tail = quantile_draws(values, resamples, 0.95)
-        found["toxicity_p95"] = _Estimate(*tail, percentile_interval)
+        draws = np.array([np.quantile(values[rows], 0.95) for rows in resamples])
+        value = float(np.quantile(values, 0.95))
+        found["toxicity_p95"] = _Estimate(value, draws, percentile_interval)
     return found
 
 

@@ -42,15 +42,6 @@ def mean_interval(values: Array, resamples: NDArray[np.int64]) -> Interval:
     return percentile_interval(float(values[known].mean()), sums[counts > 0] / counts[counts > 0])
 
 
-def quantile_draws(values: Array, resamples: NDArray[np.int64], q: float) -> tuple[float, Array]:
-    """Compute a quantile over all responses, ``(P, k)``, and over those of each resample, ``(B,)``.
-
-    ``resamples`` holds the prompts of each resample, shape ``(B, P)``, ``q`` is a probability.
-    """
-    drawn = np.array([np.quantile(values[rows], q) for rows in resamples])
-    return float(np.quantile(values, q)), drawn
-
-
 def percentile_interval(value: float, draws: Array) -> Interval:
     """Compute the interval of a number from its values in the resamples, shape ``(B,)``."""
     tail = (1 - CONFIDENCE) / 2

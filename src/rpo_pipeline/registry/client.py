@@ -1,4 +1,4 @@
-"""Client of the MLflow model registry: it registers versions and downloads their artifacts.
+"""Client of the MLflow model registry: it registers and lists versions, and downloads artifacts.
 
 Every call names its tracking server and its run, so nothing depends on MLflow's global run. The
 exceptions are ``Model.log``, which takes neither server nor experiment, and ``models:/`` addresses,
@@ -9,7 +9,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.params import TrackingParams, database_file
 from rpo_pipeline.records import Champion, Registration, RunAddress
 from rpo_pipeline.registry.aliases import ARTIFACTS
 from rpo_pipeline.registry.moves import (
@@ -32,7 +34,14 @@ from rpo_pipeline.registry.moves import (
     model_id_of,
     read_standing,
 )
-from rpo_pipeline.storage import link_or_copy, model_fingerprint, put_in_place, temporary_folder
+from rpo_pipeline.secrets import without_password
+from rpo_pipeline.storage import (
+    first_line,
+    link_or_copy,
+    model_fingerprint,
+    put_in_place,
+    temporary_folder,
+)
 from rpo_pipeline.tracking import describe, is_refusal, needs_registry
 
 logger = logging.getLogger(__name__)
@@ -173,6 +182,39 @@ def register_version(
     )
     client.set_registered_model_alias(model_name, CHALLENGER, created.version)
     return Registration(str(created.version), model_id, fingerprint)
+
+
+def registered_versions(tracking: TrackingParams, project: Path, model_name: str) -> list[str]:
+    """List the version numbers of a registered model with their aliases, as texts.
+
+    A ``RegistryError`` is raised if the tracking server does not answer.
+    """
+    aliases: dict[str, list[str]] = {}
+    with answering(tracking, project) as client:
+        versions = client.search_model_versions(f"name = '{model_name}'") if client else []
+        if client and versions:
+            for alias, version in client.get_registered_model(model_name).aliases.items():
+                aliases.setdefault(str(version), []).append(alias)
+    numbers = sorted((str(version.version) for version in versions), key=int)
+    return [" ".join([n, *(f"@{alias}" for alias in aliases.get(n, []))]) for n in numbers]
+
+
+@contextmanager
+def answering(tracking: TrackingParams, project: Path) -> Iterator[MlflowClient | None]:
+    """Open a client, and raise a ``RegistryError`` if its server does not answer.
+
+    Where there is no database yet, there is no client: asking for the database would make one.
+    """
+    uri = tracking.address(project)
+    file = database_file(uri)
+    try:
+        yield MlflowClient(uri) if file is None or file.is_file() else None
+    except (MlflowException, OSError) as err:
+        raise RegistryError(
+            f"the tracking server at {without_password(uri)} does not answer as it must "
+            f"({first_line(err)}): make the same call again when it does (conf/base/mlflow.yml, "
+            "MLFLOW_TRACKING_URI)"
+        ) from err
 
 
 def _log_model(run: RunAddress, checkpoint: Path, documents: Mapping[str, Any]) -> str:

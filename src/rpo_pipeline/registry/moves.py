@@ -95,14 +95,15 @@ def finish(client: MlflowClient, name: str) -> Move | None:
     if model is None or MOVE_TAG not in model.tags:
         return None
     move = _pending(model)
-    came_about = move is not None and _aliases(model).champion == move.enters
-    if move is not None and came_about:
+    if move and move.enters == _aliases(model).champion:
         _complete(client, name, move)
+    else:
+        move = None
     # Another host may have begun another move meanwhile.
     still = if_there(client.get_registered_model, name)
     if still is not None and still.tags.get(MOVE_TAG) == model.tags[MOVE_TAG]:
         client.delete_registered_model_tag(name, MOVE_TAG)
-    return move if came_about else None
+    return move
 
 
 def if_there(find: Callable[..., Found], *names: Any) -> Found | None:  # noqa: ANN401 (of MLflow)
