@@ -153,8 +153,8 @@ def register_version(
     """Log the policy to a run and register it as the challenger.
 
     A version of the same policy that still waits for its decision was made by a run that was
-    killed before it could note so: it is the challenger then, and no second one is made. A new
-    registered model is made.
+    killed before it could note so: it is the challenger then, and no second one is made. The
+    registered model is made if it is new.
 
     ``documents`` are texts, and values for JSON, by file name. Metrics, which are bound to the
     logged model, and tags of the version may be None where they are not known.
@@ -163,9 +163,14 @@ def register_version(
     mlflow.set_experiment(experiment_id=run.experiment_id)
     client = MlflowClient(run.tracking_uri)
     fingerprint = model_fingerprint(checkpoint)
-    if found := _undecided(client, model_name, fingerprint):
-        client.set_registered_model_alias(model_name, CHALLENGER, found.version)
-        return found
+    same_policy = client.search_model_versions(
+        f"name = '{model_name}' and tags.{POLICY_TAG} = '{fingerprint}'"
+    )
+    for found in same_policy:
+        if PROMOTION_TAG not in found.tags:
+            logger.info("version %s of %s is this policy already", found.version, model_name)
+            client.set_registered_model_alias(model_name, CHALLENGER, found.version)
+            return Registration(str(found.version), model_id_of(found), fingerprint)
     model_id = _log_model(run, checkpoint, documents)
     for name, value in metrics.items():
         if value is not None:
@@ -265,17 +270,6 @@ def _gone(model_name: str, version: str, reason: str) -> RegistryError:
         f"the checkpoint of version {version} of {model_name}, its champion, cannot be had: "
         f"{reason}. {ANOTHER_CHAMPION}"
     )
-
-
-def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> Registration | None:
-    found = client.search_model_versions(
-        f"name = '{model_name}' and tags.{POLICY_TAG} = '{fingerprint}'"
-    )
-    for version in found:
-        if PROMOTION_TAG not in version.tags:
-            logger.info("version %s of %s is this policy already", version.version, model_name)
-            return Registration(str(version.version), model_id_of(version), fingerprint)
-    return None
 
 
 def _download(
