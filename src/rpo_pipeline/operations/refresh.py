@@ -233,12 +233,12 @@ class Refresh:
             self._tell("alarm", f"{result['reason']}; {done}", live_ratings=result)
 
     def _roll_back(self, cause: str) -> dict[str, Any]:
-        from rpo_pipeline.registry import LOCK, roll_back
+        from rpo_pipeline.registry import roll_back
 
         return roll_back(
             self._reach_registry(),
             self._promotion.model_name,
-            self._catalog.load("champion_workspace") / LOCK,
+            self._catalog.load("champion_workspace"),
             cause=cause,
         )
 

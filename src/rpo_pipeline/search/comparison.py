@@ -17,9 +17,9 @@ from rpo_pipeline.evaluation import (
     distinct,
     generate,
     held_out_prompts,
+    log_ratios,
     prompt_means,
     rank_correlations,
-    score_heldout,
 )
 from rpo_pipeline.labeling import label_responses
 from rpo_pipeline.params import ComparisonParams, EvaluationParams
@@ -50,7 +50,6 @@ from rpo_pipeline.training import read_metrics, train_policy, training_rows
 
 logger = logging.getLogger(__name__)
 
-TEXTS = ["row_id", "prompt_id", "prompt", "response"]
 MISMATCHED = {"mismatched_prompt_id": "prompt_id", "mismatched_logps": "logps"}
 """Columns of KTO's mismatched pairs in the rows of a comparison, and in a table of their own."""
 
@@ -186,13 +185,9 @@ def _measure(
         seed=0,  # the same noise for every cell
     )
     rows = material.labelled
-    heldout = score_heldout(
-        rows.loc[rows["prompt_id"].isin(prompts["prompt_id"]), TEXTS],
-        rows,
-        rows,
-        engine(policy),
-        per_token=settings.rpo.logp_reduction == "mean",
-    )
+    rows = rows[rows["prompt_id"].isin(prompts["prompt_id"])].rename(columns={"logps": "ref_logps"})
+    per_token = settings.rpo.logp_reduction == "mean"
+    heldout = rows.assign(log_ratio=log_ratios(rows, engine(policy), per_token=per_token))
     return _sum_up(answers, heldout, settings.evaluation, material.label_cache)
 
 
