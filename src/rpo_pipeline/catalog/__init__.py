@@ -15,18 +15,3 @@ from rpo_pipeline.catalog.datasets import (
     use_in_mlflow,
 )
 from rpo_pipeline.catalog.runner import ALWAYS, refuse_several
-
-__all__ = [
-    "ALWAYS",
-    "LOADER_ARGUMENTS",
-    "AtomicFileDataset",
-    "LayeredConfigLoader",
-    "ModelDirectoryDataset",
-    "ParquetStreamDataset",
-    "RecordDataset",
-    "WorkspaceDataset",
-    "environment_names",
-    "file_of",
-    "refuse_several",
-    "use_in_mlflow",
-]
