@@ -22,28 +22,3 @@ from rpo_pipeline.evaluation.statistics import (
     resample_prompts,
 )
 from rpo_pipeline.evaluation.text_metrics import similarity_columns, text_columns
-
-__all__ = [
-    "Array",
-    "Interval",
-    "add_tasks",
-    "best_responses",
-    "compare_models",
-    "detectable_difference",
-    "distinct",
-    "generate",
-    "held_out_prompts",
-    "hold_out",
-    "holm",
-    "judge_pairs",
-    "log_ratios",
-    "mean_interval",
-    "measure_labelers",
-    "prompt_means",
-    "prompts_of",
-    "rank_correlations",
-    "resample_prompts",
-    "run_tasks",
-    "similarity_columns",
-    "text_columns",
-]

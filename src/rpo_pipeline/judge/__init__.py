@@ -2,5 +2,3 @@
 
 from rpo_pipeline.judge.client import JudgeClient
 from rpo_pipeline.judge.texts import own_template, request_fields
-
-__all__ = ["JudgeClient", "own_template", "request_fields"]

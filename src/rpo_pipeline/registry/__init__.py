@@ -15,24 +15,3 @@ from rpo_pipeline.registry.gate import decide
 from rpo_pipeline.registry.gate_looks import summarise
 from rpo_pipeline.registry.moves import Standing, find_standing
 from rpo_pipeline.registry.provenance import resolved_parameters, serving_documents, trace
-
-__all__ = [
-    "ARTIFACTS",
-    "Standing",
-    "answering",
-    "apply_decision",
-    "decide",
-    "fetch_champion",
-    "fetch_checkpoint",
-    "fetch_document",
-    "find_standing",
-    "has_version",
-    "register_version",
-    "registered_versions",
-    "require_champion",
-    "resolved_parameters",
-    "roll_back",
-    "serving_documents",
-    "summarise",
-    "trace",
-]

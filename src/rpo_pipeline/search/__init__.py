@@ -4,17 +4,3 @@ from rpo_pipeline.search.comparison import run_comparison
 from rpo_pipeline.search.comparison_cells import Plan, Settings, samples_reference, trains
 from rpo_pipeline.search.comparison_material import Material, gather_rows, score_sampled_rows
 from rpo_pipeline.search.temperature import Trials, choose_tau, rows_at_tau
-
-__all__ = [
-    "Material",
-    "Plan",
-    "Settings",
-    "Trials",
-    "choose_tau",
-    "gather_rows",
-    "rows_at_tau",
-    "run_comparison",
-    "samples_reference",
-    "score_sampled_rows",
-    "trains",
-]
