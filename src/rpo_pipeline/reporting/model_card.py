@@ -20,14 +20,15 @@ def render_model_card(
     row_account: Mapping[str, int],
     statistics: Mapping[str, Any],
     training_summary: Mapping[str, Any],
-    chosen_tau: Mapping[str, Any],
+    partition_health: Mapping[str, Any],
     provenance: Mapping[str, Any],
     parameters: Mapping[str, Any],
 ) -> str:
     """Write the card, in Markdown with the metadata that model hubs read.
 
     Nothing in it quotes a prompt or a response. ``statistics`` are those of ``describe_data``;
-    ``tau`` in ``chosen_tau`` is None if it was set; ``parameters`` are all blocks of the run.
+    ``partition_health`` holds the estimator, its reason and tau; ``parameters`` are all blocks of
+    the run.
     """
     return (
         load_templates(interval=_interval)
@@ -39,7 +40,7 @@ def render_model_card(
             row_account=row_account,
             statistics=statistics,
             training_summary=training_summary,
-            tau=chosen_tau["tau"] or parameters["rpo"]["tau"],
+            health=partition_health,
             provenance=provenance,
             parameters=parameters,
             limits=list(_limits(summary, statistics, parameters, provenance["base_licence"])),

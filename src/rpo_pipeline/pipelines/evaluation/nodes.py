@@ -48,8 +48,7 @@ def hold_out_rows(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
-    chosen_tau: dict[str, Any],
-    rpo: RpoParams,
+    partition_health: dict[str, Any],
     dro: DroParams,
     training: TrainingParams,
     evaluation: EvaluationParams,
@@ -57,8 +56,7 @@ def hold_out_rows(
     """Join the logged rows of the test prompts that the models are compared on."""
     from rpo_pipeline.evaluation import hold_out
 
-    own_tau = rpo.tau_or(chosen_tau["tau"])
-    tau = {"rpo": own_tau, "dro": dro.tau}.get(training.objective, float("nan"))
+    tau = {"rpo": partition_health["tau"], "dro": dro.tau}.get(training.objective, float("nan"))
     return hold_out(feedback, rewards, reference_logps, evaluation.num_prompts, tau=tau)
 
 

@@ -25,8 +25,8 @@ def create_pipeline() -> Pipeline:
             Node(
                 nodes.hold_out_rows,
                 [
-                    *(FEEDBACK, "rewards", "reference_logps", "chosen_tau"),
-                    *("params:rpo", "params:dro", TRAINING, EVALUATION),
+                    *(FEEDBACK, "rewards", "reference_logps", "partition_health"),
+                    *("params:dro", TRAINING, EVALUATION),
                 ],
                 "heldout_rows",
                 name="hold_out_rows",

@@ -48,7 +48,7 @@ def write_model_card(
     row_account: dict[str, int],
     data_statistics: dict[str, Any],
     training_summary: dict[str, Any],
-    chosen_tau: dict[str, Any],
+    partition_health: dict[str, Any],
     documents: dict[str, Any],
 ) -> str:
     """Write the model card of the policy's version."""
@@ -59,7 +59,7 @@ def write_model_card(
         row_account=row_account,
         statistics=data_statistics,
         training_summary=training_summary,
-        chosen_tau=chosen_tau,
+        partition_health=partition_health,
         provenance=documents["provenance.json"],
         parameters=documents["parameters.json"],
     )

@@ -21,7 +21,7 @@ def create_pipeline() -> Pipeline:
                 nodes.write_model_card,
                 [
                     *("summary", "row_account", "data_statistics", "training_summary"),
-                    *("chosen_tau", "version_documents"),
+                    *("partition_health", "version_documents"),
                 ],
                 "model_card",
                 name="write_model_card",
