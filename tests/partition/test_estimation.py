@@ -18,7 +18,7 @@ def log(responses, labeler="rules", num_prompts=4):
 def settle(rows, *, labelers=(COLUMN,), objective="rpo", **rpo):
     return settle_estimation(
         rows,
-        block("rpo", **({"estimator": "auto"} | rpo)),
+        block("rpo", **({"estimator": "auto", "logp_reduction": "sum"} | rpo)),
         block("qrpo", tau=0.3),
         block("training", objective=objective),
         block("labeling", labelers=list(labelers)),
@@ -27,7 +27,7 @@ def settle(rows, *, labelers=(COLUMN,), objective="rpo", **rpo):
 
 def test_a_named_estimator_is_taken():
     settled = settle(log(1), estimator="self_normalized")
-    assert settled.rpo == block("rpo", estimator="self_normalized")
+    assert settled.rpo == block("rpo", estimator="self_normalized", logp_reduction="sum")
 
 
 def test_qrpo_takes_quantile_and_its_own_tau_whatever_the_estimator():
@@ -39,6 +39,14 @@ def test_qrpo_takes_quantile_and_its_own_tau_whatever_the_estimator():
 def test_objectives_without_log_z_report_it_at_the_middle_of_the_grid(objective):
     assert settle(log(4), objective=objective, tau="auto").rpo.tau == 2.0
     assert settle(log(4), tau="auto").rpo.tau == "auto"
+
+
+@pytest.mark.parametrize("responses", [1, 2, 8])
+def test_averaged_log_probabilities_need_no_samples(responses):
+    settled = settle(log(responses), labelers=[RULES], logp_reduction="mean")
+    assert settled.rpo.estimator == "monte_carlo"
+    assert "averaged over tokens" in settled.reason
+    assert ("the level of a prompt comes" in settled.reason) == (responses == 1)
 
 
 @pytest.mark.parametrize(

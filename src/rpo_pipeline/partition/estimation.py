@@ -30,9 +30,9 @@ def settle_estimation(
 
     ``qrpo`` takes ``quantile`` and its own tau. Other objectives that do not use log_z still report
     its health; no tau is searched for them, and ``tau: auto`` is the middle of the grid.
-    ``rpo.estimator: auto`` takes ``reference_samples`` if prompts have fewer responses
-    than ``below_responses`` on average and the labeler of new text labelled most of the log, whose
-    scale the samples then share; else ``monte_carlo``.
+    ``rpo.estimator: auto`` takes ``reference_samples`` if log-probabilities are summed, prompts have
+    fewer responses than ``below_responses`` on average, and the labeler of new text labelled most
+    of the log, whose scale the samples then share; else ``monte_carlo`` (docs/decisions/069).
 
     Args:
         rows: Labelled rows: prompt_id, split, labeler.
@@ -66,18 +66,19 @@ def settle_estimation(
 def _choose(train: pd.DataFrame, rpo: RpoParams, labeling: LabelingParams) -> tuple[str, str]:
     mean = len(train) / max(1, train["prompt_id"].nunique())
     shape = f"train prompts have {mean:.1f} responses on average"
-    enough = rpo.reference_samples.below_responses
-    if mean >= enough:
+    levels = "; the level of a prompt comes from other prompts" if is_single(train) else ""
+    if rpo.logp_reduction == "mean":
+        return "monte_carlo", f"{shape} and log-probabilities are averaged over tokens{levels}"
+    if mean >= rpo.reference_samples.below_responses:
         return "monte_carlo", shape
     by_text = next((each for each in labeling.labelers if each.scores_new_text), None)
     if by_text is None:
         lacking = "no labeler of labeling.labelers scores new text"
-        levels = "; the level of a prompt comes from other prompts" if is_single(train) else ""
         return "monte_carlo", f"{shape}, and {lacking}{levels}"
     share = float((train["labeler"] == by_text.title).mean()) if len(train) else 0.0
     if share < 0.5:
         return "monte_carlo", (
             f"{shape}, and the labeler of new text, {by_text.title}, gave {share:.0%} of the "
-            "labels, so samples might be on another scale"
+            f"labels, so samples might be on another scale{levels}"
         )
     return "reference_samples", f"{shape}, and {by_text.title} labels new text"
