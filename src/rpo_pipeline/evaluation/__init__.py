@@ -12,7 +12,7 @@ from rpo_pipeline.evaluation.statistics import (
     Interval,
     detectable_difference,
     holm,
-    mean_interval,
+    percentile_interval,
     resample_prompts,
 )
 from rpo_pipeline.evaluation.steps import (
@@ -39,9 +39,9 @@ __all__ = [
     "holm",
     "judge_generations",
     "label_generations",
-    "mean_interval",
     "measure_labelers",
     "name_models",
+    "percentile_interval",
     "prompt_means",
     "prompts_of",
     "rank_correlations",

@@ -19,7 +19,12 @@ def held_out_prompts(
 
 
 def generate(
-    engines: Mapping[str, Engine], prompts: pd.DataFrame, sampling: SamplingParams, *, seed: int
+    engines: Mapping[str, Engine],
+    prompts: pd.DataFrame,
+    sampling: SamplingParams,
+    *,
+    seed: int,
+    scores_reference: bool = True,
 ) -> pd.DataFrame:
     """Sample responses with each model, one model in memory at a time.
 
@@ -29,12 +34,13 @@ def generate(
         prompts: Columns prompt_id and prompt.
         sampling: Sampling temperature, and number of responses per prompt.
         seed: Seed that decides the noise, with prompt and sample, in the same way for every model.
+        scores_reference: Whether the models score the reference's responses.
 
     Returns:
         model, prompt_id, prompt, sample, response, num_tokens, and in nats logps (of the response
         under the model), ref_logps (of the response under the reference) and reference_sample_logps
         (of the reference's response under the model); the last two are NaN if the vocabulary of the
-        model is not the reference's.
+        model is not the reference's, the last also without ``scores_reference``.
     """
     rows = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     rows["sample"] = rows.groupby("prompt_id").cumcount()
@@ -54,7 +60,7 @@ def generate(
             table = table.join(engine.sample_logps(written[name]))
             table["reference_sample_logps"] = (
                 engine.sample_logps(written["reference"])["logps"]
-                if vocabularies[name] == vocabularies["reference"]
+                if scores_reference and vocabularies[name] == vocabularies["reference"]
                 else np.nan
             )
             tables[name] = table

@@ -1,12 +1,14 @@
 """Writes the comparison as a self-contained page."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+
 from rpo_pipeline.reporting.figures import COLOURS, INK, Pictures, label_axes, new_axes, to_svg
-from rpo_pipeline.reporting.page import pictures, render_page, whisker
+from rpo_pipeline.reporting.page import pictures, render_page, show_number, whisker
 from rpo_pipeline.reporting.report import SIGNIFICANT, describe_metric, in_order
 
 STUDIES = {
@@ -15,10 +17,11 @@ STUDIES = {
     "logged_share": "share of logged responses, the others the reference's",
 }
 MARKERS = "os^Dv"
+"""As many as are coprime to the colours, so that twenty lines differ."""
 
 
 def render_comparison(comparison: Mapping[str, Any]) -> str:
-    """Write the table of a comparison with its plots.
+    """Write the tables of a comparison with its plots.
 
     Args:
         comparison: Result of ``run_comparison``.
@@ -30,97 +33,140 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
     return render_page(
         "comparison.html.j2",
         comparison=comparison,
+        label=describe_metric(comparison["metric"])[0].lower(),
         verdict=say_verdict(comparison),
-        verdicts={m["name"]: _compare(m["difference"]) for m in comparison["methods"]},
-        whiskers={m["name"]: whisker(_ends(m["difference"])) for m in comparison["methods"]},
+        budgets=[point["budget"] for point in comparison["methods"][0]["budgets"]],
+        differences={
+            method["name"]: point["difference"]
+            for method in comparison["methods"]
+            for point in method["budgets"]
+            if point["budget"] == comparison["budget"]
+        },
+        compare=_compare,
+        scale=_scale,
         metrics={name: describe_metric(name) for name in names},
-        rewards=pictures([rewards(comparison)]),
-        temperatures=pictures(temperatures(comparison)),
-        studies=pictures(studies(comparison["studies"])),
+        curves=pictures([curves(comparison)]),
+        outcomes=pictures([outcomes(comparison)]),
+        studies=pictures(studies(comparison["studies"], comparison["metric"])),
     )
 
 
 def say_verdict(comparison: Mapping[str, Any]) -> str:
-    """Write one sentence on the methods that reach more or less reward than the first."""
-    baseline, found = comparison["baseline"], defaultdict(list)
-    for method in comparison["methods"][1:]:
-        found[_compare(method["difference"])].append(method["name"])
-    says = {"better": "above", "worse": "below", "unsure": "not to be told from"}
-    parts = [f"{say} {baseline}: {', '.join(found[k])}" for k, say in says.items() if found[k]]
-    return f"In reward, {'; '.join(parts)}." if parts else f"Only {baseline} was measured."
+    """Write one sentence on the winner at the main budget, and on the methods beside it."""
+    winner, budget = comparison["winner"], f"{show_number(comparison['budget'])} nats"
+    if winner is None:
+        return f"No curve reaches {budget}."
+    says = {
+        "above": "clearly above",
+        "level": "not to be told from",
+        "out_of_reach": "without a value for",
+    }
+    parts = [f"{say} {', '.join(winner[key])}" for key, say in says.items() if winner[key]]
+    label = describe_metric(comparison["metric"])[0].lower()
+    return "; ".join([f"At {budget}, {winner['method']} has the highest {label}", *parts]) + "."
 
 
-def _compare(difference: Mapping[str, float] | None) -> str:
-    if difference is None:
+def _compare(difference: Mapping[str, float | None] | None) -> str:
+    if difference is None or difference["value"] is None:
         return "none"
-    if difference["p_holm"] >= SIGNIFICANT:
+    p_holm = difference["p_holm"]
+    if p_holm is None or p_holm >= SIGNIFICANT:
         return "unsure"
     return "better" if difference["value"] > 0 else "worse"
 
 
-def _ends(difference: Mapping[str, float] | None) -> Mapping[str, float | None] | None:
-    return difference and {name: difference[name] for name in ("low", "value", "high")}
+def _scale(difference: Mapping[str, float | None] | None) -> Mapping[str, float] | None:
+    return whisker(difference and {name: difference[name] for name in ("low", "value", "high")})
 
 
-def rewards(comparison: Mapping[str, Any]) -> str:
-    """Plot the mean reward of each method with its interval, and of each of its seeds."""
+def curves(comparison: Mapping[str, Any]) -> str:
+    """Plot the outcome of each method over its divergence, as far as the budgets reach.
+
+    The axis has the square root of the divergence, in which a curve is interpolated; so its lines
+    are what the budgets are read from.
+    """
+    figure, (axes,) = new_axes(1)
+    figure.set_size_inches(9, 5)
+    budgets = [point["budget"] for point in comparison["methods"][0]["budgets"]]
+    end = 1.5 * max(budgets)
+    start = comparison["reference"][comparison["metric"]]["value"]
+    seen = [start]
+    for method, style in zip(comparison["methods"], _styles(), strict=False):
+        points = sorted(
+            (max(0.0, point["divergence"]["value"]), point["outcome"]["value"])
+            for point in method["curve"]
+        )
+        nats, values = zip((0.0, start), *points, strict=True)
+        axes.plot(nats, values, linewidth=1.2, markersize=5, label=method["name"], **style)
+        seen += [value for x, value in points if x <= end]
+        seen.append(float(np.interp(np.sqrt(end), np.sqrt(nats), values)))
+    axes.plot(0, start, "x", color=INK, markersize=10, clip_on=False)
+    _mark_budgets(axes, budgets, comparison["budget"], end)
+    margin = 0.05 * (max(seen) - min(seen)) or 0.05
+    axes.set_ylim(min(seen) - margin, max(seen) + margin)
+    label = describe_metric(comparison["metric"])[0]
+    label_axes(axes, "divergence from the reference, nats a response", label.lower(), "")
+    figure.legend(loc="outside right upper", frameon=False, labelcolor=INK)
+    return to_svg(figure, f"{label} of each method over its divergence")
+
+
+def _mark_budgets(axes: Axes, budgets: Iterable[float], main: float, end: float) -> None:
+    for budget in budgets:
+        dashes = "-" if budget == main else "--"
+        axes.axvline(budget, color=INK, linestyle=dashes, linewidth=0.8, alpha=0.6)
+    axes.set_xscale("function", functions=(lambda x: np.sqrt(np.clip(x, 0, None)), np.square))
+    axes.set_xlim(0, end)
+    axes.set_xticks([0, *budgets], [f"{nats:g}" for nats in (0, *budgets)])
+
+
+def outcomes(comparison: Mapping[str, Any]) -> str:
+    """Plot the mean outcome of each method at its chosen value, and that of each of its seeds."""
     figure, (axes,) = new_axes(1)
     figure.set_size_inches(5.5, 0.42 * len(comparison["methods"]) + 1.2)
+    metric = comparison["metric"]
     for place, method in enumerate(comparison["methods"]):
-        mean, seeds = method["metrics"]["reward_mean"], method["seeds"]["reward_mean"]
+        mean, seeds = method["metrics"][metric], method["seeds"]["outcome"]
         axes.plot([mean["low"], mean["high"]], [place, place], color=INK, linewidth=3, alpha=0.6)
         axes.plot(seeds, [place] * len(seeds), "|", color=COLOURS["challenger"], markersize=11)
         axes.plot(mean["value"], place, "o", color=COLOURS["reference"])
-    axes.axvline(comparison["reference"]["reward_mean"]["value"], color=INK, linestyle="--")
+    axes.axvline(comparison["reference"][metric]["value"], color=INK, linestyle="--")
     axes.set_yticks(range(len(comparison["methods"])), [m["name"] for m in comparison["methods"]])
     axes.invert_yaxis()
-    label_axes(axes, "raw reward on test prompts", "", "Mean, interval, each seed")
-    return to_svg(figure, "reward of each method")
+    label = describe_metric(metric)[0].lower()
+    label_axes(axes, f"{label} on test prompts", "", "Mean, interval, each seed")
+    return to_svg(figure, f"{label} of each method")
 
 
-def temperatures(comparison: Mapping[str, Any]) -> Pictures:
-    """Plot the reward on validation prompts over the grid of each method, on one scale."""
-    values = [point["reward_mean"] for m in comparison["methods"] for point in m["grid"]]
-    return [
-        _temperature(method, min(values) - 0.05, max(values) + 0.05)
-        for method in comparison["methods"]
-    ]
+def studies(results: Mapping[str, Any], metric: str) -> Pictures:
+    """Plot the outcome of each method over the levels of each study."""
+    label = describe_metric(metric)[0].lower()
+    return [_study(study, points, label) for study, points in results.items()]
 
 
-def studies(results: Mapping[str, Any]) -> Pictures:
-    """Plot the reward of each method over the levels of each study."""
-    return [_study(study, points) for study, points in results.items()]
-
-
-def _study(study: str, points: Sequence[Mapping[str, Any]]) -> str:
+def _study(study: str, points: Sequence[Mapping[str, Any]], label: str) -> str:
     figure, (axes,) = new_axes(1)
     levels = sorted({point["level"] for point in points})
     names = list(dict.fromkeys(point["method"] for point in points))
-    for number, (name, colour) in enumerate(zip(names, cycle([*COLOURS.values(), INK]))):
+    for number, (name, style) in enumerate(zip(names, _styles(), strict=False)):
         own = [point for point in points if point["method"] == name]
-        means = [point["reward_mean"] for point in own]
+        means, low, high = (
+            np.array([point["outcome"][name] for point in own], np.float64)
+            for name in ("value", "low", "high")
+        )
         axes.errorbar(
             [levels.index(point["level"]) + 0.08 * number for point in own],
-            [mean["value"] for mean in means],
-            yerr=[[m["value"] - m["low"] for m in means], [m["high"] - m["value"] for m in means]],
-            marker=MARKERS[number % len(MARKERS)],
-            color=colour,
+            means,
+            yerr=[means - low, high - means],
             label=name,
+            **style,
         )
     axes.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
     axes.legend(frameon=False, labelcolor=INK)
-    label_axes(axes, STUDIES[study], "raw reward", study.replace("_", " "))
-    return to_svg(figure, f"reward of each method by {study}")
+    label_axes(axes, STUDIES[study], label, study.replace("_", " "))
+    return to_svg(figure, f"{label} of each method by {study}")
 
 
-def _temperature(method: Mapping[str, Any], low: float, high: float) -> str:
-    figure, (axes,) = new_axes(1)
-    x = [point["value"] for point in method["grid"]]
-    y = [point["reward_mean"] for point in method["grid"]]
-    axes.plot(x, y, "o-", color=COLOURS["reference"])
-    axes.set_xscale("log")
-    axes.set_ylim(low, high)
-    axes.set_xticks(x, [f"{value:g}" for value in x])
-    axes.minorticks_off()
-    label_axes(axes, method["parameter"], "raw reward", method["name"])
-    return to_svg(figure, f"reward over the temperature of {method['name']}")
+def _styles() -> Iterator[dict[str, Any]]:
+    """Yield marker and colour of one line after another."""
+    for marker, colour in zip(cycle(MARKERS), cycle([*COLOURS.values(), INK])):
+        yield {"marker": marker, "color": colour}
