@@ -45,7 +45,7 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
         compare=_compare,
         scale=_scale,
         metrics={name: describe_metric(name) for name in names},
-        curves=pictures([curves(comparison)]),
+        curves=pictures([curves(comparison)])[0],
         outcomes=pictures([outcomes(comparison)]),
         studies=pictures(studies(comparison["studies"], comparison["metric"])),
     )
@@ -97,7 +97,8 @@ def curves(comparison: Mapping[str, Any]) -> str:
             for point in method["curve"]
         )
         nats, values = zip((0.0, start), *points, strict=True)
-        axes.plot(nats, values, linewidth=1.2, markersize=5, label=method["name"], **style)
+        drawn = {"linewidth": 1.2, "markersize": 5, "markevery": slice(1, None), **style}
+        axes.plot(nats, values, label=method["name"], **drawn)
         seen += [value for x, value in points if x <= end]
         seen.append(float(np.interp(np.sqrt(end), np.sqrt(nats), values)))
     axes.plot(0, start, "x", color=INK, markersize=10, clip_on=False)

@@ -1,4 +1,4 @@
-"""Search over temperatures and methods on the validation split."""
+"""Search over temperatures and methods."""
 
 from rpo_pipeline.search.comparison import run_comparison
 from rpo_pipeline.search.comparison_cells import Plan, Settings, samples_reference, trains
