@@ -58,15 +58,13 @@ def summarise(
         "winner": winner,
         "methods": [
             {
-                "name": method.name,
-                "parameter": method.parameter,
-                "value": next(c.value for c in final if c.method.name == method.name),
-                **points[method.name],
-                "metrics": _metrics(tables[method.name], draws),
-                "seeds": _spread(tables[method.name][comparison.metric], _own(method, final)),
-                "difference": differences.get(method.name),
+                **{"name": name, "parameter": cell.method.parameter, "value": cell.value},
+                **points[name],
+                "metrics": _metrics(tables[name], draws),
+                "seeds": _spread(tables[name][comparison.metric], _own(cell.method, final)),
+                "difference": differences.get(name),
             }
-            for method in comparison.methods
+            for name, cell in {cell.method.name: cell for cell in final}.items()
         ],
         "reference": _metrics(first, draws, "reference_"),
         "num_prompts": first[comparison.metric].shape[1],
