@@ -12,7 +12,7 @@ from rpo_pipeline.params import GateParams, PromotionParams, TrackingParams
 from rpo_pipeline.records import Decision
 from rpo_pipeline.registry import aliases
 from rpo_pipeline.registry import client as registry
-from rpo_pipeline.registry.serving import serving_documents
+from rpo_pipeline.registry.provenance import serving_documents
 from rpo_pipeline.tracking.run import TrackedRun
 from tests.conftest import build_small
 
@@ -118,7 +118,7 @@ def promotion(model_name, **changes):
 
 def apply(tracked, model_name, challenger, gate, folder, **changes):
     return aliases.apply_decision(
-        tracked.describe(), challenger, gate, promotion(model_name, **changes), folder / "lock"
+        tracked.describe(), challenger, gate, promotion(model_name, **changes), folder
     )
 
 

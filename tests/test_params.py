@@ -98,6 +98,18 @@ def test_values_that_contradict_each_other_are_refused(raw, block, change, messa
     assert message in refused(raw)
 
 
+@pytest.mark.parametrize("rho", [-1, float("nan"), float("inf"), "often"])
+def test_a_rho_that_is_no_ratio_is_refused(raw, rho):
+    raw["rpo"]["rho"] = rho
+    assert "rpo.rho: must be a number from 0, or `auto`" in refused(raw)
+
+
+@pytest.mark.parametrize("rho", [0, 0.0, 2, "auto"])
+def test_rho_is_a_number_from_zero_or_auto(raw, rho):
+    raw["rpo"]["rho"] = rho
+    assert validate_blocks(raw)["rpo"].rho == rho
+
+
 def test_quantile_is_refused_for_any_objective_but_qrpo(raw):
     raw["rpo"]["estimator"] = "quantile"
     message = refused(raw)

@@ -9,8 +9,9 @@ import errno
 import math
 import re
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from kedro.framework.cli.project import run as kedro_run
@@ -102,7 +103,7 @@ def sample_data(rows: int | None, seed: int, output: Path) -> None:
 
 
 @cli.command("export")
-@click.option("--format", "export_format", type=click.Choice(["trl_kto", "trl_dpo"]), required=True)
+@click.option("--format", "export_format", type=click.Choice(get_args(ExportFormat)), required=True)
 @click.option("--output", type=NEW_FILE, required=True)
 @click.option("--feedback", type=FILE, help="Table of a run; that of the environment.")
 @click.option("--split", default="train", show_default=True)
@@ -260,10 +261,8 @@ def _is_of_kedro(error: BaseException) -> bool:
     """Tell whether Kedro refuses its options because they name something that does not exist."""
     if not isinstance(error, ValueError | LookupError | DatasetError):
         return False
-    place = error.__traceback__
-    while place and place.tb_next:
-        place = place.tb_next
-    raised_in = str(place.tb_frame.f_globals.get("__name__")) if place else ""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised_in = str(frames[-1].f_globals.get("__name__")) if frames else ""
     return raised_in.startswith(("kedro.framework.", "kedro.pipeline.", "kedro.io."))
 
 

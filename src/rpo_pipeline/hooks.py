@@ -45,6 +45,7 @@ from rpo_pipeline.storage import (
     clear_abandoned,
     ensure_writable,
     peak_mebibytes,
+    prune_cache,
     reset_peak,
     working_in,
 )
@@ -106,36 +107,28 @@ class TrackingHooks:
         context, self._started_at = self._context, time.time()
         places = context.config_loader["globals"]
         data = context.project_path / places["data"]
-        for folder in (data, context.project_path / places["cache"]):
+        folders = (data, context.project_path / places["cache"])
+        for folder in folders:
             ensure_writable(folder)
         self._place.enter_context(working_in(context.project_path, data))
-        self._run = TrackedRun(
-            self._tracking,
-            context.project_path,
-            data / OUTBOXES,
-            run_id=variable(JOINED_RUN),
-        )
-        for folder in {data, context.project_path / places["cache"]}:
+        run_id = variable(JOINED_RUN)
+        outboxes = data / OUTBOXES
+        self._run = TrackedRun(self._tracking, context.project_path, outboxes, run_id=run_id)
+        for folder in folders:
             clear_abandoned(folder)
         logs.bind(run_id=self._run.run_id)
         # A run that is still open when the process ends was interrupted.
         atexit.register(self._run.finish, "KILLED")
         if "champion" in pipeline.all_outputs():
             self._require_champion()
-        versions = {**_git_tags(context.project_path), **_constraints_tag(context.project_path)}
+        versions = _versions_of(context.project_path)
         catalog["mlflow_run"] = MemoryDataset(replace(self._run.describe(), versions=versions))
         self._run.log_params({name: block.model_dump() for name, block in self._blocks.items()})
-        names = {
-            "mlflow.runName": " ".join(run_params["pipeline_names"] or ["refresh"]),
-            "kedro.nodes": str(len(pipeline.nodes)),
-        }
-        self._run.set_tags(
-            {
-                **({} if self._run.joined else names),
-                "kedro.env": self._environment,
-                **versions,
-            }
-        )
+        tags = {"kedro.env": self._environment, **versions}
+        if not self._run.joined:
+            tags["mlflow.runName"] = " ".join(run_params["pipeline_names"] or ["refresh"])
+            tags["kedro.nodes"] = str(len(pipeline.nodes))
+        self._run.set_tags(tags)
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: DataCatalog) -> None:
@@ -153,13 +146,19 @@ class TrackingHooks:
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
-        """Log the duration and the memory of the node."""
-        self._end_node(node)
+        """Log the duration and the memory of the node, and the last metrics that it wrote."""
+        for follower in self._followers.pop(node.name, []):
+            follower.stop()
+        seconds = time.monotonic() - self._started.pop(node.name)
+        numbers = {f"time/{node.short_name}": seconds}
+        if self._measures_memory:
+            numbers[f"memory/{node.short_name}"] = peak_mebibytes()
+        self._run.log_metrics(numbers)
 
     @hook_impl
     def on_node_error(self, node: Node) -> None:
-        """Send the metrics that a node wrote before it failed."""
-        self._end_node(node)
+        """Log the same of a node that failed."""
+        self.after_node_run(node)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -174,7 +173,9 @@ class TrackingHooks:
                 case "artifact" if name in made:
                     self._run.log_artifact(file)
         if "partition_health" in made:
-            self._run.log_metrics(_numbers("partition", catalog.load("partition_health")))
+            health = catalog.load("partition_health").items()
+            numbers = {f"partition/{k}": v for k, v in health if isinstance(v, int | float)}
+            self._run.log_metrics(numbers)
         if "comparison" in made:
             for cell in catalog.load("comparison")["cells"]:
                 self._run.log_nested(cell["cell"], *_cell(cell))
@@ -198,8 +199,7 @@ class TrackingHooks:
         """Check before any work that the champion, if there is one, can be evaluated."""
         from rpo_pipeline.registry import require_champion
 
-        promotion = self._blocks["promotion"]
-        assert isinstance(promotion, PromotionParams)
+        promotion = cast(PromotionParams, self._blocks["promotion"])
         try:
             require_champion(self._run.describe(), promotion.model_name)
         except RpoError:
@@ -208,15 +208,13 @@ class TrackingHooks:
 
     def _prune_cache(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Keep the cache within its limits; a skipped node still uses the results that it used."""
-        from rpo_pipeline.storage import prune_cache
-
         users = [node.short_name for node in pipeline.nodes if CACHE in node.inputs]
         limits = cast(CachesParams, self._blocks["caches"])
         cache = file_of(catalog, CACHE) if users else None
         if cache is None:
             return
         ledger = (catalog.load(LEDGER) if LEDGER in catalog else None) or {}
-        pruned = prune_cache(
+        num_shards, num_bytes = prune_cache(
             cache,
             max_bytes=limits.max_gigabytes * 1e9,
             max_age_days=limits.max_age_days,
@@ -224,17 +222,8 @@ class TrackingHooks:
                 [self._started_at, *(ledger[n]["started"] for n in users if n in ledger)]
             ),
         )
-        if pruned.num_shards:
-            logger.info("cache: %d files, %.1f MB removed", pruned[0], pruned[1] / 1e6)
-
-    def _end_node(self, node: Node) -> None:
-        for follower in self._followers.pop(node.name, []):
-            follower.stop()
-        seconds = time.monotonic() - self._started.pop(node.name)
-        numbers = {f"time/{node.short_name}": seconds}
-        if self._measures_memory:
-            numbers[f"memory/{node.short_name}"] = peak_mebibytes()
-        self._run.log_metrics(numbers)
+        if num_shards:
+            logger.info("cache: %d files, %.1f MB removed", num_shards, num_bytes / 1e6)
 
 
 def _configure_logs(project_path: Path) -> None:
@@ -251,10 +240,6 @@ def _cell(cell: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float | None]
     params = {name: cell[name] for name in ("method", "value", "seed")}
     numbers = {f"eval/{k}": v for k, v in cell.items() if k not in {*params, "cell"}}
     return params, numbers
-
-
-def _numbers(area: str, report: dict[str, Any]) -> dict[str, float]:
-    return {f"{area}/{k}": v for k, v in report.items() if isinstance(v, int | float)}
 
 
 def _headline(summary: Summary) -> dict[str, float | None]:
@@ -275,22 +260,18 @@ def _verdict(summary: Summary) -> str:
     )
 
 
-def _git_tags(project_path: Path) -> dict[str, str]:
-    """Return the commit and whether the tree is dirty; nothing outside of a checkout."""
+def _versions_of(project_path: Path) -> dict[str, str]:
+    """Tags of the commit and whether the tree is dirty, in a checkout, and of the constraints."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(project_path), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    try:
+    tags = {}
+    with suppress(OSError, subprocess.CalledProcessError):
         dirty = bool(git("status", "--porcelain"))
-        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git.dirty": str(dirty)}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-
-
-def _constraints_tag(project_path: Path) -> dict[str, str]:
+        tags = {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git.dirty": str(dirty)}
     file = project_path / "constraints.txt"
-    if not file.is_file():
-        return {}
-    return {"constraints.sha256": hashlib.sha256(file.read_bytes()).hexdigest()[:32]}
+    if file.is_file():
+        tags["constraints.sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+    return tags

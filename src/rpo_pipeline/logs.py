@@ -15,11 +15,7 @@ _bound: dict[str, str] = {}
 
 
 class Formatter(logging.Formatter):
-    """Writes a record as another formatter does, or as a JSON object.
-
-    Args:
-        plain: Formatter of lines of text.
-    """
+    """Writes a record as a formatter of lines of text does, or as a JSON object."""
 
     def __init__(self, plain: logging.Formatter) -> None:
         super().__init__()

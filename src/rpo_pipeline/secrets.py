@@ -48,11 +48,8 @@ _kept: set[str] = set()
 
 def keep_secret(credentials: Any) -> None:  # noqa: ANN401 (whatever YAML can say)
     """Hide every value of these credentials from now on."""
-    if isinstance(credentials, Mapping):
-        for one in credentials.values():
-            keep_secret(one)
-    elif isinstance(credentials, list | tuple):
-        for one in credentials:
+    if isinstance(credentials, Mapping | list | tuple):
+        for one in credentials.values() if isinstance(credentials, Mapping) else credentials:
             keep_secret(one)
     elif isinstance(credentials, str | int) and not isinstance(credentials, bool):
         _kept.add(str(credentials))

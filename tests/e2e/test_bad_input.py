@@ -50,7 +50,7 @@ def test_a_missing_file_is_named_with_where_to_set_it(project):
     ("parameter", "message"),
     [
         ("rpo.tau=-1", "rpo.tau: must be a number greater than 0, or `auto`, got -1"),
-        ("rpo.estimator=best", "input should be 'monte_carlo', 'self_normalized'"),
+        ("rpo.estimator=best", "input should be 'auto', 'monte_carlo'"),
         ("training.learning_rat=1", "did you mean learning_rate?"),
     ],
 )

@@ -137,7 +137,7 @@ def test_the_second_run_scores_no_row_of_the_reference_again(finished):
 def test_every_run_is_one_finished_mlflow_run_with_flat_parameters(runs):
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
     parameters = runs[0].data.params
-    assert parameters["rpo.estimator"] == "monte_carlo"
+    assert parameters["rpo.estimator"] == "auto"
     assert parameters["policy.from_config.model_type"] == "llama"
     assert runs[1].data.params["training.learning_rate"] == "0.0"
 

@@ -1,7 +1,8 @@
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from rpo_pipeline.erasure.forgotten import column_names, name_matches, take_out
+from rpo_pipeline.erasure.forgotten import name_matches, take_out
 
 
 @pytest.fixture
@@ -17,8 +18,9 @@ def table():
 
 
 def erase(file, prompt_ids=(), row_ids=()):
-    matches = name_matches(column_names(file), prompt_ids={*prompt_ids}, row_ids={*row_ids})
-    return len(take_out(file, matches)) if matches else 0
+    columns = pq.read_schema(file).names
+    matches = name_matches(columns, prompt_ids={*prompt_ids}, row_ids={*row_ids})
+    return 0 if matches is None else take_out(file, matches)
 
 
 def test_rows_go_by_their_own_name_or_their_prompts_and_the_others_stay_as_they_are(

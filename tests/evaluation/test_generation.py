@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from rpo_pipeline.engine import Engine
-from rpo_pipeline.evaluation.generation import generate, held_out_prompts
+from rpo_pipeline.evaluation.generation import generate
+from rpo_pipeline.evaluation.rows import held_out_prompts
 from rpo_pipeline.params import SamplingParams
 from tests.conftest import block, build_small
 

@@ -1,8 +1,11 @@
 """What an evaluation asks of the logged rows of the held-out prompts."""
 
 import pandas as pd
+import pytest
 
-from rpo_pipeline.evaluation.rows import best_responses, hold_out, prompts_of
+from rpo_pipeline.engine import Engine
+from rpo_pipeline.evaluation.rows import best_responses, hold_out, log_ratios, prompts_of
+from tests.conftest import block, build_small
 
 FEEDBACK = pd.DataFrame(
     [
@@ -44,3 +47,14 @@ def test_the_best_response_is_that_of_the_highest_reward_and_an_unlabelled_promp
 
 def test_without_a_tau_no_reward_is_scaled():
     assert held_out(tau=float("nan"))["scaled_reward"].isna().all()
+
+
+def test_a_log_ratio_is_over_the_reference_and_may_be_per_token(tmp_path):
+    build_small("llama").save(tmp_path)
+    engine = Engine(tmp_path, block("policy"), block("training"))
+    rows = held_out()[::-1]
+    scored = engine.logps(rows)
+    rows = rows.assign(ref_logps=scored["logps"].to_numpy() - 3)
+    assert log_ratios(rows, engine, per_token=False) == pytest.approx([3, 3, 3], rel=1e-4)
+    expected = 3 / scored["num_tokens"].to_numpy()
+    assert log_ratios(rows, engine, per_token=True) == pytest.approx(expected, rel=1e-4)

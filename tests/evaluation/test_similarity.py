@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from rpo_pipeline.evaluation.similarity import similarity_columns
+from rpo_pipeline.evaluation.text_metrics import similarity_columns
 from rpo_pipeline.params import EncoderParams
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpo_pipeline.evaluation.text_metrics import text_columns, vocabulary_entropy
+from rpo_pipeline.evaluation.metrics import vocabulary_entropy
+from rpo_pipeline.evaluation.text_metrics import text_columns
 
 BEST = "We are sorry that your kettle leaks and will send a new one."
 

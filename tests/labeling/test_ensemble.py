@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rpo_pipeline.labeling.ensemble import EnsembleLabeler
+from rpo_pipeline.labeling.labelers import EnsembleLabeler
 from rpo_pipeline.labeling.labeling import build_labeler
 from rpo_pipeline.params import EnsembleParams
 

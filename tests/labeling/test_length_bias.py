@@ -6,9 +6,8 @@ import pytest
 from scipy.stats import pearsonr
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.labeling.length_bias import length_correlations, log_length
+from rpo_pipeline.labeling.length_bias import length_correlations, log_length, report_rewards
 from rpo_pipeline.labeling.normaliser import fit_normaliser, normalise
-from rpo_pipeline.labeling.reward_report import report_rewards
 from tests.conftest import block
 
 

@@ -10,7 +10,7 @@ NO_SAMPLES = pd.DataFrame(columns=["prompt_id", "reward", "labeler"])
 
 
 def rpo(**settings):
-    return block("rpo", **({"prior_strength": 0.0} | settings))
+    return block("rpo", **({"prior_strength": 0.0, "estimator": "monte_carlo"} | settings))
 
 
 def estimate(rows, samples=NO_SAMPLES, tau=0.5, **settings):

@@ -17,6 +17,6 @@ if __name__ == "__main__":
         time.sleep(0.005)
     run = RunAddress(uri)
     result = aliases.apply_decision(
-        run, version, from_json(Decision, json.loads(gate)), settings, Path(folder, "lock")
+        run, version, from_json(Decision, json.loads(gate)), settings, Path(folder)
     )
     sys.stdout.write(json.dumps(result))

@@ -21,9 +21,7 @@ def settle(tracked, model_name, folder):
 @pytest.fixture
 def back(tracked, model_name, folder):
     """Rolls back."""
-    return lambda: aliases.roll_back(
-        tracked.describe(), model_name, folder / "lock", cause="it was rude"
-    )
+    return lambda: aliases.roll_back(tracked.describe(), model_name, folder, cause="it was rude")
 
 
 def test_the_first_version_that_passes_becomes_champion_and_the_next_keeps_it_as_previous(

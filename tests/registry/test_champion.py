@@ -4,8 +4,7 @@ import pytest
 
 from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.records import RunAddress
-from rpo_pipeline.registry.champion import find_standing
-from rpo_pipeline.registry.moves import Standing
+from rpo_pipeline.registry.moves import Standing, find_standing
 
 
 def test_champion_and_previous_are_found_with_the_champions_age(client, tracked, monkeypatch):

@@ -91,7 +91,7 @@ def test_a_promotion_that_another_host_overtakes_notices_and_says_so(
         version,
         decision(),
         promotion(model_name),
-        tmp_path / "lock",
+        tmp_path,
     )
     host.join()
     assert (result["promoted"], result["champion_after"]) == (False, other)

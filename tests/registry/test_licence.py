@@ -2,7 +2,7 @@
 
 import pytest
 
-from rpo_pipeline.registry.licence import UNKNOWN, base_licence
+from rpo_pipeline.registry.provenance import UNKNOWN, base_licence
 from tests.conftest import block
 
 

@@ -5,8 +5,7 @@ import itertools
 import pytest
 
 from rpo_pipeline.registry import aliases
-from rpo_pipeline.registry.champion import find_standing
-from rpo_pipeline.registry.moves import MOVE_TAG
+from rpo_pipeline.registry.moves import MOVE_TAG, find_standing
 from tests.registries import apply, decision, holders
 from tests.tracking.faults import Killed, KilledClient
 
@@ -36,7 +35,7 @@ def promote(tracked, model_name, folder):
 
 @pytest.fixture
 def back(tracked, model_name, folder):
-    return lambda: aliases.roll_back(tracked.describe(), model_name, folder / "lock", cause="rude")
+    return lambda: aliases.roll_back(tracked.describe(), model_name, folder, cause="rude")
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import pandas as pd
 import pytest
 
-from rpo_pipeline.registry.licence import base_licence
-from rpo_pipeline.registry.provenance import data_digest
+from rpo_pipeline.registry.provenance import base_licence, data_digest
 from tests.conftest import block
 
 FEEDBACK = pd.DataFrame(

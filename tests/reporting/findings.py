@@ -68,6 +68,7 @@ def make_findings(**changes: Any) -> Findings:
     numbers = "reward_std_over_tau ess_mean calibration log_z_se_mean log_z_bias_mean".split()
     counts = "num_prompts num_sampled_prompts num_behaviour_prompts".split()
     health = {"estimator": "monte_carlo", "warnings": ["many prompts have one response"]}
+    health |= {"reason": "train prompts have 8.0 responses on average", "tau": 0.5}
     health |= dict.fromkeys(shares, 0.1) | dict.fromkeys(numbers, 0.5) | dict.fromkeys(counts, 60)
     rejected = [("log.jsonl", 7, "missing_prompt", "{}"), ("log.jsonl", 9, "not_text", "{}")]
     rejected.append(("log.jsonl", 11, "not_text", "{}"))
@@ -84,7 +85,11 @@ def make_findings(**changes: Any) -> Findings:
         "partition": partition,
         "partition_health": health,
         "training_metrics": steps,
-        "parameters": {"promotion": {"mode": "auto"}, "rpo": {"tau": 0.5}},
+        "parameters": {
+            "promotion": {"mode": "auto"},
+            "rpo": {"tau": 0.5, "estimator": "auto", "max_divergence": 3.0},
+            "training": {"objective": "rpo"},
+        },
         "lineage": {"MLflow run": "run-1", "git commit": "c0ffee"},
     }
     values |= changes

@@ -4,7 +4,6 @@ import pandas as pd
 from rpo_pipeline.reporting.figures import (
     MAX_POINTS,
     heldout_ranking,
-    label_axes,
     new_axes,
     partition_trust,
     to_svg,
@@ -20,10 +19,9 @@ def test_what_an_estimator_does_not_define_is_said_in_its_place():
 
 
 def test_a_picture_takes_its_colours_from_the_page_and_escapes_its_names():
-    figure, (axes,) = new_axes(1)
+    axes = new_axes()
     axes.plot([0, 1], color="#d55e00")
-    label_axes(axes, "$5 <b>", "", "$x_1$ & more")
-    drawing = to_svg(figure, 'a "title"')
+    drawing = to_svg(axes, "$5 <b>", "", "$x_1$ & more", says='a "title"')
     assert "var(--challenger, #d55e00)" in drawing
     assert "currentColor" in drawing
     assert 'aria-label="a &quot;title&quot;"' in drawing

@@ -32,7 +32,7 @@ def facts():
             "splits": {"train": SPLIT},
         },
         "training_summary": {"num_steps": 150, "best_step": 105, "best_validation_loss": None},
-        "chosen_tau": {"tau": None},
+        "partition_health": {"tau": 2.0, "estimator": "monte_carlo", "logp_reduction": "mean"},
         "provenance": {
             "data_digest": "d1",
             "reference_fingerprint": "f1",
@@ -56,8 +56,9 @@ def test_the_card_holds_numbers_with_intervals_data_and_origin(facts):
 
 def test_a_chosen_tau_is_in_the_card_with_how_it_came_about(facts):
     facts["parameters"]["rpo"]["tau"] = "auto"
-    card = render_model_card(**{**facts, "chosen_tau": {"tau": 0.25}})
-    assert "tau 0.25, chosen on validation prompts, estimator" in card
+    facts["partition_health"]["tau"] = 0.25
+    card = render_model_card(**facts)
+    assert "tau 0.25, chosen on validation prompts, estimator\n`monte_carlo`" in card
 
 
 def test_the_card_names_its_limits(facts):

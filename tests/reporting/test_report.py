@@ -118,7 +118,11 @@ def test_nothing_that_data_or_settings_say_becomes_markup():
             reasons=quarantine_reasons(pd.DataFrame(rejected, columns=QUARANTINE)),
             source_parts=[{"path": PLANTED, "key": PLANTED, "rows": 1, "rejected": 0}],
             data_reports={PLANTED: {PLANTED: [PLANTED]}},
-            parameters={"promotion": {"mode": "auto"}, PLANTED: {PLANTED: PLANTED}},
+            parameters={
+                "promotion": {"mode": "auto"},
+                "training": {"objective": PLANTED},
+                PLANTED: {PLANTED: PLANTED},
+            },
             lineage={PLANTED: PLANTED},
         )
     )
@@ -132,6 +136,12 @@ def test_the_page_names_nothing_outside_and_lets_nothing_in(page):
     assert "default-src 'none'" in page
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
+
+
+def test_the_verdict_says_how_log_z_was_estimated_and_where_the_divergence_landed(page):
+    verdict = page[page.index('class="verdict') : page.index("<nav")]
+    assert "<code>monte_carlo</code> (train prompts have 8.0 responses on average)" in verdict
+    assert re.search(r"of at most 3\.0 nats a response; the challenger's is [\d.]+\.", verdict)
 
 
 def test_the_account_adds_up_by_reason(page):

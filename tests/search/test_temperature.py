@@ -1,10 +1,10 @@
-"""`rpo.tau: auto`: short trainings, judged by what they write on validation prompts."""
+"""Short trainings that choose tau, judged by what they write on validation prompts."""
 
 import numpy as np
 import pytest
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.search.temperature import choose, choose_tau
+from rpo_pipeline.search.temperature import Trials, choose, choose_by_divergence, choose_tau
 from tests.conftest import block, build_small, score_table
 from tests.training.test_loop import SETTINGS
 from tests.training.test_reference import policy
@@ -24,7 +24,45 @@ def test_among_equals_the_most_cautious_is_taken():
     assert choose({4.0: same, 0.5: same})["tau"] == 4.0
 
 
-def search(rows, tmp_path, split):
+def by_power(tried, scale=2.0, power=1.3):
+    """A divergence that falls with tau, and a list of the values that were asked for."""
+
+    def divergence(tau):
+        tried.append(tau)
+        return scale * tau**-power
+
+    return divergence
+
+
+@pytest.mark.parametrize("start", [0.01, 0.3, 1.0, 2.0, 50.0])
+@pytest.mark.parametrize("largest", [0.5, 3.0, 8.0])
+def test_the_divergence_comes_close_to_the_largest_and_stays_below_it(start, largest):
+    tried = []
+    chosen = choose_by_divergence(by_power(tried), largest, start=start)
+    found = {c["tau"]: c["divergence"] for c in chosen["candidates"]}
+    assert 0.85 * largest <= found[chosen["tau"]] <= largest
+    assert len(tried) == len(set(tried)) == len(found) <= 7
+
+
+def test_a_start_that_is_close_is_taken_at_once():
+    tried = []
+    assert choose_by_divergence(by_power(tried), 2.1, start=1.0)["tau"] == 1.0
+    assert tried == [1.0]
+
+
+def test_where_every_tau_diverges_too_far_the_largest_is_taken_and_it_is_said(caplog):
+    chosen = choose_by_divergence(lambda tau: 9.0 + 1 / tau, 3.0, start=1.0)
+    assert chosen["tau"] == max(c["tau"] for c in chosen["candidates"])
+    assert "was exceeded at every tau" in caplog.text
+
+
+def test_a_divergence_that_is_noise_ends_the_search_within_the_limit():
+    found = {1.0: 4.0, 3.0: 1.0}
+    chosen = choose_by_divergence(lambda tau: found.get(tau, 5.0), 3.0, start=1.0)
+    assert chosen["tau"] == 3.0
+
+
+def search(rows, tmp_path, split, **rpo):
     reference, limits = build_small("llama"), policy(max_response_tokens=8)
     reference.save(tmp_path / "reference")
     ref_logps = score_table(reference, rows, limits)["logps"]
@@ -35,16 +73,17 @@ def search(rows, tmp_path, split):
         target = np.linspace(-1, 1, len(rows)) / tau
         return rows.assign(split=split, reward=0.0, ref_logps=ref_logps, target=target)
 
-    chosen = choose_tau(
+    settings = {"tau": "auto", "tau_grid": [2.0, 0.5], "tau_search_epochs": 4, **rpo}
+    trials = Trials(
         rows_at,
         tmp_path / "reference",
         policy=limits,
-        rpo=block("rpo", tau="auto", tau_grid=[2.0, 0.5], tau_search_epochs=4),
+        rpo=block("rpo", **settings),
         training=SETTINGS,
         evaluation=block("evaluation", num_prompts=2),
         workspace=tmp_path / "search",
     )
-    return chosen, asked
+    return choose_tau(trials), asked
 
 
 def test_every_candidate_is_trained_on_targets_of_its_own_and_judged(rows, tmp_path):
@@ -58,3 +97,12 @@ def test_every_candidate_is_trained_on_targets_of_its_own_and_judged(rows, tmp_p
 def test_without_validation_prompts_there_is_nothing_to_choose_by(rows, tmp_path):
     with pytest.raises(DataError, match=r"split_shares\.validation"):
         search(rows, tmp_path, "train")
+
+
+def test_a_largest_divergence_is_searched_from_tau_by_trainings(rows, tmp_path):
+    split = ["train"] * 3 + ["validation"] * 3
+    chosen, asked = search(rows, tmp_path, split, tau=1.0, max_divergence=0.05)
+    assert asked[0] == 1.0
+    found = {c["tau"]: c["divergence"] for c in chosen["candidates"]}
+    assert sorted(found) == sorted(asked)
+    assert found[chosen["tau"]] <= 0.05 or chosen["tau"] == max(asked)

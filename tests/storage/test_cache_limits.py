@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from rpo_pipeline.storage.cache_limits import prune_cache
+from rpo_pipeline.storage.row_store import prune_cache
 
 DAY = 86_400
 

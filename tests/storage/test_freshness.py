@@ -21,7 +21,8 @@ from rpo_pipeline.storage.freshness import (
 from rpo_pipeline.storage.source_code import SourceCode
 
 SCORING = {
-    *("score_reference", "score_mismatched", "sample_reference", "choose_tau"),  # estimation
+    *("score_reference", "score_mismatched", "sample_reference"),  # estimation
+    *("choose_tau", "add_levels"),
     *("score_pairs", "sample_for_all", "gather_rows", "compare_methods"),  # comparison
     *("prepare_reference", "train_policy"),
     *("generate_responses", "score_heldout", "measure_candidate"),

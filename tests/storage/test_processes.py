@@ -3,7 +3,14 @@ import os
 import pytest
 
 from rpo_pipeline.errors import TrainingError
-from rpo_pipeline.storage.processes import LAUNCH_VARIABLES, _killed, outside_a_launch, run_workers
+from rpo_pipeline.storage.processes import (
+    LAUNCH_VARIABLES,
+    _killed,
+    outside_a_launch,
+    peak_mebibytes,
+    reset_peak,
+    run_workers,
+)
 
 SUMMARY = """
 Failures:
@@ -65,3 +72,15 @@ def test_the_process_that_was_killed_is_named_whatever_the_launcher_takes_for_th
 
 def test_a_process_that_failed_by_itself_was_not_killed():
     assert _killed(SUMMARY.format(0, 0, 1, 1, 1, 1)) is None
+
+
+@pytest.mark.skipif(not reset_peak(), reason="this system cannot set the peak back")
+def test_the_peak_is_that_of_the_time_since_the_reset():
+    reset_peak()
+    before = peak_mebibytes()
+    large = bytearray(200 * 2**20)
+    assert 190 < peak_mebibytes() - before < 260
+    del large
+    assert peak_mebibytes() - before > 190
+    reset_peak()
+    assert peak_mebibytes() - before < 60

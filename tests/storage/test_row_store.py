@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rpo_pipeline.storage.cache_limits import prune_cache
-from rpo_pipeline.storage.row_store import content_key, fetch_rows, missing_rows
+from rpo_pipeline.storage.row_store import content_key, fetch_rows, missing_rows, prune_cache
 
 
 class Squares:

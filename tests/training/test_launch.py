@@ -15,7 +15,12 @@ from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.training.launch import launch
 from tests.conftest import build_small
 from tests.training.test_loop import metrics_of
-from tests.training.test_resume import job_file, start, weights_of  # noqa: F401 (a fixture)
+from tests.training.test_resume import (
+    job_file,
+    start,  # noqa: F401 (a fixture)
+    weighted_job_file,
+    weights_of,
+)
 
 
 def test_two_processes_train_what_one_does(rows, start, tmp_path, caplog):  # noqa: F811
@@ -30,6 +35,16 @@ def test_two_processes_train_what_one_does(rows, start, tmp_path, caplog):  # no
     for column in ("train/loss", "train/validation_loss", "train/grad_norm"):
         curves = [metrics_of(tmp_path / name)[column].to_numpy() for name in ("one", "two")]
         torch.testing.assert_close(*map(torch.tensor, curves), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def test_two_processes_share_groups_that_each_divides_as_one_does(rows, start, tmp_path):  # noqa: F811
+    launch(weighted_job_file(rows, start, tmp_path / "one"))
+    launch(weighted_job_file(rows, start, tmp_path / "two", num_processes=2))
+    for name, weight in weights_of(tmp_path / "one").items():
+        torch.testing.assert_close(weight, weights_of(tmp_path / "two")[name], atol=1e-5, rtol=1e-4)
+    for column in ("train/loss", "train/level", "train/grad_norm"):
+        curves = [metrics_of(tmp_path / name)[column].to_numpy() for name in ("one", "two")]
+        torch.testing.assert_close(*map(torch.tensor, curves), rtol=1e-4, atol=1e-5)
 
 
 def test_the_error_of_a_worker_is_the_error_of_the_training(rows, start, tmp_path):  # noqa: F811

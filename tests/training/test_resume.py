@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from rpo_pipeline.engine.loading import load_language_model
 from rpo_pipeline.errors import ConfigError, TrainingError
 from rpo_pipeline.training.job import TrainingJob
 from rpo_pipeline.training.launch import launch
-from tests.conftest import build_small
+from tests.conftest import build_small, objectives, score_table
 from tests.test_security import Malicious
 from tests.training.test_loop import SETTINGS, metrics_of
 from tests.training.test_reference import policy
@@ -38,6 +39,29 @@ def job_file(rows, start, workspace, *, lora=None, **settings):
         training=SETTINGS.model_copy(update=settings),
     )
     return job.write(rows.assign(split=["train"] * 4 + ["validation"] * 2, reward=0.0))
+
+
+def weighted_job_file(rows, start, workspace, **settings):
+    """A training by RPO that fits a level, over groups that micro-batches divide."""
+    workspace.mkdir(exist_ok=True)
+    settings = {"num_epochs": 6, "checkpoint_every": 3, "micro_batch_tokens": 40, **settings}
+    job = TrainingJob(
+        start=start,
+        workspace=workspace,
+        policy=policy(),
+        training=SETTINGS.model_copy(update={"objective": "rpo", **settings}),
+        objectives=objectives(rho=0.5, fit_level=True),
+    )
+    logps = score_table(load_language_model(start), rows, policy()).set_index("row_id")["logps"]
+    return job.write(
+        rows.assign(
+            split=["train"] * 5 + ["validation"],
+            reward=0.0,
+            target=[1.0, -0.5, 2.0, 0.3, -1.0, 0.5],
+            rho=0.5,
+            ref_logps=rows["row_id"].map(logps),
+        )
+    )
 
 
 def run_until_killed(file, steps):
@@ -77,6 +101,19 @@ def test_a_training_killed_at_any_step_and_resumed_gives_the_same_bits(
         assert torch.equal(weight, weights_of(tmp_path / "killed")[name]), name
     assert metrics_of(tmp_path / "whole").equals(metrics_of(tmp_path / "killed"))
     assert (summary.num_steps, summary.best_step) == (whole.num_steps, whole.best_step)
+
+
+def test_a_level_is_resumed_to_the_same_bits_too(rows, start, tmp_path):
+    launch(weighted_job_file(rows, start, tmp_path / "whole"))
+    file = weighted_job_file(rows, start, tmp_path / "killed")
+    for steps in (4, 2):
+        run_until_killed(file, steps)
+    launch(file)
+    levels = metrics_of(tmp_path / "whole")["train/level"]
+    assert levels.nunique() == len(levels)
+    assert metrics_of(tmp_path / "whole").equals(metrics_of(tmp_path / "killed"))
+    for name, weight in weights_of(tmp_path / "whole").items():
+        assert torch.equal(weight, weights_of(tmp_path / "killed")[name]), name
 
 
 def test_adapters_are_resumed_to_the_same_bits_too(rows, start, tmp_path):

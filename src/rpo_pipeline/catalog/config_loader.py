@@ -50,17 +50,10 @@ class LayeredConfigLoader(OmegaConfigLoader):
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Read the configuration of one kind.
+        """Merge the configuration of one kind, such as ``catalog``, from all layers.
 
-        Args:
-            key: Kind, such as ``parameters`` or ``catalog``.
-
-        Returns:
-            Configuration merged from all layers.
-
-        Raises:
-            MissingConfigException: If no layer has a file of this kind.
-            ConfigError: If a file cannot be read, or there is no such environment.
+        A ConfigError says that a file cannot be read, or that there is no such environment; a
+        MissingConfigException, that no layer has a file of this kind.
         """
         if key in self or key not in self.config_patterns:
             found: dict[str, Any] = super().__getitem__(key)
@@ -105,14 +98,7 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
     @cached_property
     def foundations(self) -> list[str]:
-        """List the environments that this one builds on, and itself.
-
-        Returns:
-            Names, the lowest first.
-
-        Raises:
-            ConfigError: If one of them is missing, or they build on each other.
-        """
+        """Names of the environments that this one builds on, the lowest first, and its own."""
         chain = [self.environment]
         while below := self._builds_on(chain[0]):
             if below in chain:
@@ -167,7 +153,11 @@ class LayeredConfigLoader(OmegaConfigLoader):
     def _builds_on(self, environment: str) -> str | None:
         is_name = environment == Path(environment).name
         if environment in NO_ENVIRONMENTS or not is_name or not self._is_folder(environment):
-            raise ConfigError(_no_such(environment, environment_names(Path(self.conf_source))))
+            known = environment_names(Path(self.conf_source))
+            raise ConfigError(
+                f"there is no environment {environment!r}: {did_you_mean(environment, known)}"
+                f"conf/ holds {', '.join(known)}"
+            )
         folder = self._get_conf_env_path(environment)
         stated = self.load_and_merge_dir_config(folder, ["environment.yml"], "environment", set())
         below = stated.pop("builds_on", None)
@@ -210,11 +200,6 @@ def environment_names(conf: Path) -> list[str]:
     """List the environments of a configuration folder by name."""
     folders = {path.name for path in conf.glob("*/") if path.is_dir()}
     return sorted(folders - NO_ENVIRONMENTS)
-
-
-def _no_such(environment: str, known: list[str]) -> str:
-    hint = did_you_mean(environment, known)
-    return f"there is no environment {environment!r}: {hint}conf/ holds {', '.join(known)}"
 
 
 def _check_own(places: dict[str, Any], environment: str) -> None:

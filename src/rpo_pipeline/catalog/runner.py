@@ -10,8 +10,7 @@ from kedro.pipeline.node import Node
 from kedro.runner import SequentialRunner
 from pluggy import PluginManager
 
-from rpo_pipeline.catalog.entries import file_of
-from rpo_pipeline.catalog.workspace import WorkspaceDataset
+from rpo_pipeline.catalog.datasets import WorkspaceDataset, file_of
 from rpo_pipeline.errors import ConfigError
 from rpo_pipeline.storage import (
     code_digest,
@@ -35,14 +34,7 @@ Digests = dict[str, str | None]
 
 
 def refuse_several(runner: str | None) -> None:
-    """Refuse a runner of several nodes at one time.
-
-    Args:
-        runner: Name of the runner, perhaps with its module; null for the project's own.
-
-    Raises:
-        ConfigError: If it is such a runner of Kedro.
-    """
+    """Raise a ConfigError for a runner, named perhaps with its module, of several nodes at once."""
     found = [name for name in SEVERAL if name in (runner or "")]
     if found:
         raise ConfigError(

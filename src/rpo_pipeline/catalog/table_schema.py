@@ -32,7 +32,7 @@ class Column:
     nullable: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TableSchema:
     """Columns that a table must have; further ones are allowed."""
 
@@ -46,18 +46,10 @@ class TableSchema:
     """Advice for wrong values."""
 
     def validate(self, table: Any) -> Any:  # noqa: ANN401 (pandas or Ibis, as the dataset has it)
-        """Check a table; Kedro calls this.
+        """Check a table, and return it; Kedro calls this.
 
-        Args:
-            table: An Ibis table, which is computed once for all checks, a pandas table, or None
-                for a file that may be missing.
-
-        Returns:
-            The table.
-
-        Raises:
-            DataError: If a column is wrong. It names every wrong column, the fault, the number of
-                rows, and an example.
+        An Ibis table is computed once for all checks; None stands for a file that may be missing.
+        A DataError names wrong columns, the fault, the number of rows, and an example.
         """
         if table is None:
             return None
@@ -67,7 +59,11 @@ class TableSchema:
             if _VALID.get(table.op()) == self.name:
                 return table
         try:
-            self._schema(rows := _checkable(table)).validate(rows, lazy=True)
+            rows = _checkable(table)
+            # An empty pandas table has columns without types.
+            typed = isinstance(rows, Table) or not rows.empty
+            library = pandera.ibis if isinstance(rows, Table) else pandera.pandas
+            _build(self, library, typed=typed).validate(rows, lazy=True)
         except SchemaErrors as errors:
             found = [_explain(error, self.key) for error in errors.schema_errors]
             more = f"; and {len(found) - AT_MOST_NAMED} more" if len(found) > AT_MOST_NAMED else ""
@@ -78,15 +74,6 @@ class TableSchema:
         if isinstance(table, Table):
             _VALID[table.op()] = self.name
         return table
-
-    def _schema(self, table: Any) -> Any:  # noqa: ANN401 (a schema of either library)
-        library = pandera.ibis if isinstance(table, Table) else pandera.pandas
-        # An empty pandas table has columns without types.
-        typed = not (isinstance(table, pd.DataFrame) and table.empty)
-        return _build(self, library, typed=typed)
-
-    def __hash__(self) -> int:
-        return hash(self.name)
 
 
 def _checkable(table: Any) -> Any:  # noqa: ANN401 (pandas or Ibis)

@@ -26,32 +26,3 @@ from rpo_pipeline.core.partition import (
 )
 from rpo_pipeline.core.quantile import quantile_log_z, quantiles
 from rpo_pipeline.core.segments import segment_logsumexp, segment_sum
-
-__all__ = [
-    "Partition",
-    "Prior",
-    "awr_loss",
-    "behaviour_weights",
-    "calibration",
-    "dro_loss",
-    "effective_size",
-    "estimate_partition",
-    "fit_prior",
-    "infonca_loss",
-    "kto_loss",
-    "kto_reference_point",
-    "lower_bound",
-    "nca_loss",
-    "partition_of_levels",
-    "projected_logps",
-    "quantile_log_z",
-    "quantiles",
-    "rpo_loss",
-    "segment_logsumexp",
-    "segment_sum",
-    "sft_loss",
-    "sum_by_row",
-    "tgo_loss",
-    "token_logps",
-    "weighted_rpo_loss",
-]

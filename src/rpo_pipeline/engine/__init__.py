@@ -17,28 +17,3 @@ from rpo_pipeline.engine.routes import Route
 from rpo_pipeline.engine.sampling import row_seed
 from rpo_pipeline.engine.stored_model import StoredModel
 from rpo_pipeline.engine.train_view import TrainView
-
-__all__ = [
-    "SOURCE",
-    "Engine",
-    "Group",
-    "GroupBatch",
-    "LanguageModel",
-    "Route",
-    "SentenceEncoder",
-    "StoredModel",
-    "TemplateRefusalError",
-    "TrainView",
-    "adapt_template",
-    "check_architecture",
-    "check_folder",
-    "check_precision",
-    "default_device",
-    "embed_responses",
-    "encode_chats",
-    "load_language_model",
-    "make_language_model",
-    "pack_rows",
-    "reason_of",
-    "row_seed",
-]

@@ -1,7 +1,3 @@
 """Erases prompts from everything that any room has written."""
 
 from rpo_pipeline.erasure.prompts import forget
-
-__all__ = [
-    "forget",
-]

@@ -1,11 +1,15 @@
 """Erases rows from Parquet files in place, batch by batch, and records the erased prompts."""
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from rpo_pipeline.errors import DataError
@@ -23,9 +27,6 @@ _SCHEMA = pa.schema(
     ]
 )
 
-Matches = Callable[[pa.RecordBatch], pa.Array]
-"""Function that tells for each row of a batch whether it is to be erased."""
-
 
 @dataclass
 class Traces:
@@ -40,22 +41,18 @@ class Traces:
     is_done: bool = True
     """Whether the erasure is complete."""
 
-    def add(self, other: "Traces") -> None:
-        """Add the traces of the same prompt from another data folder."""
-        for name in _TRACES:
-            getattr(self, name).update(getattr(other, name))
-        self.is_done &= other.is_done
+    def add(self, line: dict[str, Any]) -> None:
+        """Add what the file of another data folder says of the same prompt."""
+        for name in _TRACES:  # files of earlier versions hold only hashes
+            getattr(self, name).update(line.get(name) or ())
+        self.is_done &= line.get("is_done", True)
 
 
 class Memory:
     """Record of prompts that were erased or are to be erased, the same in every data folder.
 
-    Args:
-        files: One file per data folder; missing files are created.
-        damaged: Function that is called for a file that cannot be read, which is not replaced.
-
-    Raises:
-        DataError: If no file can be read.
+    A missing file is created. ``damaged`` is called for one that cannot be read, which is not
+    replaced; a DataError says that none can be read.
     """
 
     def __init__(self, files: Iterable[Path], damaged: Callable[[str], None]) -> None:
@@ -64,8 +61,8 @@ class Memory:
         words = ""
         for file in sorted(files):
             try:
-                for prompt_id, traces in _read_memory(file).items():
-                    self.of(prompt_id).add(traces)
+                for line in pq.read_table(file).to_pylist() if file.exists() else []:
+                    self.of(line["prompt_id"]).add(line)
                 self._files.append(file)
             except DAMAGED as err:
                 words = f"{file} cannot be read ({first_line(err)}): {REMEDY}"
@@ -101,90 +98,49 @@ class Memory:
                 pq.write_table(pa.Table.from_pylist(lines, _SCHEMA), prepared)
 
 
-def _read_memory(file: Path) -> dict[str, Traces]:
-    if not file.exists():
-        return {}
-    return {
-        line["prompt_id"]: Traces(
-            **{name: set(line.get(name) or ()) for name in _TRACES},
-            is_done=line.get("is_done", True),  # files of earlier versions hold only hashes
-        )
-        for line in pq.read_table(file).to_pylist()
-    }
+def is_any(column: str, ids: set[str]) -> pc.Expression:
+    """Build the condition on rows that a column has one of these ids."""
+    return pc.field(column).cast(pa.string()).isin(pa.array(ids, pa.string()))
 
 
-def column_names(file: Path) -> list[str]:
-    """Read the names of the columns of a Parquet file."""
-    return list(pq.read_schema(file).names)
+def name_matches(
+    columns: list[str], *, prompt_ids: set[str], row_ids: set[str]
+) -> pc.Expression | None:
+    """Build the condition on rows that name one of these prompts or rows.
 
-
-def name_matches(columns: list[str], *, prompt_ids: set[str], row_ids: set[str]) -> Matches | None:
-    """Build the function that finds rows by the prompts or rows that they name.
-
-    Args:
-        columns: Columns of the file; ``row_id`` and names that end in ``prompt_id`` are compared.
-        prompt_ids: Prompts to find.
-        row_ids: Rows to find.
-
-    Returns:
-        The function; None if the file names neither prompts nor rows.
+    ``row_id`` and columns whose names end in ``prompt_id`` are compared; the result is None if
+    there is no such column.
     """
-    wanted = {
-        name: pa.array(row_ids if name == "row_id" else prompt_ids, pa.string())
+    conditions = [
+        is_any(name, row_ids if name == "row_id" else prompt_ids)
         for name in columns
         if name == "row_id" or name.endswith("prompt_id")
-    }
-    if not wanted:
-        return None
-
-    def matches(batch: pa.RecordBatch) -> pa.Array:
-        found = pa.repeat(False, batch.num_rows)
-        for name, ids in wanted.items():
-            found = pc.or_(found, pc.is_in(batch[name].cast(pa.string()), value_set=ids))
-        return found
-
-    return matches
+    ]
+    return reduce(operator.or_, conditions) if conditions else None
 
 
-def take_out(file: Path, matches: Matches) -> list[dict[str, object]]:
-    """Remove rows from a file; a file without any of them is not written.
+def take_out(file: Path, matches: pc.Expression) -> int:
+    """Remove rows from a file, and return their number; a file without any is not written.
 
     The column ``position``, if there is one, is numbered anew from 0.
-
-    Args:
-        file: Parquet file.
-        matches: Function that finds the rows to remove.
-
-    Returns:
-        The removed rows.
     """
-    removed = find_rows(file, matches)
-    if removed:
-        kept = 0
-        with (
-            pq.ParquetFile(file) as source,
-            replacing(file) as prepared,
-            pq.ParquetWriter(prepared, source.schema_arrow) as writer,
-        ):
-            for batch in source.iter_batches():
-                left = batch.filter(pc.invert(matches(batch)))
-                writer.write_batch(_renumbered(left, kept))
-                kept += left.num_rows
-    return removed
+    table = ds.dataset(file)
+    num_removed: int = table.count_rows(filter=matches)
+    if num_removed:
+        num_kept, index = 0, table.schema.get_field_index("position")
+        with replacing(file) as prepared, pq.ParquetWriter(prepared, table.schema) as writer:
+            for batch in table.to_batches(filter=~matches):
+                end = num_kept + batch.num_rows
+                if index >= 0:
+                    position = table.schema.field(index)
+                    positions = pa.array(range(num_kept, end), position.type)
+                    batch = batch.set_column(index, position, positions)
+                writer.write_batch(batch)
+                num_kept = end
+    return num_removed
 
 
-def find_rows(file: Path, matches: Matches) -> list[dict[str, object]]:
+def find_rows(file: Path, matches: pc.Expression) -> list[dict[str, object]]:
     """Return the matching rows with all their columns."""
-    found: list[dict[str, object]] = []
-    with pq.ParquetFile(file) as source:
-        for batch in source.iter_batches():
-            found += batch.filter(matches(batch)).to_pylist()
+    found: list[dict[str, object]] = ds.dataset(file).to_table(filter=matches).to_pylist()
     return found
-
-
-def _renumbered(batch: pa.RecordBatch, start: int) -> pa.RecordBatch:
-    if "position" not in batch.schema.names:
-        return batch
-    positions = pa.array(range(start, start + batch.num_rows), batch.schema.field("position").type)
-    index = batch.schema.get_field_index("position")
-    return batch.set_column(index, batch.schema.field("position"), positions)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rpo_pipeline.erasure.forgotten import (
     FORGOTTEN,
-    Matches,
     Memory,
-    column_names,
     find_rows,
+    is_any,
     name_matches,
     take_out,
 )
@@ -78,17 +78,9 @@ def forget(prompt_ids: Collection[str], project: Path) -> Erasure:
     First their hashes are recorded, so that no later run reads them again, with what the tables
     hold about them, so that any later call can finish an interrupted erasure. Then files that quote
     them are erased, and rows of tables last. Links are followed, out of the data folder as well.
-
-    Args:
-        prompt_ids: Prompts as the tables name them; may be empty to finish an erasure.
-        project: Folder of the project.
-
-    Returns:
-        What was erased, and what only a person can erase.
-
-    Raises:
-        BusyError: If a run is active, which could read the prompts again.
-        ConfigError: If no environment can be read; one of several is reported in the result.
+    The ids are those of the tables; without any, an interrupted erasure is finished. A BusyError
+    says that a run is active, which could read the prompts again, and a ConfigError that no
+    environment can be read; one of several is reported in the result.
     """
     environments, faults = read_environments(project)
     with ExitStack() as held:
@@ -146,9 +138,8 @@ def _files(environments: Sequence[Environment], result: Erasure) -> list[Path]:
     signatures = {signature_of(one.lock) for one in environments}  # these quote our command line
 
     def name(error: OSError) -> None:
-        if isinstance(error, FileNotFoundError):  # the environment has never run
-            return
-        result.miss(f"{error.filename}, which cannot be looked into ({error.strerror})")
+        if not isinstance(error, FileNotFoundError):  # the environment has never run
+            result.miss(f"{error.filename}, which cannot be looked into ({error.strerror})")
 
     found = {
         file
@@ -161,11 +152,9 @@ def _files(environments: Sequence[Environment], result: Erasure) -> list[Path]:
 
 def _trace(file: Path, ids: set[str], known: Memory, environments: Sequence[Environment]) -> None:
     """Record what a table holds about prompts."""
-    columns = column_names(file)
-    if "prompt_id" not in columns:
+    if "prompt_id" not in pq.read_schema(file).names:
         return
-    matches = name_matches(["prompt_id"], prompt_ids=ids, row_ids=set())
-    for row in find_rows(file, matches) if matches else []:
+    for row in find_rows(file, is_any("prompt_id", ids)):
         traces = known.of(str(row["prompt_id"]))
         if row.get("prompt"):
             traces.prompts.add(str(row["prompt"]))
@@ -201,8 +190,11 @@ def _erase_in_registry(
 def _erase_text(file: Path, quotes: Quotes, result: Erasure) -> None:
     """Erase quotes of a prompt: the raw text of quarantined records, and reports."""
     if file.suffix == ".parquet":
-        if set(column_names(file)) == set(QUARANTINE_SCHEMA.names):
-            count = _blank(file, quotes)
+        if set(pq.read_schema(file).names) == set(QUARANTINE_SCHEMA.names):
+            table = pd.read_parquet(file)
+            blanked = table["raw"].map(quotes.in_record).astype(bool)
+            if count := int(blanked.sum()):
+                _write(table.assign(raw=table["raw"].mask(blanked, "")), file)
             result.erased += [f"{file}: the text of {count} quarantined records"] if count else []
     elif file.suffix not in TEXTS or MODELS in file.parts:
         return
@@ -215,16 +207,8 @@ def _erase_text(file: Path, quotes: Quotes, result: Erasure) -> None:
             result.left.append(f"file that quotes it {file}")
 
 
-def _blank(file: Path, quotes: Quotes) -> int:
-    table = pd.read_parquet(file)
-    blanked = table["raw"].map(quotes.in_record).astype(bool)
-    if blanked.any():
-        _write(table.assign(raw=table["raw"].mask(blanked, "")), file)
-    return int(blanked.sum())
-
-
 def _erase_rows(file: Path, ids: set[str], row_ids: set[str], *, is_resumed: bool) -> int:
-    columns = column_names(file)
+    columns = pq.read_schema(file).names
     if file.match(SHARDS) and "prompt_id" not in columns:
         file.unlink()  # earlier versions did not store the prompts of a shard
         return 1
@@ -233,14 +217,14 @@ def _erase_rows(file: Path, ids: set[str], row_ids: set[str], *, is_resumed: boo
         return 0
     if {"origin", "split_point"} <= set(columns):
         _quarantine(file, matches, is_resumed=is_resumed)
-    removed = len(take_out(file, matches))
+    removed = take_out(file, matches)
     if removed and (file.parent / "job.json").is_file():
         # A training with other rows cannot be resumed.
         shutil.rmtree(file.parent / "checkpoints", ignore_errors=True)
     return removed
 
 
-def _quarantine(rows: Path, matches: Matches, *, is_resumed: bool) -> None:
+def _quarantine(rows: Path, matches: pc.Expression, *, is_resumed: bool) -> None:
     """Quarantine the records that leave a table of rows, as ``forgotten`` and without text."""
     places = [str(row["origin"]).rpartition(":") for row in find_rows(rows, matches)]
     if not places:

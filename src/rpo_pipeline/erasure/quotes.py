@@ -16,12 +16,7 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Quotes:
-    """Tells whether a text quotes one of several prompts.
-
-    Args:
-        prompt_ids: Ids of the prompts.
-        prompts: Texts of the prompts that are known.
-    """
+    """Tells whether a text quotes one of several prompts, some of whose texts are known."""
 
     def __init__(self, prompt_ids: set[str], prompts: set[str]) -> None:
         self._prompt_ids = prompt_ids
@@ -29,10 +24,7 @@ class Quotes:
 
     def in_text(self, text: str) -> bool:
         """Tell whether a text holds a prompt, as it is or escaped for HTML, JSON or CSV."""
-        return any(
-            all(any(one in text for one in _spellings(part)) for part in parts)
-            for parts in self._prompts
-        )
+        return any(_are_in(text, parts) for parts in self._prompts)
 
     def in_record(self, raw: str) -> bool:
         """Tell whether the raw text of a record holds a prompt.
@@ -43,11 +35,8 @@ class Quotes:
         try:
             values = set(_strings(json.loads(raw)))
         except (ValueError, RecursionError):
-            beginnings = [[part[:BEGINNING] for part in parts] for parts in self._prompts]
-            return any(
-                all(any(one in raw for one in _spellings(part)) for part in parts)
-                for parts in beginnings
-            )
+            beginnings = ([part[:BEGINNING] for part in parts] for parts in self._prompts)
+            return any(_are_in(raw, parts) for parts in beginnings)
         texts = [value for value in values if not LONE_SURROGATE.search(value)]
         if any(prompt_key(text) in self._prompt_ids for text in texts):
             return True
@@ -58,6 +47,10 @@ def _parts(prompt: str) -> list[str]:
     """Return the messages of a chat, or the prompt itself."""
     parsed = parse_prompt(prompt)
     return [parsed] if isinstance(parsed, str) else [turn["content"] for turn in parsed]
+
+
+def _are_in(text: str, parts: list[str]) -> bool:
+    return all(any(one in text for one in _spellings(part)) for part in parts)
 
 
 def _spellings(text: str) -> set[str]:

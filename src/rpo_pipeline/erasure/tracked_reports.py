@@ -3,11 +3,13 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.entities.paged_list import PagedList
 
 from rpo_pipeline.params import TrackingParams
 from rpo_pipeline.registry import ARTIFACTS, answering
@@ -19,24 +21,14 @@ def erase_reports(
 ) -> tuple[list[str], list[str]]:
     """Delete reports of runs and registered versions that quote a prompt.
 
-    Args:
-        tracking: Server and experiment.
-        project: Folder of the project, at which a relative sqlite path starts.
-        quotes: Function that tells whether a text quotes a prompt.
-
-    Returns:
-        Deleted artifacts, and places that could not be read, each with its owner, as text.
-
-    Raises:
-        RegistryError: If the tracking server does not answer.
+    The result is the deleted artifacts, and the places that could not be read, each with its owner.
+    A RegistryError says that the tracking server does not answer.
     """
     deleted: list[str] = []
     missed: list[str] = []
     with answering(tracking, project) as client:
-        if client is None:
-            return deleted, missed
-        experiment = client.get_experiment_by_name(tracking.experiment)
-        if experiment is None:
+        experiment = client.get_experiment_by_name(tracking.experiment) if client else None
+        if client is None or experiment is None:
             return deleted, missed
         for owner, uri, folder in list(_places(client, experiment.experiment_id)):
             try:
@@ -64,18 +56,17 @@ def _erase_quoting(
 
 def _places(client: MlflowClient, experiment_id: str) -> Iterator[tuple[str, str, str | None]]:
     """Yield the places of reports: owner, address of its artifacts, folder in it."""
+    for run in _every(client.search_runs, [experiment_id], run_view_type=ViewType.ALL):
+        yield f"MLflow run {run.info.run_id}", str(run.info.artifact_uri), None
+    for model in _every(client.search_logged_models, [experiment_id]):
+        yield f"MLflow model {model.model_id}", model.artifact_location, ARTIFACTS
+
+
+def _every(search: Callable[..., PagedList[Any]], *where: Any, **how: Any) -> Iterator[Any]:  # noqa: ANN401 (of MLflow)
+    """Yield what a search finds, page by page."""
     token = None
     while True:
-        runs = client.search_runs([experiment_id], run_view_type=ViewType.ALL, page_token=token)
-        for run in runs:
-            yield f"MLflow run {run.info.run_id}", str(run.info.artifact_uri), None
-        token = runs.token
-        if not token:
-            break
-    while True:
-        models = client.search_logged_models([experiment_id], page_token=token)
-        for model in models:
-            yield f"MLflow model {model.model_id}", model.artifact_location, ARTIFACTS
-        token = models.token
-        if not token:
+        page = search(*where, **how, page_token=token)
+        yield from page
+        if not (token := page.token):
             return

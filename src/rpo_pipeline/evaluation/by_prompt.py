@@ -28,14 +28,10 @@ SHARES = ("win_rate", "toxic_share", "empty_share", "copied")
 def metric_ranges(
     responses: Iterable[pd.DataFrame], labelled: Mapping[str, Range]
 ) -> dict[str, Range]:
-    """Find the lowest and highest value of each metric over responses.
+    """Find the lowest and highest value of each metric; 0 and 1 for a share.
 
-    Args:
-        responses: Tables of ``response_numbers``, one per model.
-        labelled: Range of the labels of logged responses, by column.
-
-    Returns:
-        Range over all of these by metric; 0 and 1 for a share.
+    They are over the tables of ``response_numbers`` of all models, and over the labels of logged
+    responses, whose ranges are known by column.
     """
     every = pd.concat([numbers.drop(columns="prompt_id") for numbers in responses])
     ranges = {str(name): (float(every[name].min()), float(every[name].max())) for name in every}
@@ -57,22 +53,16 @@ def differences(
     own: Mapping[str, Array], other: Mapping[str, Array], ranges: Mapping[str, Range]
 ) -> dict[str, dict[str, Any]]:
     """Subtract two models' values by prompt; a difference can reach the metric's whole range."""
-    gaps = {}
-    for metric, values in own.items():
-        apart = ranges[metric][1] - ranges[metric][0]
-        gaps[metric] = spread(values - other[metric], (-apart, apart))
-    return gaps
+    width = {metric: high - low for metric, (low, high) in ranges.items()}
+    return {m: spread(own[m] - other[m], (-width[m], width[m])) for m in own}
 
 
 def detectable_gain(gaps: Mapping[str, Any]) -> float | None:
     """Compute the smallest true gain with which a first challenger passes in four of five cases.
 
-    Args:
-        gaps: Differences by prompt with their range, as ``spread`` returns them.
-
-    Returns:
-        The gain at which the gate's bound is 0.84 standard errors above 0, in units of the metric;
-        null with fewer than two prompts, or if so few prompts cannot show any gain.
+    That is the gain at which the gate's bound is 0.84 standard errors above 0, in units of the
+    metric, by differences from ``spread``; None with fewer than two prompts, or if so few prompts
+    cannot show any gain.
     """
     values = torch.tensor(gaps["values"], dtype=torch.float64)
     if len(values) < 2:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from rpo_pipeline.evaluation.metrics import (
     pair_accuracies,
     rank_correlations,
     response_numbers,
+    vocabulary_entropy,
     wins_over,
 )
 from rpo_pipeline.evaluation.statistics import (
@@ -35,11 +36,8 @@ from rpo_pipeline.evaluation.statistics import (
     mean_interval,
     p_value,
     percentile_interval,
-    quantile_draws,
     resample_prompts,
-    shifted,
 )
-from rpo_pipeline.evaluation.text_metrics import vocabulary_entropy
 from rpo_pipeline.records import Measured
 
 BASELINES = ("reference", "champion")
@@ -56,16 +54,9 @@ def compare_models(
 ) -> Measured:
     """Measure each model, and the challenger against reference and champion.
 
-    Args:
-        generations: Responses with labels, by model, prompt_id and sample.
-        heldout: Test rows with the challenger's log-ratio.
-        verdicts: Verdicts as ``judge.judge_pairs`` gives them; empty without a judge.
-        ranges: Lowest and highest label of logged responses, by column.
-        num_resamples: Number of bootstrap resamples for each interval.
-        seed: Seed of the resampling.
-
-    Returns:
-        The numbers, each metric as {value, low, high}.
+    The generations are labelled responses by model, prompt_id and sample; ``heldout`` are test rows
+    with the challenger's log-ratio, ``ranges`` the lowest and highest label of logged responses by
+    column. Without a judge, the table of ``judge_pairs`` is empty. A metric is {value, low, high}.
     """
     models = _read_models(generations, ranges, num_resamples, seed)
     numbers = {name: _intervals(models, name) for name in models.tables}
@@ -97,6 +88,15 @@ def compare_models(
     )
 
 
+class _Estimate(NamedTuple):
+    """Metric that is no mean over prompts."""
+
+    value: float
+    draws: Array
+    """The value in every resample, or without each prompt, as ``interval`` needs it."""
+    interval: Callable[[float, Array], Interval]
+
+
 @dataclass(frozen=True, eq=False)
 class _Models:
     """Numbers of the responses of every model, by the name of the model."""
@@ -104,10 +104,7 @@ class _Models:
     tables: Mapping[str, pd.DataFrame]
     means: Mapping[str, Mapping[str, Array]]
     """Metrics that are a mean over prompts, by prompt."""
-    corpus: Mapping[str, Mapping[str, tuple[float, Array]]]
-    """Metrics that are no mean over prompts, each with its value without each prompt."""
-    tails: Mapping[str, Mapping[str, tuple[float, Array]]]
-    """Percentiles, each with its value in every resample."""
+    estimates: Mapping[str, Mapping[str, _Estimate]]
     ends: Mapping[str, Range]
     """Lowest and highest value of a response, by metric."""
     resamples: NDArray[np.int64]
@@ -125,28 +122,47 @@ def _read_models(
     return _Models(
         tables=tables,
         means={name: average(own) for name, own in responses.items()},
-        corpus={name: _corpus_metrics(own, tables["reference"]) for name, own in tables.items()},
-        tails={name: _tails(table, resamples) for name, table in tables.items()},
+        estimates={
+            name: _estimates(own, tables["reference"], resamples) for name, own in tables.items()
+        },
         ends=metric_ranges(responses.values(), ranges),
         resamples=resamples,
     )
 
 
+def _estimates(
+    table: pd.DataFrame, reference: pd.DataFrame, resamples: NDArray[np.int64]
+) -> dict[str, _Estimate]:
+    corpus = {
+        "distinct_1": distinct(table, 1),
+        "distinct_2": distinct(table, 2),
+        "vocabulary_entropy": vocabulary_entropy(table),
+        "length_controlled_win_rate": length_controlled_wins(table, reference),
+    }
+    found = {metric: _Estimate(*pair, jackknife_interval) for metric, pair in corpus.items()}
+    if "toxicity" in table:
+        values = table["toxicity"].to_numpy(np.float64).reshape(resamples.shape[1], -1)
+        draws = np.array([np.quantile(values[rows], 0.95) for rows in resamples])
+        value = float(np.quantile(values, 0.95))
+        found["toxicity_p95"] = _Estimate(value, draws, percentile_interval)
+    return found
+
+
 def _intervals(models: _Models, name: str) -> dict[str, Interval]:
     """Compute the numbers of one model with their intervals."""
     means = {m: mean_interval(v, models.resamples) for m, v in models.means[name].items()}
-    corpus = {m: jackknife_interval(*pair) for m, pair in models.corpus[name].items()}
-    return means | corpus | {m: percentile_interval(*p) for m, p in models.tails[name].items()}
+    return means | {m: e.interval(e.value, e.draws) for m, e in models.estimates[name].items()}
 
 
 def _ranking(heldout: pd.DataFrame, num_resamples: int, seed: int) -> dict[str, Interval]:
     """Measure how the challenger ranks logged responses that it was not trained on."""
+    values = {
+        "rank_correlation": rank_correlations(heldout),
+        "pair_accuracy": pair_accuracies(heldout),
+    }
     numbers = {
-        metric: mean_interval(values, resample_prompts(max(1, len(values)), num_resamples, seed))
-        for metric, values in (
-            ("rank_correlation", rank_correlations(heldout)),
-            ("pair_accuracy", pair_accuracies(heldout)),
-        )
+        metric: mean_interval(own, resample_prompts(max(1, len(own)), num_resamples, seed))
+        for metric, own in values.items()
     }
     slope = calibration_slope(heldout)
     return numbers | ({"calibration_slope": jackknife_interval(*slope)} if slope else {})
@@ -158,44 +174,17 @@ def _compare(
     """Compute the gains of the challenger over a baseline, and the gain on each prompt."""
     own, others, resamples = models.means["challenger"], models.means[baseline], models.resamples
     gains = {metric: mean_interval(v - others[metric], resamples) for metric, v in own.items()}
-    gains |= _gaps(models.corpus, baseline, jackknife_interval)
-    gains |= _gaps(models.tails, baseline, percentile_interval)
+    for metric, mine in models.estimates["challenger"].items():
+        theirs = models.estimates[baseline][metric]
+        gains[metric] = mine.interval(mine.value - theirs.value, mine.draws - theirs.draws)
     wins = wins_over(models.tables["challenger"], models.tables[baseline])
     by_prompt = wins.reshape(resamples.shape[1], -1).mean(axis=1) - 0.5
     gains["win_rate"] = mean_interval(by_prompt, resamples)
     gaps = differences(own, others, models.ends)
     gaps["win_rate"] = spread(by_prompt, RATE)
     if baseline in judged:
-        gains["judge_win_rate"] = shifted(judged[baseline], -0.5)
+        gains["judge_win_rate"] = {
+            name: None if rate is None else rate - 0.5 for name, rate in judged[baseline].items()
+        }
         gaps["judge_win_rate"] = spread(judge.prompt_wins(verdicts, baseline) - 0.5, RATE)
     return gains, gaps
-
-
-def _gaps(
-    numbers: Mapping[str, Mapping[str, tuple[float, Array]]],
-    baseline: str,
-    interval: Callable[[float, Array], Interval],
-) -> dict[str, Interval]:
-    """Subtract a baseline's numbers from the challenger's, each with its interval."""
-    return {
-        metric: interval(value - numbers[baseline][metric][0], draws - numbers[baseline][metric][1])
-        for metric, (value, draws) in numbers["challenger"].items()
-    }
-
-
-def _tails(table: pd.DataFrame, resamples: NDArray[np.int64]) -> dict[str, tuple[float, Array]]:
-    """Compute the 95th percentile of a model's toxicity, if a labeler measures it."""
-    if "toxicity" not in table:
-        return {}
-    values = table["toxicity"].to_numpy(np.float64).reshape(resamples.shape[1], -1)
-    return {"toxicity_p95": quantile_draws(values, resamples, 0.95)}
-
-
-def _corpus_metrics(table: pd.DataFrame, reference: pd.DataFrame) -> dict[str, tuple[float, Array]]:
-    """Compute metrics that are no mean over prompts, each with its value without each prompt."""
-    return {
-        "distinct_1": distinct(table, 1),
-        "distinct_2": distinct(table, 2),
-        "vocabulary_entropy": vocabulary_entropy(table),
-        "length_controlled_win_rate": length_controlled_wins(table, reference),
-    }

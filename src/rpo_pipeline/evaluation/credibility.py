@@ -21,16 +21,11 @@ def measure_labelers(
     All ratings are held out from labelers that are not fitted (``rules``, ``judge``). If a labeler
     may have been fitted on ratings, only those outside the train split are used.
 
-    Args:
-        feedback: Columns prompt_id, prompt, response, raw_reward (null where nobody rated), split.
-        labelers: Labelers of evaluation; the first gives ``reward_mean``.
-        num_rows: Largest number of rated rows to label (``labeling.agreement_rows``).
-        cache: Folder of caches for costly labels.
+    At most ``num_rows`` rated rows are labelled (``labeling.agreement_rows``).
 
-    Returns:
-        ``num_rated``: number of rated rows in the log; ``judge``: name of the first labeler;
-        ``columns``: result of ``against_length`` for each labeler and component; ``ranges``: lowest
-        and highest value of each, with ``raw_reward`` for the first labeler.
+    The result holds ``num_rated``: number of rated rows in the log; ``judge``: name of the first
+    labeler, which gives ``reward_mean``; ``columns``: result of ``against_length`` for each labeler
+    and component; ``ranges``: lowest and highest value of each, with ``raw_reward`` for the first.
     """
     rated = feedback[feedback["raw_reward"].notna()]
     held_out = rated if not any(map(_learns, labelers)) else rated[rated["split"] != "train"]

@@ -6,16 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rpo_pipeline.engine import Engine, row_seed
-from rpo_pipeline.params import SamplingParams, Split
-
-
-def held_out_prompts(
-    feedback: pd.DataFrame, num_prompts: int, split: Split = "test"
-) -> pd.DataFrame:
-    """Return prompt_id and prompt of the first prompts of a split by id, without leaked ones."""
-    unseen = (feedback["split"] == split) & ~feedback["leaked"]
-    held_out = feedback.loc[unseen, ["prompt_id", "prompt"]]
-    return held_out.drop_duplicates("prompt_id").sort_values("prompt_id").head(num_prompts)
+from rpo_pipeline.params import SamplingParams
 
 
 def generate(
@@ -28,19 +19,13 @@ def generate(
 ) -> pd.DataFrame:
     """Sample responses with each model, one model in memory at a time.
 
-    Args:
-        engines: Engine of each model by name, ``reference`` among them. Results of earlier runs are
-            read from their caches.
-        prompts: Columns prompt_id and prompt.
-        sampling: Sampling temperature, and number of responses per prompt.
-        seed: Seed that decides the noise, with prompt and sample, in the same way for every model.
-        scores_reference: Whether the models score the reference's responses.
+    One of the engines is the ``reference``; results of earlier runs are read from their caches. The
+    seed decides the noise, with prompt and sample, in the same way for every model.
 
-    Returns:
-        model, prompt_id, prompt, sample, response, num_tokens, and in nats logps (of the response
-        under the model), ref_logps (of the response under the reference) and reference_sample_logps
-        (of the reference's response under the model); the last two are NaN if the vocabulary of the
-        model is not the reference's, the last also without ``scores_reference``.
+    The table holds model, prompt_id, prompt, sample, response, num_tokens, and in nats logps (of
+    the response under the model), ref_logps (of the response under the reference) and
+    reference_sample_logps (of the reference's response under the model); the last two are NaN if
+    the vocabulary of the model is not the reference's, the last also without ``scores_reference``.
     """
     rows = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     rows["sample"] = rows.groupby("prompt_id").cumcount()
@@ -48,7 +33,12 @@ def generate(
     temperature = sampling.sampling_temperature
     tables: dict[str, pd.DataFrame] = {}
     written: dict[str, pd.DataFrame] = {}
-    vocabularies = {}
+    vocabularies: dict[str, dict[str, int]] = {}
+
+    def logps(engine: Engine, name: str, samples: pd.DataFrame) -> pd.Series | float:
+        """Score samples of the reference by a model, or of the model by the reference."""
+        comparable = vocabularies[name] == vocabularies["reference"]
+        return engine.sample_logps(samples)["logps"] if comparable else np.nan
 
     # The reference comes first, because the other models score its responses.
     for name in sorted(engines, key=lambda name: name != "reference"):
@@ -59,16 +49,10 @@ def generate(
             table = rows.assign(model=name, response=samples["response"])
             table = table.join(engine.sample_logps(written[name]))
             table["reference_sample_logps"] = (
-                engine.sample_logps(written["reference"])["logps"]
-                if scores_reference and vocabularies[name] == vocabularies["reference"]
-                else np.nan
+                logps(engine, name, written["reference"]) if scores_reference else np.nan
             )
             tables[name] = table
     with engines["reference"] as reference:
         for name, table in tables.items():
-            table["ref_logps"] = (
-                reference.sample_logps(written[name])["logps"]
-                if vocabularies[name] == vocabularies["reference"]
-                else np.nan
-            )
+            table["ref_logps"] = logps(reference, name, written[name])
     return pd.concat(tables.values(), ignore_index=True)

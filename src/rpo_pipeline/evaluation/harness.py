@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,24 +20,27 @@ Results = dict[str, Any]
 """Results of the harness for one model."""
 
 
+class _Score(NamedTuple):
+    """One metric of a model."""
+
+    value: float
+    error: float | None
+    """Standard error, if the harness gives one."""
+    by_document: dict[int, float]
+
+
 def run_tasks(
     models: Mapping[str, StoredModel], settings: LmEvalParams, *, num_resamples: int
 ) -> dict[str, Any]:
-    """Run named tasks on every model.
+    """Run named tasks on ``reference``, ``challenger``, and the ``champion`` if there is one.
 
-    A decoder with a chat template gets tasks through it, like prompts.
+    A decoder with a chat template gets tasks through it, like prompts. Standard errors without a
+    formula come from resamples.
 
-    Args:
-        models: Models by name: ``reference``, ``challenger``, perhaps ``champion``.
-        settings: Names of the tasks and number of documents.
-        num_resamples: Number of resamples for standard errors without a formula.
+    The result is as that of ``compare_models``: each model's metrics ``lm_eval_<task>_<metric>``
+    as {value, low, high}, and ``difference``; ends are null if the harness has no standard error.
 
-    Returns:
-        In the form of ``compare_models``: each model's metrics ``lm_eval_<task>_<metric>`` as
-        {value, low, high}, and ``difference``; ends are null if the harness has no standard error.
-
-    Raises:
-        ConfigError: If a task is unknown.
+    A ``ConfigError`` is raised if a task is unknown.
     """
     from lm_eval import simple_evaluate  # noqa: PLC0415 (an extra)
     from lm_eval.models.huggingface import HFLM  # noqa: PLC0415
@@ -60,14 +63,16 @@ def run_tasks(
                 apply_chat_template=model.language_model.reads_chats,
                 bootstrap_iters=num_resamples,
             )
-    numbers = {name: _intervals(result) for name, result in results.items()}
+    scores = {name: _read_scores(result) for name, result in results.items()}
+    ours = scores["challenger"]
     difference = {
-        f"vs_{baseline}": {
-            metric: _difference(metric, results["challenger"], results[baseline])
-            for metric in numbers["challenger"]
-        }
-        for baseline in results
+        f"vs_{baseline}": {metric: _difference(ours[metric], theirs[metric]) for metric in ours}
+        for baseline, theirs in scores.items()
         if baseline != "challenger"
+    }
+    numbers = {
+        name: {metric: _interval(score.value, score.error) for metric, score in own.items()}
+        for name, own in scores.items()
     }
     return {**numbers, "difference": difference}
 
@@ -103,28 +108,26 @@ def _find_tasks(settings: LmEvalParams) -> Any:  # noqa: ANN401 (untyped package
     return every
 
 
-def _intervals(results: Results) -> dict[str, Interval]:
-    return {
-        name: _interval(value, _error(results, task, key))
-        for name, (task, key, value) in _measured(results).items()
-    }
-
-
-def _measured(results: Results) -> dict[str, tuple[str, str, float]]:
-    """Return task, key in the results, and value of every metric, by our name for it."""
-    measured = {}
+def _read_scores(results: Results) -> dict[str, _Score]:
+    """Return every metric's score by our name for it."""
+    scores = {}
     for task, numbers in results["results"].items():
         for key, value in numbers.items():
             metric, comma, kind = key.partition(",")
             if comma and not metric.endswith("_stderr") and isinstance(value, int | float):
+                error = numbers.get(f"{metric}_stderr,{kind}")
+                by_document = {
+                    sample["doc_id"]: float(sample[metric])
+                    for sample in results.get("samples", {}).get(task, [])
+                    if sample["filter"] == kind and isinstance(sample.get(metric), int | float)
+                }
                 suffix = "" if kind == "none" else f"_{kind}"
-                measured[f"lm_eval_{task}_{metric}{suffix}"] = (task, key, float(value))
-    return measured
-
-
-def _error(results: Results, task: str, key: str) -> float | None:
-    error = results["results"][task].get(key.replace(",", "_stderr,"))
-    return float(error) if isinstance(error, int | float) else None
+                scores[f"lm_eval_{task}_{metric}{suffix}"] = _Score(
+                    float(value),
+                    float(error) if isinstance(error, int | float) else None,
+                    by_document,
+                )
+    return scores
 
 
 def _interval(value: float, error: float | None) -> Interval:
@@ -134,24 +137,15 @@ def _interval(value: float, error: float | None) -> Interval:
     return {"value": value, "low": value - half, "high": value + half}
 
 
-def _difference(name: str, challenger: Results, baseline: Results) -> Interval:
+def _difference(ours: _Score, theirs: _Score) -> Interval:
     """Compare two models, paired over documents if the metric is their mean, else unpaired."""
-    task, key, value = _measured(challenger)[name]
-    other = _measured(baseline)[name][2]
-    ours, theirs = _by_document(challenger, task, key), _by_document(baseline, task, key)
-    if ours and ours.keys() == theirs.keys():
-        gaps = np.array([ours[document] - theirs[document] for document in ours])
-        if len(gaps) > 1 and math.isclose(gaps.mean(), value - other, abs_tol=1e-9):
-            return _interval(value - other, float(gaps.std(ddof=1) / math.sqrt(len(gaps))))
-    errors = _error(challenger, task, key), _error(baseline, task, key)
-    known = [error for error in errors if error is not None]
-    return _interval(value - other, math.hypot(*known) if len(known) == len(errors) else None)
-
-
-def _by_document(results: Results, task: str, key: str) -> dict[int, float]:
-    metric, _, kind = key.partition(",")
-    return {
-        sample["doc_id"]: float(sample[metric])
-        for sample in results.get("samples", {}).get(task, [])
-        if sample["filter"] == kind and isinstance(sample.get(metric), int | float)
-    }
+    gap = ours.value - theirs.value
+    if ours.by_document and ours.by_document.keys() == theirs.by_document.keys():
+        gaps = np.array(
+            [ours.by_document[one] - theirs.by_document[one] for one in ours.by_document]
+        )
+        if len(gaps) > 1 and math.isclose(gaps.mean(), gap, abs_tol=1e-9):
+            return _interval(gap, float(gaps.std(ddof=1) / math.sqrt(len(gaps))))
+    if ours.error is None or theirs.error is None:
+        return _interval(gap, None)
+    return _interval(gap, math.hypot(ours.error, theirs.error))

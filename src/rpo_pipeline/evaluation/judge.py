@@ -26,23 +26,19 @@ COLUMNS = ["kind", "prompt_id", "win", "orders_agree", "longer"]
 
 
 def judge_pairs(
-    generations: pd.DataFrame, rated: pd.DataFrame, judge: PairwiseJudgeParams, cache: Path
+    generations: pd.DataFrame, rated: pd.DataFrame, judge: PairwiseJudgeParams | None, cache: Path
 ) -> pd.DataFrame:
     """Compare the challenger with its baselines, and rated responses with each other, by a judge.
 
-    Equal responses tie without a request.
+    Equal responses tie without a request; verdicts of earlier runs are in the cache. Without a
+    judge, no pair is compared.
 
-    Args:
-        generations: Columns model, prompt_id, prompt, sample, response.
-        rated: Logged rows that people rated: prompt_id, prompt, response, raw_reward.
-        judge: Settings of the judge, and numbers of pairs.
-        cache: Folder of caches, which holds verdicts of earlier runs.
-
-    Returns:
-        One line per pair: kind (a baseline, or ``RATINGS``), prompt_id, win (1, 1/2 or 0 for the
-        challenger, or for the response that people rated higher; NaN without a usable answer),
-        orders_agree, and longer (1, 1/2 or 0: whether that response has more words).
+    Each pair has a line: kind (a baseline, or ``RATINGS``), prompt_id, win (1, 1/2 or 0 for the
+    challenger, or for the response that people rated higher; NaN without a usable answer),
+    orders_agree, and longer (1, 1/2 or 0: whether that response has more words).
     """
+    if judge is None:
+        return pd.DataFrame(columns=COLUMNS)
     pairs = pd.concat(
         [_model_pairs(generations, judge.num_prompts), _rated_pairs(rated, judge.rated_pairs)]
     ).reset_index(drop=True)
@@ -63,6 +59,11 @@ def _ask(
     client: JudgeClient, pairs: pd.DataFrame, judge: PairwiseJudgeParams, cache: Path
 ) -> pd.DataFrame:
     """Verdicts on pairs, by the judge or from the cache: win and orders_agree."""
+    key = result_key(
+        *(judge.endpoint.decisive, judge.template or own_template("compare.j2")),
+        code=[JudgeClient.compare, request_fields],
+        libraries=[],  # verdicts cost money and do not depend on any library
+    )
 
     def ask(places: list[int]) -> pd.DataFrame:
         rows = pairs.iloc[places]
@@ -81,7 +82,7 @@ def _ask(
 
     texts = zip(pairs["prompt"], pairs["first"], pairs["second"], strict=True)
     return fetch_rows(
-        cache / _name_verdicts(judge),
+        cache / key,
         [row_key(row_key(prompt, first), second) for prompt, first, second in texts],
         ask,
         prompt_ids=pairs["prompt"].map(prompt_key).tolist(),
@@ -104,21 +105,12 @@ def _report_usage(client: JudgeClient, num_unanswered: int, num_pairs: int) -> N
 
 
 def win_rates(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str, Interval]:
-    """Compute the challenger's win rate against each baseline, ties half.
-
-    Args:
-        verdicts: Table of ``judge_pairs``.
-        num_resamples: Number of resamples of the prompts.
-        seed: Seed of the resampling.
-
-    Returns:
-        {value, low, high} by baseline.
-    """
-    found = {}
-    for kind in sorted({*verdicts["kind"]} - {RATINGS}):
-        rates = prompt_wins(verdicts, kind)
-        found[kind] = mean_interval(rates, resample_prompts(len(rates), num_resamples, seed))
-    return found
+    """Compute {value, low, high} of the challenger's win rate by baseline, ties half."""
+    wins = {kind: prompt_wins(verdicts, kind) for kind in sorted({*verdicts["kind"]} - {RATINGS})}
+    return {
+        kind: mean_interval(rates, resample_prompts(len(rates), num_resamples, seed))
+        for kind, rates in wins.items()
+    }
 
 
 def prompt_wins(verdicts: pd.DataFrame, kind: str) -> Array:
@@ -130,15 +122,9 @@ def prompt_wins(verdicts: pd.DataFrame, kind: str) -> Array:
 def trust(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str, Any]:
     """Measure how far a judge agrees with itself in the other order, and with people.
 
-    Args:
-        verdicts: Table of ``judge_pairs``.
-        num_resamples: Number of resamples of the prompts.
-        seed: Seed of the resampling.
-
-    Returns:
-        num_pairs, unanswered, orders_agree (share) and ties (share); num_rated_pairs, and
-        agreement_with_ratings as {value, low, high}, ties half (1/2 is chance); against_length, the
-        comparison with length alone by ``compare_shares``.
+    The numbers are num_pairs, unanswered, orders_agree (share) and ties (share); num_rated_pairs,
+    and agreement_with_ratings as {value, low, high}, ties half (1/2 is chance); against_length, the
+    comparison with length alone by ``compare_shares``.
     """
     of_people = verdicts[verdicts["kind"] == RATINGS]
     shares = of_people.dropna(subset="win").groupby("prompt_id")[["win", "longer"]].mean()
@@ -150,7 +136,7 @@ def trust(verdicts: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str,
         "unanswered": len(verdicts) - len(known),
         "orders_agree": float(known["orders_agree"].mean()) if len(known) else None,
         "ties": float((known["win"] == WINS["tie"]).mean()) if len(known) else None,
-        "num_rated_pairs": int((verdicts["kind"] == RATINGS).sum()),
+        "num_rated_pairs": len(of_people),
         "agreement_with_ratings": mean_interval(rated.to_numpy(np.float64), draws),
         "against_length": {
             "pairs": WITHIN,
@@ -183,13 +169,3 @@ def _rated_pairs(rated: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
     ).reset_index()
     apart = pairs[pairs["spread"] > 0].head(num_pairs)
     return apart.drop(columns="spread").assign(kind=RATINGS)
-
-
-def _name_verdicts(judge: PairwiseJudgeParams) -> str:
-    """Hash what a verdict depends on beside the text."""
-    template = judge.template or own_template("compare.j2")
-    return result_key(
-        *(judge.endpoint.decisive, template),
-        code=[JudgeClient.compare, request_fields],
-        libraries=[],  # verdicts cost money and do not depend on any library
-    )

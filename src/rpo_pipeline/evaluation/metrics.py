@@ -14,6 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from rpo_pipeline.evaluation.statistics import Array
 from rpo_pipeline.labeling import count_words
 
+NGram = tuple[str, ...]
+
 TEXT_METRICS = [
     *("bleu", "chrf", "rouge_l", "self_bleu", "repetition", "copied"),
     *("embedding_similarity", "bert_score"),
@@ -32,44 +34,35 @@ TOXIC = 0.5
 def response_numbers(generations: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """Compute numbers of one model's responses; their means over prompts are its metrics.
 
-    Args:
-        generations: One model's responses with their labels, ordered by prompt_id and sample.
-        reference: The reference's responses to the same prompts, in the same order.
-
-    Returns:
-        One line per response: prompt_id, reward_mean (raw reward), win_rate (1 for more reward than
-        the reference's response under the same noise, ties 1/2), toxicity_mean (if a labeler gives
-        it), kl_reference (log-ratio in nats of the model's sample), kl_from_reference (minus the
-        log-ratio of the reference's sample), length_mean (words), num_tokens_mean, empty_share,
-        reference_nll (negative log-likelihood by the reference in nats per token), toxic_share
-        (whether toxicity is above 1/2), the columns of ``text_columns`` and ``similarity_columns``
-        if the table has them, and component_ with the name of every other component and labeler.
+    Both tables are ordered by prompt_id and sample. Each response has a line: prompt_id,
+    reward_mean (raw reward), win_rate (1 for more reward than the reference's response under the
+    same noise, ties 1/2), toxicity_mean (if a labeler gives it), kl_reference (log-ratio in nats of
+    the model's sample), kl_from_reference (minus the log-ratio of the reference's sample),
+    length_mean (words), num_tokens_mean, empty_share, reference_nll (negative log-likelihood by the
+    reference in nats per token), toxic_share (whether toxicity is above 1/2), the columns of
+    ``text_columns`` and ``similarity_columns`` if the table has them, and component_ with the name
+    of every other component and labeler.
     """
-    words = count_words(generations["response"])
-    columns = pd.DataFrame(
-        {
-            "prompt_id": generations["prompt_id"].to_numpy(),
-            "reward_mean": generations["raw_reward"].to_numpy(),
-            "win_rate": wins_over(generations, reference),
-            "kl_reference": (generations["logps"] - generations["ref_logps"]).to_numpy(),
-            "kl_from_reference": (
-                reference["logps"].to_numpy() - generations["reference_sample_logps"].to_numpy()
-            ),
-            "length_mean": words.to_numpy(np.float64),
-            "num_tokens_mean": generations["num_tokens"].to_numpy(np.float64),
-            "empty_share": (words == 0).to_numpy(np.float64),
-            "reference_nll": (-generations["ref_logps"] / generations["num_tokens"]).to_numpy(),
-        }
+    own, other = (table.reset_index(drop=True) for table in (generations, reference))
+    words = count_words(own["response"])
+    columns = own[["prompt_id"]].assign(
+        reward_mean=own["raw_reward"],
+        win_rate=wins_over(own, other),
+        kl_reference=own["logps"] - own["ref_logps"],
+        kl_from_reference=other["logps"] - own["reference_sample_logps"],
+        length_mean=words.astype(np.float64),
+        num_tokens_mean=own["num_tokens"].astype(np.float64),
+        empty_share=(words == 0).astype(np.float64),
+        reference_nll=-own["ref_logps"] / own["num_tokens"],
     )
-    if "toxicity" in generations:
-        toxicity = generations["toxicity"].to_numpy(np.float64)
+    if "toxicity" in own:
+        toxicity = own["toxicity"].to_numpy(np.float64)
         columns["toxicity_mean"] = toxicity
         columns["toxic_share"] = np.where(np.isnan(toxicity), np.nan, toxicity > TOXIC)
-    for name in generations.columns.intersection(TEXT_METRICS):
-        columns[name] = generations[name].to_numpy()
-    for name in generations.select_dtypes("number").columns.difference(NO_COMPONENTS):
-        columns[f"{COMPONENT}{name}"] = generations[name].to_numpy()
-    return columns
+    text_metrics = own[own.columns.intersection(TEXT_METRICS)]
+    numbers = own.select_dtypes("number")
+    components = numbers[numbers.columns.difference(NO_COMPONENTS)]
+    return pd.concat([columns, text_metrics, components.add_prefix(COMPONENT)], axis=1)
 
 
 def prompt_means(generations: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Array]:
@@ -94,14 +87,9 @@ def length_controlled_wins(
 ) -> tuple[float, Array]:
     """Estimate the win rate against the reference for responses of equal length.
 
-    It is the value at 0 of a logistic regression of the wins on the difference in length.
-
-    Args:
-        generations: One model's responses with their labels, ordered by prompt_id and sample.
-        reference: The reference's responses to the same prompts, in the same order.
-
-    Returns:
-        The rate, and the rate without each prompt in order of prompt_id, shape ``(P,)``.
+    It is the value at 0 of a logistic regression of the wins on the difference in length. Both
+    tables are ordered by prompt_id and sample. The result is the rate, and the rate without each
+    prompt in order of prompt_id, shape ``(P,)``.
 
     Source:
         Dubois et al., arXiv:2404.04475, without its terms for single prompts.
@@ -127,41 +115,37 @@ def length_controlled_wins(
 def distinct(generations: pd.DataFrame, n: int) -> tuple[float, Array]:
     """Compute distinct-n: different over all n-grams of a model's responses (lower-cased words).
 
-    Args:
-        generations: One model's responses.
-        n: Length of the n-grams.
-
-    Returns:
-        The ratio, and the ratio without each prompt in order of prompt_id, shape ``(P,)``; 0 if
-        there is no n-gram.
+    The result is the ratio, and the ratio without each prompt in order of prompt_id, shape
+    ``(P,)``; 0 if there is no n-gram.
 
     Source:
         Li et al., arXiv:1510.03055.
     """
-    grams = generations["response"].str.lower().str.split().map(lambda words: _ngrams(words, n))
-    by_prompt = [
-        Counter(gram for row in rows for gram in row)
-        for _, rows in grams.groupby(generations["prompt_id"])
-    ]
-    total = sum((counts.total() for counts in by_prompt), start=0)
+    by_prompt = _count_ngrams(generations, n)
+    total = sum(counts.total() for counts in by_prompt)
     prompts_with = Counter(gram for counts in by_prompt for gram in counts)
-    only_here = [sum(prompts_with[gram] == 1 for gram in counts) for counts in by_prompt]
-    without = [
-        _ratio(len(prompts_with) - only, total - counts.total())
-        for only, counts in zip(only_here, by_prompt, strict=True)
-    ]
+    without = []
+    for counts in by_prompt:
+        only_here = sum(prompts_with[gram] == 1 for gram in counts)
+        without.append(_ratio(len(prompts_with) - only_here, total - counts.total()))
     return _ratio(len(prompts_with), total), np.array(without)
+
+
+def vocabulary_entropy(generations: pd.DataFrame) -> tuple[float, Array]:
+    """Compute the entropy of the (lower-cased) words of a model's responses, in bits per word.
+
+    The result is the entropy, and that without each prompt in order of prompt_id, shape ``(P,)``.
+    """
+    by_prompt = _count_ngrams(generations, 1)
+    total = sum(by_prompt, start=Counter[NGram]())
+    return _entropy(total), np.array([_entropy(total - counts) for counts in by_prompt])
 
 
 def rank_correlations(heldout: pd.DataFrame) -> Array:
     """Compute the Spearman correlation of log-ratio and raw reward within each prompt.
 
-    Args:
-        heldout: Columns prompt_id, log_ratio, raw_reward.
-
-    Returns:
-        One number for each prompt with at least two different rewards, in order of prompt_id; 0 if
-        all log-ratios are equal.
+    There is one number for each prompt with at least two different rewards, in order of prompt_id;
+    0 if all log-ratios are equal.
     """
     correlations = [
         0.0
@@ -176,12 +160,8 @@ def rank_correlations(heldout: pd.DataFrame) -> Array:
 def pair_accuracies(heldout: pd.DataFrame) -> Array:
     """Compute the share of pairs within each prompt that log-ratio and raw reward order alike.
 
-    Args:
-        heldout: Columns prompt_id, log_ratio, raw_reward.
-
-    Returns:
-        One number for each prompt with at least two different rewards, in order of prompt_id; a
-        pair with equal log-ratios counts half.
+    There is one number for each prompt with at least two different rewards, in order of prompt_id;
+    a pair with equal log-ratios counts half.
     """
     accuracies = []
     for _, rows in heldout.groupby("prompt_id"):
@@ -197,12 +177,8 @@ def pair_accuracies(heldout: pd.DataFrame) -> Array:
 def calibration_slope(heldout: pd.DataFrame) -> tuple[float, Array] | None:
     """Fit the slope of the log-ratio on reward over tau within prompts; RPO aims at 1.
 
-    Args:
-        heldout: Columns prompt_id, log_ratio and scaled_reward (reward over tau).
-
-    Returns:
-        The least squares slope, and the slope without each prompt, in order of prompt_id; None if
-        the objective has no such tau, or fewer than two prompts have different rewards.
+    The result is the least squares slope, and the slope without each prompt, in order of prompt_id;
+    None if the objective has no such tau, or fewer than two prompts have different rewards.
     """
     pairs = heldout[["prompt_id", "scaled_reward", "log_ratio"]].dropna()
     centred = pairs.set_index("prompt_id") - pairs.groupby("prompt_id").mean()
@@ -215,9 +191,26 @@ def calibration_slope(heldout: pd.DataFrame) -> tuple[float, Array] | None:
     return float(xy.sum() / xx.sum()), (xy.sum() - xy) / rest
 
 
-def _ngrams(words: list[str], n: int) -> list[tuple[str, ...]]:
+def ngrams(words: list[str], n: int) -> list[NGram]:
+    """List the runs of n words."""
     return list(zip(*(words[i:] for i in range(n)), strict=False))
+
+
+def _count_ngrams(generations: pd.DataFrame, n: int) -> list[Counter[NGram]]:
+    """Count the n-grams of all responses to each prompt, in order of prompt_id."""
+    words = generations["response"].str.lower().str.split()
+    return [
+        Counter(gram for row in rows for gram in ngrams(row, n))
+        for _, rows in words.groupby(generations["prompt_id"])
+    ]
 
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
+
+
+def _entropy(counts: Counter[NGram]) -> float:
+    if not counts:
+        return 0.0
+    shares = np.array(list(counts.values())) / counts.total()
+    return float(-(shares * np.log2(shares)).sum())

@@ -28,14 +28,10 @@ def resample_prompts(num_prompts: int, num_resamples: int, seed: int) -> NDArray
 
 
 def mean_interval(values: Array, resamples: NDArray[np.int64]) -> Interval:
-    """Compute the mean over prompts with its percentile bootstrap interval.
+    """Compute the mean over prompts, ``(P,)``, with its percentile bootstrap interval.
 
-    Args:
-        values: One number per prompt, shape ``(P,)``; NaN for a prompt without one.
-        resamples: Prompts of each resample, shape ``(B, P)``.
-
-    Returns:
-        ``{value, low, high}``; null if no prompt has a number.
+    A prompt without a number has NaN; if no prompt has one, value and ends are None. ``resamples``
+    holds the prompts of each resample, shape ``(B, P)``.
     """
     known = np.isfinite(values)
     if not known.any():
@@ -43,25 +39,7 @@ def mean_interval(values: Array, resamples: NDArray[np.int64]) -> Interval:
     drawn = known[resamples]
     sums = np.where(drawn, values[resamples], 0.0).sum(axis=1)
     counts = drawn.sum(axis=1)
-    means = sums[counts > 0] / counts[counts > 0]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return {"value": float(values[known].mean()), "low": float(low), "high": float(high)}
-
-
-def quantile_draws(values: Array, resamples: NDArray[np.int64], q: float) -> tuple[float, Array]:
-    """Compute a quantile over all responses, and over those of each resample.
-
-    Args:
-        values: One number per response, shape ``(P, k)``.
-        resamples: Prompts of each resample, shape ``(B, P)``.
-        q: Probability of the quantile, 0 to 1.
-
-    Returns:
-        The quantile, and that of each resample, shape ``(B,)``.
-    """
-    drawn = np.array([np.quantile(values[rows], q) for rows in resamples])
-    return float(np.quantile(values, q)), drawn
+    return percentile_interval(float(values[known].mean()), sums[counts > 0] / counts[counts > 0])
 
 
 def percentile_interval(value: float, draws: Array) -> Interval:
@@ -71,22 +49,10 @@ def percentile_interval(value: float, draws: Array) -> Interval:
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def shifted(interval: Interval, by: float) -> Interval:
-    """Add a number to an interval's value and to both ends."""
-    moved: dict[str, float | None] = {
-        name: None if number is None else number + by for name, number in interval.items()
-    }
-    return moved
-
-
 def detectable_difference(difference: Interval) -> float | None:
     """Compute the smallest true difference that so many prompts show in four of five evaluations.
 
-    Args:
-        difference: Paired difference with its 95 % interval.
-
-    Returns:
-        2.8 standard errors, in units of the metric; null without an interval.
+    It is 2.8 standard errors of a paired difference, by its 95 % interval; None without one.
     """
     if difference["low"] is None or difference["high"] is None:
         return None
@@ -104,13 +70,7 @@ def p_value(difference: Interval) -> float:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Adjust p-values for their number.
-
-    Args:
-        p_values: P-values by name.
-
-    Returns:
-        Adjusted p-values, at most 1, by name.
+    """Adjust p-values for their number, to at most 1.
 
     Source:
         Holm (1979), a simple sequentially rejective multiple test procedure.
@@ -128,12 +88,8 @@ def jackknife_interval(value: float, without: Array) -> Interval:
     Resampling with replacement would repeat prompts and so underestimate the number of distinct
     words.
 
-    Args:
-        value: Number computed from all prompts.
-        without: Number computed without each prompt in turn, shape ``(P,)``.
-
-    Returns:
-        ``{value, low, high}``, where the ends are 1.96 standard errors from the value.
+    ``without`` is the number without each prompt in turn, shape ``(P,)``. The ends are 1.96
+    standard errors from the value.
     """
     n = len(without)
     error = NORMAL_QUANTILE * float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))

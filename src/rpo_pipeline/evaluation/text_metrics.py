@@ -1,6 +1,4 @@
-"""Metrics of the text of responses: overlap, repetition, copying, diversity."""
-
-from collections import Counter
+"""Metrics of the text of single responses: overlap, meaning, repetition, copying."""
 
 import numpy as np
 import pandas as pd
@@ -8,11 +6,16 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from rpo_pipeline.engine import SentenceEncoder, default_device
+from rpo_pipeline.evaluation.metrics import ngrams
 from rpo_pipeline.evaluation.statistics import Array
+from rpo_pipeline.params import EncoderParams
 
 MAX_WANTED = 10_000
 """Characters of a logged response that are compared; the time of ROUGE-L is the product of the
 numbers of words."""
+BATCH_SIZE = 64
+"""Pairs of texts that BERTScore compares at once."""
 REPEATED_WORDS = 3
 """Number of words in the runs whose repetition is counted."""
 
@@ -22,16 +25,11 @@ def text_columns(
 ) -> pd.DataFrame:
     """Measure the text of each response.
 
-    Args:
-        generations: Columns model, prompt_id, response.
-        best: The best-rated logged response, by prompt_id; a prompt may have none.
-        logged: Responses of the train split.
-
-    Returns:
-        In the order of the input, 0 to 1: bleu, chrf and rouge_l against the best-rated response
-        (NaN without one); self_bleu against the model's other responses to the prompt (NaN without
-        others); repetition, the share of runs of three words that occurred before in the response;
-        copied, whether the train split has the response word by word.
+    The columns are in the order of the generations, 0 to 1: bleu, chrf and rouge_l against the
+    best-rated response by prompt_id (NaN without one); self_bleu against the model's other
+    responses to the prompt (NaN without others); repetition, the share of runs of three words that
+    occurred before in the response; copied, whether the train split, in ``logged``, has the
+    response word by word.
 
     Source:
         BLEU and chrF of sacrebleu (Post, arXiv:1804.08771), ROUGE-L of rouge-score, self-BLEU of
@@ -59,31 +57,46 @@ def text_columns(
     return pd.DataFrame(lines, dtype=np.float64)
 
 
-def vocabulary_entropy(generations: pd.DataFrame) -> tuple[float, Array]:
-    """Compute the entropy of the (lower-cased) words of a model's responses.
+def similarity_columns(
+    generations: pd.DataFrame, best: pd.Series, encoder: EncoderParams
+) -> pd.DataFrame:
+    """Compare each response with the best-rated logged response to its prompt.
 
-    Args:
-        generations: One model's responses.
+    The columns are in the order of the generations, NaN without a best-rated response:
+    embedding_similarity (cosine of the mean token states) and bert_score (F1 of the best matches
+    token by token, not rescaled).
 
-    Returns:
-        Bits per word, and the same without each prompt in order of prompt_id, shape ``(P,)``.
+    A ``ModelError`` is raised if there is no such encoder.
+
+    Source:
+        BERTScore of Zhang et al., arXiv:1904.09675, by the package bert-score.
     """
-    words = generations["response"].str.lower().str.split()
-    by_prompt = [
-        Counter(word for row in rows for word in row)
-        for _, rows in words.groupby(generations["prompt_id"])
-    ]
-    total = sum(by_prompt, start=Counter[str]())
-    return _entropy(total), np.array([_entropy(total - counts) for counts in by_prompt])
+    wanted = generations["prompt_id"].map(best).reset_index(drop=True)
+    known = wanted.notna().to_numpy()
+    columns = np.full((len(generations), 2), np.nan)
+    if known.any():
+        texts = generations["response"][known].tolist(), wanted[known].tolist()
+        columns[known] = np.column_stack([_cosines(*texts, encoder), _bert_scores(*texts, encoder)])
+    return pd.DataFrame(columns, columns=["embedding_similarity", "bert_score"])
 
 
-def _entropy(counts: Counter[str]) -> float:
-    if not counts:
-        return 0.0
-    shares = np.array(list(counts.values())) / counts.total()
-    return float(-(shares * np.log2(shares)).sum())
+def _cosines(responses: list[str], wanted: list[str], encoder: EncoderParams) -> Array:
+    sentences = SentenceEncoder(encoder.name_or_path, encoder.revision)
+    limits = encoder.model_dump(include={"max_tokens", "micro_batch_tokens"})
+    own, theirs = (sentences.embed(texts, **limits) for texts in (responses, wanted))
+    return np.asarray((own * theirs).sum(axis=1), dtype=np.float64)
+
+
+def _bert_scores(responses: list[str], wanted: list[str], encoder: EncoderParams) -> Array:
+    from bert_score import BERTScorer  # noqa: PLC0415 (an extra)
+
+    scorer = BERTScorer(
+        model_type=encoder.name_or_path, num_layers=encoder.layer, device=str(default_device())
+    )
+    f1 = scorer.score(responses, wanted, batch_size=BATCH_SIZE)[2]
+    return np.asarray(f1, dtype=np.float64)
 
 
 def _repetition(words: list[str]) -> float:
-    runs = list(zip(*(words[i:] for i in range(REPEATED_WORDS)), strict=False))
+    runs = ngrams(words, REPEATED_WORDS)
     return 1 - len(set(runs)) / len(runs) if runs else 0.0

@@ -22,29 +22,3 @@ from rpo_pipeline.ingestion.sample_data import write_sample_data
 from rpo_pipeline.ingestion.sources import read_log, read_rejected, read_rows
 from rpo_pipeline.ingestion.splits import assign_splits, check_leakage
 from rpo_pipeline.ingestion.statistics import describe_data
-
-__all__ = [
-    "QUARANTINE_SCHEMA",
-    "ROLES",
-    "Message",
-    "Prompt",
-    "Reason",
-    "account_rows",
-    "as_messages",
-    "assign_splits",
-    "build_feedback",
-    "check_leakage",
-    "check_quarantine",
-    "cluster_prompts",
-    "count_redactions",
-    "describe_data",
-    "parse_prompt",
-    "prompt_key",
-    "quarantine_conflicts",
-    "read_log",
-    "read_rejected",
-    "read_rows",
-    "render_prompt",
-    "row_key",
-    "write_sample_data",
-]

@@ -6,6 +6,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,15 +21,11 @@ ALWAYS_ALLOWED = 2**30
 """Bytes that a file of any size may unpack to."""
 
 
-def _open_zstd(path: Path) -> Any:  # noqa: ANN401 (Arrow's type of a file)
-    return pa.input_stream(str(path), compression="zstd")
-
-
 COMPRESSIONS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lzma.open,
-    ".zst": _open_zstd,
+    ".zst": partial(pa.input_stream, compression="zstd"),
 }
 """Function that opens a file, by the last ending of the file's name."""
 

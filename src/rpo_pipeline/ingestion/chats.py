@@ -19,10 +19,10 @@ Prompt = str | Sequence[Message]
 
 OURS, OUR_ROLES = {"role", "content"}, ("system", "user", "assistant", "tool")
 ROLES = {role: role for role in OUR_ROLES}
-ROLES |= {"human": "user", "gpt": "assistant", "developer": "system"}
-ROLES |= {"prompter": "user"}
-ROLES |= dict.fromkeys("ai bot chatbot chatgpt claude model".split(), "assistant")
-ROLES |= dict.fromkeys("function_call tool_call".split(), "assistant")
+ROLES |= {"human": "user", "gpt": "assistant", "developer": "system", "prompter": "user"}
+ROLES |= dict.fromkeys(
+    "ai bot chatbot chatgpt claude model function_call tool_call".split(), "assistant"
+)
 ROLES |= dict.fromkeys(
     "function function_response ipython observation tool_response tool_result".split(), "tool"
 )
@@ -37,14 +37,7 @@ INVISIBLE = 64
 
 
 def parse_prompt(prompt: Prompt) -> Prompt:
-    """Parse a prompt that is a chat.
-
-    Args:
-        prompt: Value of the prompt column, or messages.
-
-    Returns:
-        Messages of a chat; any other prompt as it is.
-    """
+    """Return the messages of a prompt that is a chat; any other prompt is returned as it is."""
     if not isinstance(prompt, str) or '"role"' not in prompt or prompt.lstrip()[:1] != "[":
         return prompt
     try:
@@ -72,11 +65,7 @@ def as_messages(prompt: Prompt) -> list[dict[str, str]]:
 def write_prompt(messages: Sequence[Message]) -> str:
     """Write a chat for the prompt column, from which ``parse_prompt`` restores it.
 
-    Args:
-        messages: Turns, as ``read_messages`` returns them.
-
-    Returns:
-        The content if there is a single user turn, otherwise JSON.
+    A single user turn is written as its content, any other chat as JSON.
     """
     if len(messages) == 1 and messages[0]["role"] == "user":
         content = messages[0]["content"]
@@ -88,12 +77,8 @@ def write_prompt(messages: Sequence[Message]) -> str:
 def first_user_turn(prompt: str) -> str:
     """Return the text that a conversation begins with.
 
-    Args:
-        prompt: Value of the prompt column.
-
-    Returns:
-        The first text of a user in a chat, or an empty text if there is none; the text before the
-        first answer of a dialogue that is one text; any other text as it is.
+    This is the first text of a user in a chat, which is empty if there is none, and the text before
+    the first answer of a dialogue that is one text. Any other text is returned as it is.
     """
     parsed = parse_prompt(prompt)
     if isinstance(parsed, str):
@@ -111,13 +96,10 @@ def is_blank(text: str) -> bool:
 
 
 def parse_chat(value: object) -> object:
-    """Find the messages of a chat that a log holds in any form.
+    """Find the messages of a chat that a log holds in any form; they are not yet checked.
 
-    Args:
-        value: Messages, one message, an object that holds ``messages``, or JSON text of these.
-
-    Returns:
-        A list of messages that are not yet checked, or the value itself if it is no chat.
+    A chat is a list of messages, one message, an object that holds ``messages``, or JSON text of
+    these. A value that is no chat is returned as it is.
     """
     parsed = value
     if isinstance(value, str):
@@ -137,15 +119,9 @@ def parse_chat(value: object) -> object:
 def read_messages(value: object) -> list[dict[str, str]]:
     """Check a chat of a log and name its roles and fields as this project does.
 
-    Args:
-        value: Messages with ``role`` and ``content`` (a text, or a list of text parts), or with
-            ``from`` and ``value``; or their JSON text. Calls of tools become text.
-
-    Returns:
-        Messages with role and content.
-
-    Raises:
-        RejectedError: If the value is anything else.
+    A message holds ``role`` and ``content`` (a text, or a list of text parts), or ``from`` and
+    ``value``; the chat may be JSON text. Calls of tools become text. Any other value raises
+    ``RejectedError``.
     """
     parsed = unpack(value)
     if not isinstance(parsed, list) or not parsed:

@@ -5,9 +5,10 @@ message lists the names that exist.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any
 
 from rpo_pipeline.errors import DataError
@@ -33,42 +34,32 @@ class Columns:
     """Names of fields, in the order in which they were met."""
     num_records: int = 0
 
-    @property
-    def wants_more(self) -> bool:
-        """Whether another record could add anything."""
-        return bool(self.unseen) or self.num_records < NAMED_RECORDS
-
     def note(self, *records: Mapping[str, Any]) -> None:
-        """Note which of the missing columns a record has.
-
-        Args:
-            *records: One record as its file holds it, and one of its flat records.
-        """
+        """Note which missing columns a record has, given as in its file and as flat record."""
         if self.num_records < NAMED_RECORDS:
             self.num_records += 1
-            for record in records:
-                self._remember(record)
-        if self.unseen:
-            self.unseen -= {
-                name
-                for name in self.unseen
-                if any(look_up(record, name, ABSENT) is not ABSENT for record in records)
-            }
-
-    def _remember(self, record: Mapping[str, Any]) -> None:
-        for name, value in record.items():
-            if len(self.fields) < MAX_NAMES:
-                self.fields[str(name)[:MAX_NAME]] = None
-            inner = as_object(value)
-            for below in inner if isinstance(inner, Mapping) else ():
+            for name in chain.from_iterable(map(_names_in, records)):
                 if len(self.fields) < MAX_NAMES:
-                    self.fields[f"{name}.{below}"[:MAX_NAME]] = None
+                    self.fields[name[:MAX_NAME]] = None
+        self.unseen -= {
+            name
+            for name in self.unseen
+            if any(look_up(record, name, ABSENT) is not ABSENT for record in records)
+        }
+
+
+def _names_in(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of a record's fields, and the paths to those of its objects."""
+    for name, value in record.items():
+        yield str(name)
+        inner = as_object(value)
+        if isinstance(inner, Mapping):
+            yield from (f"{name}.{below}" for below in inner)
 
 
 def named_columns(source: SourceParams, *, holds_ratings: bool) -> set[str]:
     """Return the columns that a source names for its logs, or for its files of ratings."""
-    names = {rating.column for rating in source.ratings or ()}
-    names |= {source.key} if source.key else set()
+    names = _ratings(source) | ({source.key} if source.key else set())
     ours = {"timestamp"} if holds_ratings else source.columns.keys()
     return names | {source.columns[name] for name in ours if name in source.columns}
 
@@ -83,16 +74,11 @@ def suggest(name: str, fields: Iterable[str]) -> str:
 def check_columns(
     source: SourceParams, files: Sequence[Mapping[str, Any]], *, with_ratings: bool = True
 ) -> None:
-    """Refuse a source that names a column which none of its records has.
+    """Refuse a source that names a column which none of its records has, by a ``DataError``.
 
-    Args:
-        source: The source, with its columns, ratings and key.
-        files: ``path``, ``holds_ratings``, ``unseen`` and ``fields`` of each file with records.
-        with_ratings: Whether a missing column of ratings is an error. It is not if the source has
-            no row, for then its prompts or responses are wrong, which a later check reports.
-
-    Raises:
-        DataError: If a column is missing. The message suggests a name and lists all fields.
+    Each of the files with records is given by ``path``, ``holds_ratings``, ``unseen`` and
+    ``fields``. A missing column of ratings is no error for a source without any row: its prompts or
+    responses are wrong, which a later check reports.
     """
     logs = [file for file in files if not file["holds_ratings"]]
     later = [file for file in files if file["holds_ratings"]]

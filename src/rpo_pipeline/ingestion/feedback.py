@@ -1,6 +1,5 @@
 """Turns rows into feedback: duplicates, repeated ratings, the row account (Ibis expressions)."""
 
-import json
 import logging
 from datetime import UTC, datetime
 
@@ -11,7 +10,7 @@ from ibis import _
 from ibis.expr.types import Table
 
 from rpo_pipeline.errors import DataError
-from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA, Reason, quarantine_table
+from rpo_pipeline.ingestion.quarantine import Reason, quarantine_table, reject_rows
 from rpo_pipeline.params import Conflicts
 
 logger = logging.getLogger(__name__)
@@ -19,7 +18,10 @@ logger = logging.getLogger(__name__)
 REJECTED = "02_intermediate/rejected_rows.parquet in the data folder of the environment"
 """File of the records that cannot be read; it is written before the run stops because of them."""
 CONTENT = ["row_id", "raw_reward", "reward_source", "timestamp", "model_version", "behaviour_logps"]
-
+FEEDBACK = (
+    "row_id prompt_id prompt response raw_reward num_ratings reward_source split leaked origin "
+    "timestamp model_version behaviour_logps"
+).split()
 
 MIN_RATINGS = 40
 """Smallest number of ratings of a column for a check of their range."""
@@ -31,13 +33,8 @@ rating is taken for a mistake, which would outweigh all others."""
 def usable_rows(rows: Table, conflicts: Conflicts) -> Table:
     """Leave out ratings out of range and, if asked to, rows whose ratings disagree.
 
-    Args:
-        rows: Rows as read (``ROW_SCHEMA``).
-        conflicts: ``quarantine`` leaves out every record of a row with different ratings; equal
-            ratings, and records without one, are no conflict.
-
-    Returns:
-        The rows that feedback is made of, unchanged.
+    With ``quarantine`` every record of a row with different ratings is left out. Equal ratings, and
+    records without one, are no conflict.
     """
     rows = rows.anti_join(_out_of_range(rows), "position")
     return rows if conflicts != "quarantine" else rows.anti_join(_conflicting(rows), "row_id")
@@ -47,13 +44,8 @@ def distinct_records(rows: Table) -> Table:
     """Merge exact duplicates, which are records equal in every field that the log holds.
 
     Identical lines with a timestamp are one rating logged twice. Identical lines without one may be
-    the ratings of two people who agree, so each counts.
-
-    Args:
-        rows: Rows as read (``ROW_SCHEMA``).
-
-    Returns:
-        ``CONTENT`` of each distinct record, with its first and last position and num_ratings.
+    the ratings of two people who agree, so each counts. The result is ``CONTENT`` of each distinct
+    record, with its first and last position and num_ratings.
     """
     records = rows.group_by(CONTENT).agg(
         copies=_.count(), position=_.position.min(), last_position=_.position.max()
@@ -63,15 +55,10 @@ def distinct_records(rows: Table) -> Table:
 
 
 def build_feedback(rows: Table, splits: Table, conflicts: Conflicts) -> Table:
-    """Merge the records of each row and add its split.
+    """Merge the records of each row (``ROW_SCHEMA``) and add its split (prompt_id, split, leaked).
 
-    Args:
-        rows: Rows as read (``ROW_SCHEMA``).
-        splits: prompt_id, split, leaked.
-        conflicts: How different ratings of one row are merged.
-
-    Returns:
-        The feedback table, ordered by prompt_id and row_id.
+    The setting says how different ratings of one row are merged. The feedback table is ordered by
+    prompt_id and row_id.
     """
     rows = usable_rows(rows, conflicts)
     merged = _merge(distinct_records(rows), conflicts)
@@ -80,21 +67,7 @@ def build_feedback(rows: Table, splits: Table, conflicts: Conflicts) -> Table:
     return (
         merged.join(texts, "position")
         .join(splits, "prompt_id")
-        .select(
-            "row_id",
-            "prompt_id",
-            "prompt",
-            "response",
-            "raw_reward",
-            "num_ratings",
-            "reward_source",
-            "split",
-            "leaked",
-            "origin",
-            "timestamp",
-            "model_version",
-            "behaviour_logps",
-        )
+        .select(*FEEDBACK)
         .order_by("prompt_id", "row_id")
     )
 
@@ -102,13 +75,8 @@ def build_feedback(rows: Table, splits: Table, conflicts: Conflicts) -> Table:
 def quarantine_conflicts(rows: Table, rejected: pd.DataFrame, conflicts: Conflicts) -> pd.DataFrame:
     """Add ratings out of range, and conflicting ratings if asked to, to the rejected records.
 
-    Args:
-        rows: Rows as read.
-        rejected: Records that could not be read: origin, line, reason, raw.
-        conflicts: With ``quarantine``, each record of a row with different ratings is added.
-
-    Returns:
-        origin, line, reason, raw; the raw text of an added record is JSON of its fields.
+    With ``quarantine`` each record of a row with different ratings is added. The columns are
+    origin, line, reason and raw; the raw text of an added record is JSON of its fields.
     """
     outliers = rows.semi_join(_out_of_range(rows), "position")
     tables = [_rejected(outliers, Reason.REWARD_OUT_OF_RANGE)]
@@ -135,20 +103,11 @@ def account_rows(
     feedback: Table,
     conflicts: Conflicts,
 ) -> dict[str, int]:
-    """Count what became of every record.
+    """Count what became of every record: read, kept, quarantined, exact_duplicates and merged.
 
-    Args:
-        rows: Rows as read.
-        rejected: Records that could not be read.
-        quarantine: Table that ``quarantine_conflicts`` made of these two.
-        feedback: Table that ``build_feedback`` made of the rows.
-        conflicts: Setting that both were made with.
-
-    Returns:
-        read, kept, quarantined, exact_duplicates, merged; read is the sum of the others.
-
-    Raises:
-        DataError: If a record was lost or counted twice.
+    The table of quarantine is what ``quarantine_conflicts`` made of rows and rejected records,
+    feedback what ``build_feedback`` made of the rows, both with the same setting. ``read`` is the
+    sum of the other numbers; a record that was lost or counted twice raises ``DataError``.
     """
     usable = usable_rows(rows, conflicts)
     num_usable = int(usable.count().execute())
@@ -172,15 +131,8 @@ def account_rows(
 def check_quarantine(rows: Table, quarantine: pd.DataFrame, *, max_share: float) -> None:
     """Refuse sources with too many unusable records.
 
-    Records of forgotten prompts are no fault of the source and do not count.
-
-    Args:
-        rows: Rows as read.
-        quarantine: Records that could not be used.
-        max_share: Largest share of the records that may be quarantined.
-
-    Raises:
-        DataError: If a file has no valid row, or the quarantined share is above the limit.
+    A file without a valid row, or a share of quarantined records above ``max_share``, raises
+    ``DataError``. Records of forgotten prompts are no fault of the source and do not count.
     """
     quarantine = quarantine[quarantine["reason"] != Reason.FORGOTTEN]
     if quarantine.empty:
@@ -281,18 +233,13 @@ def _out_of_range(rows: Table) -> Table:
 def _rejected(rows: Table, reason: Reason) -> pa.Table:
     fields = ["prompt", "response", *CONTENT[1:]]
     records = rows.order_by("position").select("origin", *fields).to_pyarrow().to_pylist()
-    return pa.Table.from_pylist([_reject(reason, **one) for one in records], QUARANTINE_SCHEMA)
+    return reject_rows(reason, ((one.pop("origin"), _held(**one)) for one in records))
 
 
-def _reject(
-    reason: Reason, origin: str, timestamp: datetime | None, **fields: object
-) -> dict[str, object]:
-    file, _colon, line = origin.rpartition(":")
-    # Spark returns times in UTC without a zone, as in statistics.py.
-    moment = timestamp and timestamp.replace(tzinfo=UTC).isoformat()
+def _held(timestamp: datetime | None, **fields: object) -> dict[str, object]:
     held = {name: value for name, value in fields.items() if value is not None}
-    raw = json.dumps({**held, "timestamp": moment}, ensure_ascii=False)
-    return {"origin": file, "line": int(line), "reason": reason.value, "raw": raw}
+    # Spark returns times in UTC without a zone, as in statistics.py.
+    return {**held, "timestamp": timestamp and timestamp.replace(tzinfo=UTC).isoformat()}
 
 
 def _reasons(quarantine: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -20,10 +20,10 @@ from rpo_pipeline.ingestion.quarantine import Reason, RejectedError
 ABSENT: Final = object()
 """Value of ``look_up`` that tells a missing field from a null."""
 
-MISSING_WORDS = frozenset(["", "nan", "-nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat"])
-r"""How pandas, databases and spreadsheets write a missing value, in lower case; ``\N`` and
-``undefined`` are added below."""
-MISSING_WORDS |= {r"\n", "undefined"}
+MISSING_WORDS = frozenset(
+    ["", *r"nan -nan null none na n/a #n/a <na> nat \n undefined".split()]  # \n as a word
+)
+"""How pandas, databases and spreadsheets write a missing value, in lower case."""
 LONGEST_MISSING = max(map(len, MISSING_WORDS))
 
 MAX_LITERAL = 2**20
@@ -48,13 +48,8 @@ WRITTEN = ("%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S
 def look_up(record: Mapping[str, Any], name: str, absent: object = None) -> Any:  # noqa: ANN401
     """Find a field by its name, or by a path of names with dots between them.
 
-    Args:
-        record: Values by the names of the source.
-        name: Name or path; objects on a path may also be JSON text, or lists of keys with values.
-        absent: Value to return if the record has no such field.
-
-    Returns:
-        The field's value.
+    Objects on the path may also be JSON text, or lists of keys with values. ``absent`` is returned
+    if the record has no such field.
     """
     if name in record:
         return record[name]
@@ -150,15 +145,11 @@ def read_number(value: object) -> float | None:
 
 
 def read_time(value: object) -> datetime | None:
-    """Read an instant.
+    """Read an instant, in UTC; the result is None if the value cannot be read as one.
 
-    Args:
-        value: ISO 8601 (UTC unless it names a zone), a number since 1970 (in seconds, milli-,
-            micro- or nanoseconds), or a time as databases, mails and web servers write it. Dates
-            whose day and month could be exchanged are not read.
-
-    Returns:
-        The instant in UTC, or None if the value cannot be read as one.
+    The value may be ISO 8601 (UTC unless it names a zone), a number since 1970 (in seconds, milli-,
+    micro- or nanoseconds), or a time as databases, mails and web servers write it. Dates whose day
+    and month could be exchanged are not read.
     """
     value = plain(value)
     try:
@@ -175,10 +166,8 @@ def read_time(value: object) -> datetime | None:
 
 def _since_1970(number: float) -> datetime | None:
     """Read a number in the unit, from seconds to nanoseconds, that gives a year of 1973 to 5138."""
-    for unit in (1, 1e3, 1e6, 1e9):
-        if 1e8 <= number / unit < 1e11:
-            return datetime.fromtimestamp(number / unit, UTC)
-    return None
+    seconds = (number / unit for unit in (1, 1e3, 1e6, 1e9))
+    return next((datetime.fromtimestamp(one, UTC) for one in seconds if 1e8 <= one < 1e11), None)
 
 
 def _read_text(text: str) -> datetime:
@@ -191,7 +180,9 @@ def _read_text(text: str) -> datetime:
         time = match["time"].replace("/", "-", 2) + (match["offset"] or "")
         read = datetime.fromisoformat(time)
         zone = match["zone"]
-        return read if zone is None or match["offset"] else read.replace(tzinfo=_zone(zone))
+        if zone is None or match["offset"]:
+            return read
+        return read.replace(tzinfo=ZoneInfo(zone) if "/" in zone else UTC)
     if RFC_2822.fullmatch(text):
         return parsedate_to_datetime(text)
     for form in WRITTEN:
@@ -200,7 +191,3 @@ def _read_text(text: str) -> datetime:
         except ValueError:
             continue
     raise ValueError(text)
-
-
-def _zone(name: str) -> tzinfo:
-    return UTC if "/" not in name else ZoneInfo(name)

@@ -34,17 +34,10 @@ def same_file(path: Path, source: SourceParams) -> Path:
 
 
 def find_files(source: SourceParams) -> list[SourceFile]:
-    """List the files of a source in order of their names.
+    """List the files of a source in order of their names; there is at least one.
 
-    Args:
-        source: Source with its path and, on the hub, its revision.
-
-    Returns:
-        At least one file that exists.
-
-    Raises:
-        DataError: If there is no file, a relative path leads outside the project, or the hub does
-            not provide the dataset.
+    ``DataError`` is raised if there is no file, a relative path leads outside the project, or the
+    hub does not provide the dataset.
     """
     if source.path.startswith(HUB):
         return _hub_files(source)
@@ -73,9 +66,9 @@ def _local_files(path: str) -> list[Path]:
         raise _leaves_project(path)
     base = Path(pattern.anchor)
     files = _matching(base, str(pattern.relative_to(base)))
-    project = Path.cwd()
+    project = Path.cwd().resolve()
     for file in files:
-        if not pattern.is_absolute() and not file.resolve().is_relative_to(project.resolve()):
+        if not pattern.is_absolute() and not file.resolve().is_relative_to(project):
             raise _leaves_project(f"{file} -> {file.resolve()}")
     return files
 
@@ -99,8 +92,8 @@ def _matching(base: Path, pattern: str) -> list[Path]:
 
 def _readable(files: Sequence[Path], pattern: str) -> list[Path]:
     """Keep the files that exist and have a known ending; a warning names the others."""
-    files = list(dict.fromkeys(files))
-    left_out = [file for file in files if not (can_read(file.name) and file.is_file())]
+    readable = {file: can_read(file.name) and file.is_file() for file in files}
+    left_out = [file for file, can in readable.items() if not can]
     if left_out:
         logger.warning(
             "%s: %d files are not read, for their endings are not known or there is no file "
@@ -109,7 +102,7 @@ def _readable(files: Sequence[Path], pattern: str) -> list[Path]:
             len(left_out),
             ", ".join(str(file) for file in left_out[:AT_MOST_NAMED]),
         )
-    return [file for file in files if file not in {*left_out}]
+    return [file for file, can in readable.items() if can]
 
 
 def _files_in(path: Path) -> list[Path]:

@@ -15,7 +15,6 @@ from rpo_pipeline.errors import DataError
 from rpo_pipeline.ingestion.chats import read_messages
 from rpo_pipeline.ingestion.columns import suggest
 from rpo_pipeline.ingestion.fields import ABSENT, is_missing, list_of, look_up, unpack
-from rpo_pipeline.ingestion.openai_chats import flatten_chat, holds_answer
 from rpo_pipeline.ingestion.preferences import flatten_preference
 from rpo_pipeline.ingestion.quarantine import Reason, RejectedError
 from rpo_pipeline.params import SourceParams
@@ -42,34 +41,18 @@ class Format:
 
 
 def flatten(record: Fields, source: SourceParams) -> Iterable[Fields]:
-    """Turn a record into flat records.
+    """Turn a record into flat records, one for each response and at least one, by our names.
 
-    Args:
-        record: Fields by the names of the source.
-        source: Source with its columns and its format, which is not ``auto``.
-
-    Returns:
-        A flat record for each response, at least one, by our names; not yet checked.
-
-    Raises:
-        RejectedError: If the record as a whole cannot be used.
+    They are not yet checked. The format of the source is not ``auto``. ``RejectedError`` is raised
+    if the record as a whole cannot be used.
     """
     return FORMATS[source.format].flatten(_by_our_names(record, source), source)
 
 
 def detect_format(records: Sequence[Fields], source: SourceParams, path: str) -> str:
-    """Detect the format of a file.
+    """Detect the format that fits most of the first records of a file; ``flat`` without records.
 
-    Args:
-        records: First records of the file.
-        source: Source with its columns.
-        path: Path of the file, for messages.
-
-    Returns:
-        Name of the format that fits most records; ``flat`` without records.
-
-    Raises:
-        DataError: If no format fits, or two do.
+    The path is for messages. ``DataError`` is raised if no format fits, or two do.
     """
     if not records:
         return "flat"
@@ -111,10 +94,6 @@ def _by_our_names(record: Fields, source: SourceParams) -> Fields:
     if not source.columns:
         return record
     return {**record, **{ours: look_up(record, name) for ours, name in source.columns.items()}}
-
-
-def _flat(record: Fields, _: SourceParams) -> list[Fields]:
-    return [record]
 
 
 def _grouped(record: Fields, source: SourceParams) -> list[Fields]:
@@ -207,10 +186,6 @@ def _chat(record: Fields) -> Any:  # noqa: ANN401 (whatever the log holds)
     return next((record[name] for name in CHATS if record.get(name) is not None), None)
 
 
-def _trl_unpaired(record: Fields, _: SourceParams) -> list[Fields]:
-    return [{**record, "response": record.get("completion")}]
-
-
 def _ultrafeedback(record: Fields, _: SourceParams) -> list[Fields]:
     shared = {**record, "prompt": record.get("instruction")}
     return [
@@ -237,17 +212,53 @@ def _holds_chat(record: Fields) -> bool:
     return "messages" in record or isinstance(unpack(_chat(record)), list)
 
 
+def _openai_chat(record: Fields, _: SourceParams) -> list[Fields]:
+    """Flatten a request to an OpenAI-compatible endpoint; each choice is a response."""
+    request, answer = _request(record), _answer(record)
+    return [
+        {
+            **record,
+            "model_version": answer.get("model", request.get("model")),
+            "timestamp": record.get("timestamp", answer.get("created")),
+            "prompt": unpack(request.get("messages")),
+            "response": choice.get("message") if isinstance(choice, Mapping) else choice,
+        }
+        for choice in list_of(answer.get("choices"))
+    ]
+
+
+def _holds_answer(record: Fields) -> bool:
+    """Tell whether a record is a request with its response."""
+    return "messages" in _request(record) and "choices" in _answer(record)
+
+
+def _request(record: Fields) -> Fields:
+    return _object_at(record, "request.body", "request", "body")
+
+
+def _answer(record: Fields) -> Fields:
+    return _object_at(record, "response.body", "response")
+
+
+def _object_at(record: Fields, *names: str) -> Fields:
+    """Return the first object at one of these paths, or the record itself."""
+    values = (unpack(look_up(record, name)) for name in names)
+    return next((value for value in values if isinstance(value, Mapping)), record)
+
+
+def _has(*names: str) -> Callable[[Fields], bool]:
+    return lambda record: record.keys() >= {*names}
+
+
 RESPONSES = {"response", "responses", "completion", "chosen", "choices"}
 
 FORMATS = {
     "flat": Format(
         "prompt, response",
-        lambda record: record.keys() >= {"prompt", "response"} and not holds_answer(record),
-        _flat,
+        lambda record: record.keys() >= {"prompt", "response"} and not _holds_answer(record),
+        lambda record, _: [record],
     ),
-    "grouped": Format(
-        "prompt, responses", lambda record: record.keys() >= {"prompt", "responses"}, _grouped
-    ),
+    "grouped": Format("prompt, responses", _has("prompt", "responses"), _grouped),
     "messages": Format(
         "messages, or conversations of `from` and `value`",
         lambda record: _holds_chat(record) and not RESPONSES & record.keys(),
@@ -255,18 +266,12 @@ FORMATS = {
     ),
     "trl_unpaired": Format(
         "prompt, completion, label",
-        lambda record: record.keys() >= {"prompt", "completion", "label"},
-        _trl_unpaired,
+        _has("prompt", "completion", "label"),
+        lambda record, _: [{**record, "response": record.get("completion")}],
     ),
-    "trl_preference": Format(
-        "chosen, rejected",
-        lambda record: record.keys() >= {"chosen", "rejected"},
-        flatten_preference,
-    ),
+    "trl_preference": Format("chosen, rejected", _has("chosen", "rejected"), flatten_preference),
     "ultrafeedback": Format(
-        "instruction, completions",
-        lambda record: record.keys() >= {"instruction", "completions"},
-        _ultrafeedback,
+        "instruction, completions", _has("instruction", "completions"), _ultrafeedback
     ),
-    "openai_chat": Format("request.messages, response.choices", holds_answer, flatten_chat),
+    "openai_chat": Format("request.messages, response.choices", _holds_answer, _openai_chat),
 }

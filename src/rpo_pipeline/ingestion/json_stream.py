@@ -27,14 +27,10 @@ class Element(NamedTuple):
 
 
 class ElementSplitter:
-    """Cuts a JSON file into its elements.
+    """Cuts a JSON file into its elements, of each of which it holds ``limit`` characters in memory.
 
     After an element that is no JSON, the next one begins at the next line with the same indent or,
     if elements do not have lines of their own, at the next bracket that opens an object in a list.
-
-    Args:
-        file: JSON text.
-        limit: Characters of one element that are held in memory.
     """
 
     def __init__(self, file: TextIO, limit: int) -> None:

@@ -4,7 +4,6 @@ The record of the log and each rating of it become rows of their own, so every l
 counts once; ``ingestion/feedback.py`` merges them like any two records of one row.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ibis import _
 from ibis.expr.types import Table
 
 from rpo_pipeline.ingestion.parts import PART_SCHEMA
-from rpo_pipeline.ingestion.quarantine import QUARANTINE_SCHEMA, Reason
+from rpo_pipeline.ingestion.quarantine import Reason, reject_rows
 from rpo_pipeline.ingestion.rows import RATING_SCHEMA
 
 BATCH_ROWS = 1000
@@ -24,13 +23,8 @@ FROM_LOG = [name for name in PART_SCHEMA.names if name not in RATING_SCHEMA.name
 def rated_rows(ratings: Path, logs: Sequence[Path]) -> Iterator[pa.RecordBatch]:
     """Make a row of every rating of a known response.
 
-    Args:
-        ratings: Rows of a ratings file (``RATING_SCHEMA``).
-        logs: Rows of the logs that it may refer to (``PART_SCHEMA``).
-
-    Yields:
-        Batches of ``PART_SCHEMA``, in the order of the ratings file. Rating, time and origin come
-        from the ratings file, all other columns from the log.
+    The batches (``PART_SCHEMA``) are in the order of the ratings file (``RATING_SCHEMA``). Rating,
+    time and origin come from there, all other columns from the logs (``PART_SCHEMA``).
     """
     given = ibis.read_parquet(ratings)
     rows = given.join(_named(given, logs), "response_id").order_by(_line(_.origin), _.origin)
@@ -43,7 +37,14 @@ def unknown_ratings(ratings: Path, logs: Sequence[Path]) -> pa.Table:
     given = ibis.read_parquet(ratings)
     unknown = given.anti_join(_named(given, logs), "response_id").order_by(_line(_.origin))
     read = unknown.select("origin", "response_id", "raw_reward", "reward_source").to_pyarrow()
-    return pa.Table.from_pylist([_reject(**one) for one in read.to_pylist()], QUARANTINE_SCHEMA)
+    rated = (
+        (
+            one["origin"],
+            {"response_id": one["response_id"], one["reward_source"]: one["raw_reward"]},
+        )
+        for one in read.to_pylist()
+    )
+    return reject_rows(Reason.UNKNOWN_RESPONSE, rated)
 
 
 def _named(given: Table, logs: Sequence[Path]) -> Table:
@@ -56,12 +57,3 @@ def _named(given: Table, logs: Sequence[Path]) -> Table:
 
 def _line(origin: ibis.Value) -> ibis.Value:
     return origin.re_extract(r":(\d+)$", 1).cast("int64")
-
-
-def _reject(
-    origin: str, response_id: str, raw_reward: float, reward_source: str
-) -> dict[str, object]:
-    file, _colon, line = origin.rpartition(":")
-    raw = json.dumps({"response_id": response_id, reward_source: raw_reward}, ensure_ascii=False)
-    reason = Reason.UNKNOWN_RESPONSE.value
-    return {"origin": file, "line": int(line), "reason": reason, "raw": raw}

@@ -48,6 +48,10 @@ LARGE_CLUSTER, LARGE_SHARE = 20, 0.2
 """Number of prompts from which on a cluster with more than this share of them gives a warning."""
 INSTRUCTIONS = frozenset({"system", "developer"})
 
+CLUSTER_SCHEMA = pa.schema(
+    [("prompt_id", pa.string()), ("cluster_id", pa.string()), ("signature", pa.binary())]
+)
+
 Signatures = NDArray[np.uint32]
 Positions = NDArray[np.int64]
 Wanted = Callable[[Positions, Positions], NDArray[np.bool_]]
@@ -58,41 +62,36 @@ def cluster_prompts(
 ) -> Table:
     """Put near-duplicate prompts into one cluster.
 
-    Only prompts that are not in ``previous`` are read and signed. A cluster keeps its name and its
-    prompts. New prompts join clusters, and may unite two of them.
+    Only prompts that are not in ``previous``, the table of earlier runs, are read and signed. A
+    cluster keeps its name and its prompts. New prompts join clusters, and may unite two of them.
+    Without settings ``previous`` is returned unchanged.
 
-    Args:
-        rows: Rows as read; prompt_id and prompt are used.
-        previous: Table that earlier runs returned.
-        near_duplicates: Settings; None returns ``previous`` unchanged.
-
-    Returns:
-        prompt_id, cluster_id (the smallest of the cluster's first prompt_ids), signature.
+    The result holds prompt_id, cluster_id (the smallest of the cluster's first prompt_ids) and
+    signature.
     """
+    known = CLUSTER_SCHEMA.empty_table()
     if near_duplicates is None:
-        return ibis.memtable(_empty() if previous is None else previous.to_pyarrow())
+        return ibis.memtable(known if previous is None else previous.to_pyarrow())
     prompts = rows.select("prompt_id", "prompt").distinct()
-    known = _empty() if previous is None else _signed_alike(previous, prompts)
     if previous is not None:
+        known = _signed_alike(previous, prompts)
         prompts = prompts.anti_join(previous, "prompt_id")
     batches = prompts.to_pyarrow().to_batches(max_chunksize=BATCH)
-    fresh = [_signed(batch) for batch in batches]
-    clusters = pa.concat_tables([known, *fresh])
+    clusters = pa.concat_tables([known, *map(_signed, batches)])
     is_new = np.arange(len(clusters)) >= known.num_rows
     clusters = clusters.append_column("is_new", pa.array(is_new)).sort_by("prompt_id")
     names = clusters["cluster_id"].to_pandas()
     labels = _join(names, read_signatures(clusters), near_duplicates.threshold)
     cluster_ids = _name_clusters(names, labels, clusters["is_new"].to_numpy())
-    _warn_of_template(cluster_ids)
-    return ibis.memtable(
-        pa.table(
-            {
-                "prompt_id": clusters["prompt_id"],
-                "cluster_id": pa.array(cluster_ids, pa.string()),
-                "signature": clusters["signature"],
-            }
-        )
+    warn_if_large(
+        cluster_ids.value_counts().max(),
+        len(cluster_ids),
+        "%d of %d prompts are near-duplicates of one another and share a split: if they only "
+        "share a template, raise ingestion.near_duplicates.threshold, or set "
+        "ingestion.near_duplicates to null",
     )
+    columns = [clusters["prompt_id"], pa.array(cluster_ids, pa.string()), clusters["signature"]]
+    return ibis.memtable(pa.table(columns, schema=CLUSTER_SCHEMA))
 
 
 def similar_pairs(
@@ -174,10 +173,10 @@ def _signed_alike(previous: Table, prompts: Table) -> pa.Table:
         "are computed again",
         len(known),
     )
-    again = pa.concat_tables([_empty(), *map(_signed, texts.to_pyarrow().to_batches(BATCH))])
-    signatures = dict(zip(*(again[c].to_pylist() for c in ("prompt_id", "signature")), strict=True))
+    batches = texts.to_pyarrow().to_batches(BATCH)
+    again = pa.concat_tables([CLUSTER_SCHEMA.empty_table(), *map(_signed, batches)])
     table = known.to_pandas()
-    table["signature"] = table["prompt_id"].map(signatures).fillna(table["signature"])
+    table["signature"] = table["prompt_id"].map(_by_prompt(again)).fillna(table["signature"])
     return pa.Table.from_pandas(table, known.schema, preserve_index=False)
 
 
@@ -185,25 +184,20 @@ def _same_signatures(known: pa.Table, probes: Table) -> bool:
     texts = probes.to_pyarrow()
     ids = texts["prompt_id"].to_pylist()
     stored = known.filter(pc.is_in(known["prompt_id"], pa.array(ids, pa.string())))
-    held = dict(zip(*(stored[c].to_pylist() for c in ("prompt_id", "signature")), strict=True))
+    held = _by_prompt(stored)
     fresh = sign_prompts(texts["prompt"].to_pylist())
     return all(held[name] == row.tobytes() for name, row in zip(ids, fresh, strict=True))
 
 
+def _by_prompt(clusters: pa.Table) -> dict[str, bytes]:
+    columns = (clusters[name].to_pylist() for name in ("prompt_id", "signature"))
+    return dict(zip(*columns, strict=True))
+
+
 def _signed(batch: pa.RecordBatch) -> pa.Table:
-    signatures = sign_prompts(batch["prompt"].to_pylist())
-    return pa.table(
-        {
-            "prompt_id": batch["prompt_id"],
-            "cluster_id": batch["prompt_id"],
-            "signature": pa.array([row.tobytes() for row in signatures], pa.binary()),
-        }
-    )
-
-
-def _empty() -> pa.Table:
-    names = {"prompt_id": pa.string(), "cluster_id": pa.string(), "signature": pa.binary()}
-    return pa.schema(names).empty_table()
+    ids = batch["prompt_id"]
+    signatures = [row.tobytes() for row in sign_prompts(batch["prompt"].to_pylist())]
+    return pa.table([ids, ids, pa.array(signatures, pa.binary())], schema=CLUSTER_SCHEMA)
 
 
 def _band_width(threshold: float) -> int:
@@ -224,23 +218,21 @@ def _join(names: pd.Series, signatures: Signatures, threshold: float) -> Positio
 
     for left, right in similar_pairs(signatures, threshold, apart):
         if len(left):
-            size = int(labels.max()) + 1
-            edges = (np.ones(len(left), np.int8), (labels[left], labels[right]))
-            graph = coo_array(edges, shape=(size, size))
-            labels[:] = connected_components(graph, directed=False)[1][labels]
+            labels[:] = components(labels[left], labels[right], int(labels.max()) + 1)[labels]
     return labels
 
 
-def _warn_of_template(cluster_ids: pd.Series) -> None:
-    sizes = cluster_ids.value_counts()
-    if len(cluster_ids) >= LARGE_CLUSTER and sizes.iloc[0] > LARGE_SHARE * len(cluster_ids):
-        logger.warning(
-            "%d of %d prompts are near-duplicates of one another and share a split: if they only "
-            "share a template, raise ingestion.near_duplicates.threshold, or set "
-            "ingestion.near_duplicates to null",
-            sizes.iloc[0],
-            len(cluster_ids),
-        )
+def components(left: Positions, right: Positions, num_nodes: int) -> Positions:
+    """Number the connected component of each node of a graph with edges from left to right."""
+    edges = (np.ones(len(left), np.int8), (left, right))
+    graph = coo_array(edges, shape=(num_nodes, num_nodes))
+    return np.asarray(connected_components(graph, directed=False)[1])
+
+
+def warn_if_large(size: int, num_prompts: int, warning: str) -> None:
+    """Give a warning, with these two numbers, if a cluster holds a large share of all prompts."""
+    if num_prompts >= LARGE_CLUSTER and size > LARGE_SHARE * num_prompts:
+        logger.warning(warning, size, num_prompts)
 
 
 def _name_clusters(names: pd.Series, labels: Positions, is_new: NDArray[np.bool_]) -> pd.Series:

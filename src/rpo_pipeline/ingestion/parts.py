@@ -79,19 +79,10 @@ def part_key(file: SourceFile, source: SourceParams, redaction: RedactionParams 
 def ensure_part(
     folder: Path, file: SourceFile, source: SourceParams, privacy: Privacy
 ) -> tuple[Path, bool]:
-    """Read a file, unless its part exists.
+    """Read a file, unless its part exists in the folder of all parts.
 
-    Args:
-        folder: Folder of all parts.
-        file: File to read.
-        source: Settings of its source.
-        privacy: What is redacted, and which prompts are forgotten.
-
-    Returns:
-        The part's folder, and whether the file was read.
-
-    Raises:
-        DataError: If the file cannot be read as its type.
+    Returns the part's folder, and whether the file was read. ``DataError`` is raised if the file
+    cannot be read as its type.
     """
     part = folder / part_key(file, source, privacy.redaction)
     if part.is_dir():
@@ -120,13 +111,9 @@ def _is_whole(part: Path) -> bool:
 def read_about(part: Path) -> dict[str, Any]:
     """Read the description of a part.
 
-    Args:
-        part: Folder of the part.
-
-    Returns:
-        ``records``, their number; ``unread_times``, the number of times that could not be read, and
-        ``first_unread_time``, the line of the first; ``unseen``, columns that the source names and
-        no record has; ``fields``, names of fields in the first records.
+    It holds ``records``, their number; ``unread_times``, the number of times that could not be
+    read, and ``first_unread_time``, the line of the first; ``unseen``, columns that the source
+    names and no record has; ``fields``, names of fields in the first records.
     """
     about: dict[str, Any] = json.loads((part / ABOUT).read_text(encoding="utf-8"))
     return about
@@ -168,7 +155,9 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
     records = _read(file, source)
     first = list(islice(records, DETECTION_RECORDS))
     if source.format == "auto" and not file.holds_ratings:
-        source = _with_format(first, file, source)
+        fields = [one.fields for one in first if not isinstance(one.fields, Reason)]
+        detected = detect_format(fields, source, file.name)
+        source = source.model_copy(update={"format": detected})
     columns = Columns(named_columns(source, holds_ratings=file.holds_ratings))
     num_records, unread_times = 0, []
     with (
@@ -178,13 +167,14 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
         for record in chain(first, records):
             num_records += 1
             raw = None
-            for row in (
-                ratings_of_record(record, source, columns)
-                if file.holds_ratings
-                else rows_of_record(record, source, privacy, columns)
+            for row in rows_of_record(
+                record, source, privacy, columns, holds_ratings=file.holds_ratings
             ):
                 if isinstance(row, Reason):
-                    raw = _raw(record, privacy) if raw is None else raw[:KEPT_OF_NEXT]
+                    if raw is None:
+                        raw = redact_raw(record.raw[:KEPT_OF_RAW], privacy.redact)
+                    else:
+                        raw = raw[:KEPT_OF_NEXT]
                     kept = "" if row is Reason.FORGOTTEN else raw
                     line = {"origin": file.name, "line": record.line, "reason": row, "raw": kept}
                     quarantine.add(line, len(kept))
@@ -210,10 +200,6 @@ def _write_part(folder: Path, file: SourceFile, source: SourceParams, privacy: P
     )
 
 
-def _raw(record: Record, privacy: Privacy) -> str:
-    return redact_raw(record.raw[:KEPT_OF_RAW], privacy.redact)
-
-
 def _read(file: SourceFile, source: SourceParams) -> Iterator[Record]:
     """Add to each record the fields that the names of its folders hold, where it lacks them."""
     shared = partition_fields(file.name)
@@ -224,55 +210,33 @@ def _read(file: SourceFile, source: SourceParams) -> Iterator[Record]:
             yield record
 
 
-def _with_format(records: Sequence[Record], file: SourceFile, source: SourceParams) -> SourceParams:
-    fields = [record.fields for record in records if not isinstance(record.fields, Reason)]
-    return source.model_copy(update={"format": detect_format(fields, source, file.name)})
-
-
 def rows_of_record(
     record: Record,
     source: SourceParams,
     privacy: Privacy = NOTHING_PRIVATE,
     columns: Columns | None = None,
+    *,
+    holds_ratings: bool = False,
 ) -> Iterator[dict[str, Any] | Reason]:
-    """Turn a record into rows, or into the reasons why they cannot be used.
+    """Yield a row, or the reason why there is none, for each response (or the rating) of a record.
 
-    Args:
-        record: Record as its file holds it.
-        source: Settings of its source.
-        privacy: What is redacted, and which prompts are forgotten.
-        columns: Object that notes the columns of the record.
-
-    Yields:
-        A row or a reason for each response; one reason if the whole record cannot be used.
+    A record that cannot be used as a whole gives one reason. Its columns are noted in ``columns``.
     """
     if isinstance(record.fields, Reason):
         yield record.fields
         return
     try:
-        flat_records = flatten(record.fields, source)
+        flat_records = [record.fields] if holds_ratings else flatten(record.fields, source)
     except RejectedError as rejected:
         yield rejected.reason
         return
     for flat in flat_records:
-        if columns and columns.wants_more:
+        if columns:
             columns.note(record.fields, flat)
         try:
-            yield parse_record(flat, source, privacy)
+            if holds_ratings:
+                yield parse_rating(flat, source)
+            else:
+                yield parse_record(flat, source, privacy)
         except RejectedError as rejected:
             yield rejected.reason
-
-
-def ratings_of_record(
-    record: Record, source: SourceParams, columns: Columns
-) -> Iterator[dict[str, Any] | Reason]:
-    """Yield the rating of a record of a ratings file, or the reason why it cannot be used."""
-    if isinstance(record.fields, Reason):
-        yield record.fields
-        return
-    if columns.wants_more:
-        columns.note(record.fields)
-    try:
-        yield parse_rating(record.fields, source)
-    except RejectedError as rejected:
-        yield rejected.reason

@@ -14,8 +14,8 @@ SIDES = ("chosen", "rejected")
 
 def flatten_preference(record: Fields, source: SourceParams) -> list[Fields]:
     """Flatten both responses; a field such as ``score_chosen`` belongs to one of them."""
-    texts = {side: _unpack_chat(record.get(side)) for side in SIDES}
-    prompt, responses = _split_prompt(record.get("prompt"), *texts.values())
+    texts: list[Any] = [record.get(side) for side in SIDES]
+    prompt, responses = _split_prompt(record.get("prompt"), *map(parse_prompt, texts))
     return [
         {
             **record,
@@ -69,7 +69,3 @@ def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
     """Count the leading items that two texts or chats have in common."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-def _unpack_chat(value: object) -> object:
-    return parse_prompt(value) if isinstance(value, str) else value

@@ -1,5 +1,7 @@
 """Quarantine holds the records that cannot be used, each with origin, line, reason and raw text."""
 
+import json
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import pandas as pd
@@ -70,6 +72,16 @@ class RejectedError(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
         self.reason = reason
+
+
+def reject_rows(reason: Reason, rows: Iterable[tuple[str, Mapping[str, object]]]) -> pa.Table:
+    """Write rows, each as its origin (``file:line``) and its fields, for quarantine."""
+    lines = []
+    for origin, fields in rows:
+        file, _colon, line = origin.rpartition(":")
+        raw = json.dumps(fields, ensure_ascii=False)
+        lines.append({"origin": file, "line": int(line), "reason": reason.value, "raw": raw})
+    return pa.Table.from_pylist(lines, QUARANTINE_SCHEMA)
 
 
 def quarantine_table(rejected: pa.Table) -> pd.DataFrame:

@@ -22,17 +22,10 @@ def can_read(name: str) -> bool:
 
 
 def read_records(path: Path, encoding: str = "utf-8") -> Iterator[Record]:
-    """Read a file record by record.
+    """Read every record of a file with one of the ``ENDINGS``, also those that cannot be used.
 
-    Args:
-        path: File with one of the ``ENDINGS``.
-        encoding: Encoding of a text file without a byte order mark.
-
-    Returns:
-        Every record, also those that cannot be used.
-
-    Raises:
-        DataError: If the ending is unknown, or the file is not of the type that it names.
+    The encoding is that of a text file without a byte order mark. ``DataError`` is raised if the
+    ending is unknown, or the file is not of the type that it names.
     """
     if not can_read(path.name):
         raise DataError(

@@ -39,11 +39,7 @@ class Record(NamedTuple):
 def partition_fields(path: str) -> dict[str, str]:
     """Read the fields in the folder names of a partitioned log, such as Hive's ``date=2026-11-01``.
 
-    Args:
-        path: Path of a file.
-
-    Returns:
-        Decoded values by name, without those that Hive marks as missing.
+    The values are decoded; those that Hive marks as missing are left out.
     """
     pairs = [folder.split("=", 1) for folder in path.split("/")[:-1] if "=" in folder]
     return {name: unquote(value) for name, value in pairs if value != MISSING_PARTITION}

@@ -63,16 +63,12 @@ class Privacy:
 
 
 def build_redactor(settings: RedactionParams | None) -> Redact:
-    """Build the function that redacts texts.
+    """Build the function that replaces personal data in a text by placeholders.
 
-    Args:
-        settings: Kinds of personal data to redact; None for a function that changes nothing.
-
-    Returns:
-        Function from a text to the text with placeholders. A second redaction changes nothing.
+    Without settings it changes nothing. A second redaction changes nothing.
     """
     if settings is None:
-        return unchanged
+        return lambda text: text
     makers: dict[str, Callable[[RedactionParams], Redact]] = {
         "email": _emails,
         "card": _cards,
@@ -91,21 +87,10 @@ def build_redactor(settings: RedactionParams | None) -> Redact:
     return redact
 
 
-def unchanged(text: str) -> str:
-    """Return the text as it is."""
-    return text
-
-
 def redact_raw(raw: str, redact: Redact) -> str:
     """Redact the raw text of a record, in which JSON may escape characters.
 
-    Args:
-        raw: Record as its file holds it.
-        redact: Function of ``build_redactor``.
-
-    Returns:
-        The same text if nothing was found, otherwise the text with JSON's escapes resolved and with
-        placeholders.
+    The text is the same if nothing was found; otherwise JSON's escapes are resolved in it.
     """
     plain = _ESCAPE.sub(lambda escape: str(json.loads(f'"{escape[0]}"')), raw)
     redacted = redact(plain)
@@ -115,16 +100,11 @@ def redact_raw(raw: str, redact: Redact) -> str:
 def count_redactions(
     rows: Table, quarantine: pd.DataFrame, settings: RedactionParams | None
 ) -> dict[str, object]:
-    """Count the placeholders in stored texts, which include rows that earlier runs read.
+    """Count the placeholders in prompts and responses of all rows, and in quarantined texts.
 
-    Args:
-        rows: Rows as read; prompt and response are used.
-        quarantine: Records that could not be used, with their raw text.
-        settings: Kinds of personal data that are redacted; None for no redaction.
-
-    Returns:
-        ``entities`` and ``regions`` of the settings; ``rows`` and ``quarantine``, the number of
-        placeholders of each kind in them; ``num_rows``, the number of rows with any placeholder.
+    The rows include those that earlier runs read. The result holds ``entities`` and ``regions`` of
+    the settings (empty without any); ``rows`` and ``quarantine``, the number of placeholders of
+    each kind in them; ``num_rows``, the number of rows with any placeholder.
     """
     if settings is None:
         return {"entities": [], "regions": [], "rows": {}, "quarantine": {}, "num_rows": 0}

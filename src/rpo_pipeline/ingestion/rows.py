@@ -26,6 +26,7 @@ LARGEST_REWARD = 1e38
 """Largest rating, near the end of single precision."""
 UNREAD_TIME = "unread_time"
 """Key that marks a row whose time could not be read; it is no column of the table."""
+LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 WHOLE_ID = re.compile(r"(\d+)\.0+")
 """A whole number as pandas writes it in a column with gaps."""
 
@@ -51,11 +52,7 @@ ROW_SCHEMA = pa.schema(
 RATING_SCHEMA = pa.schema(
     [
         ("response_id", pa.string()),
-        ("raw_reward", pa.float64()),
-        ("reward_source", pa.string()),
-        ("is_declared", pa.bool_()),
-        ("timestamp", pa.timestamp("us", tz="UTC")),
-        ("origin", pa.string()),
+        *map(ROW_SCHEMA.field, "raw_reward reward_source is_declared timestamp origin".split()),
     ]
 )
 
@@ -67,13 +64,7 @@ def prompt_key(prompt: str) -> str:
 
 def row_key(prompt: str, response: str) -> str:
     """Hash the content of a prompt and a response, so that moving text between them counts."""
-    return _row_key(prompt_key(prompt), response)
-
-
-def _row_key(prompt_id: str, response: str) -> str:
-    digest = hashlib.blake2b(prompt_id.encode(), digest_size=16)
-    digest.update(response.encode())
-    return digest.hexdigest()
+    return prompt_key(prompt_key(prompt) + response)
 
 
 NOTHING_PRIVATE = Privacy()
@@ -82,20 +73,12 @@ NOTHING_PRIVATE = Privacy()
 def parse_record(
     record: Mapping[str, Any], source: SourceParams, privacy: Privacy = NOTHING_PRIVATE
 ) -> dict[str, Any]:
-    """Check a flat record and turn it into a row.
+    """Check a flat record (``formats.flatten``) and turn it into a row.
 
-    Args:
-        record: One prompt, response and rating, by our names (``formats.flatten``).
-        source: Settings of its source.
-        privacy: What is redacted before a text is hashed, and which prompts are forgotten.
-
-    Returns:
-        The columns of ``ROW_SCHEMA`` without origin and position; ``response_id`` (null without
-        ``source.key``); and ``UNREAD_TIME`` if its time could not be read.
-
-    Raises:
-        RejectedError: If the record cannot be used. A forgotten prompt is reported before anything
-            else that is wrong, so that its text is not kept.
+    The row has the columns of ``ROW_SCHEMA`` without origin and position; ``response_id`` (null
+    without ``source.key``); and ``UNREAD_TIME`` if its time could not be read. Texts are redacted
+    before they are hashed. A record that cannot be used raises ``RejectedError``; a forgotten
+    prompt is reported before anything else that is wrong, so that its text is not kept.
     """
     prompt = privacy.redact_prompt(_text(_prompt(record.get("prompt")), Reason.MISSING_PROMPT))
     prompt_id = prompt_key(prompt)
@@ -107,14 +90,15 @@ def parse_record(
     response = privacy.redact(_text(_response(record.get("response")), Reason.MISSING_RESPONSE))
     if len(prompt) > source.max_text_characters or len(response) > source.max_text_characters:
         raise RejectedError(Reason.TOO_LONG)
+    version = record.get("model_version")
     return {
-        "row_id": _row_key(prompt_id, response),
+        "row_id": row_key(prompt, response),
         "prompt_id": prompt_id,
         "prompt": prompt,
         "response": response,
         **_rating(record, source.rating_columns),
         **_timestamp(record.get("timestamp")),
-        "model_version": _model_version(record.get("model_version")),
+        "model_version": None if is_missing(version) else _text(str(version), Reason.INVALID_TEXT),
         "behaviour_logps": _behaviour_logps(record.get("behaviour_logps")),
         "split_point": int(prompt_id[:13], 16) / 16**13,
         "conversation": None if beginning is prompt else prompt_key(beginning),
@@ -123,18 +107,11 @@ def parse_record(
 
 
 def parse_rating(record: Mapping[str, Any], source: SourceParams) -> dict[str, Any]:
-    """Check a record of a ratings file.
+    """Check a record of a ratings file, by the names of the source.
 
-    Args:
-        record: Values by the names of the source.
-        source: Settings of its source.
-
-    Returns:
-        The columns of ``RATING_SCHEMA`` without origin; and ``UNREAD_TIME`` if its time could not
-        be read.
-
-    Raises:
-        RejectedError: If it names no response or holds no rating, or one that cannot be used.
+    Returns the columns of ``RATING_SCHEMA`` without origin, and ``UNREAD_TIME`` if its time could
+    not be read. ``RejectedError`` is raised if it names no response or holds no rating, or one that
+    cannot be used.
     """
     response_id = _response_id(record, source)
     if response_id is None:
@@ -198,24 +175,11 @@ def _text(value: object, reason_if_missing: Reason) -> str:
     if not isinstance(value, str):
         missing = value == [] or is_missing(value)
         raise RejectedError(reason_if_missing if missing else Reason.NOT_TEXT)
-    if "\0" in value or not (value.isascii() or _is_valid(value)):
+    if "\0" in value or (not value.isascii() and LONE_SURROGATE.search(value)):
         raise RejectedError(Reason.INVALID_TEXT)
     if is_blank(value):
         raise RejectedError(reason_if_missing)
     return value
-
-
-def _is_valid(text: str) -> bool:
-    """Tell whether a text is free of lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _model_version(value: object) -> str | None:
-    return None if is_missing(value) else _text(str(value), Reason.INVALID_TEXT)
 
 
 def _rating(record: Mapping[str, Any], ratings: Sequence[RatingParams]) -> dict[str, Any]:

@@ -153,15 +153,10 @@ BROKEN = (
 
 
 def write_sample_data(path: Path, num_rows: int | None, seed: int) -> dict[str, int]:
-    """Write a feedback log as JSON lines, in constant memory.
+    """Write a feedback log as JSON lines, in constant memory, and count its lines and tickets.
 
-    Args:
-        path: File to write; its folder is created.
-        num_rows: Number of lines; None for all lines of 400 tickets.
-        seed: Seed; the same seed and size give the same bytes.
-
-    Returns:
-        Number of lines and of tickets written.
+    The folder of the file is created. Without a number of rows, all lines of 400 tickets are
+    written. The same seed and size give the same bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = tickets = 0
@@ -200,7 +195,7 @@ def _row(
     rng: random.Random, prompt: str, details: dict[str, str], time: datetime
 ) -> dict[str, Any]:
     writer = rng.choice(list(WRITERS))
-    kinds = [_kind(rng, writer, move) for move in MOVES]
+    kinds = [rng.choices(list(move), [WRITERS[writer][kind] for kind in move])[0] for move in MOVES]
     moves = [rng.choice(move[kind]) for move, kind in zip(MOVES, kinds, strict=True)]
     response = " ".join(_expand(rng, move, details) for move in moves)
     return {
@@ -210,11 +205,6 @@ def _row(
         "timestamp": time.isoformat(),
         "model_version": writer,
     }
-
-
-def _kind(rng: random.Random, writer: str, move: Move) -> str:
-    weights = [WRITERS[writer][kind] for kind in move]
-    return rng.choices(list(move), weights)[0]
 
 
 def _rating(rng: random.Random, worth: float) -> dict[str, Any]:

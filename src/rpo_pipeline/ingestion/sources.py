@@ -42,13 +42,8 @@ def read_log(
 ) -> list[Part]:
     """Read new files of the log without the prompts that were erased on request.
 
-    Args:
-        ingestion: The sources, and what is redacted in them.
-        folder: Folder of the parts.
-        forgotten: Columns prompt_id and is_done, of the prompts that were erased.
-
-    Returns:
-        The parts, as ``read_sources`` returns them.
+    The erased prompts are given by prompt_id and is_done. The parts lie in the folder and are
+    returned as ``read_sources`` returns them.
     """
     erased = frozenset() if forgotten is None else frozenset(forgotten["prompt_id"])
     if forgotten is not None and not forgotten.get("is_done", pd.Series(dtype=bool)).all():
@@ -59,20 +54,12 @@ def read_log(
 def read_sources(
     sources: Sequence[SourceParams], folder: Path, privacy: Privacy = NOTHING_PRIVATE
 ) -> list[Part]:
-    """Read new files of the sources.
+    """Read new files of the sources into parts, which are returned in order of reading.
 
-    Args:
-        sources: Files, folders, globs or hub datasets; paths are relative to the current directory.
-        folder: Folder of the parts. Parts that no source refers to any more are removed.
-        privacy: What is redacted, and which prompts are forgotten.
-
-    Returns:
-        The parts, in order of reading.
-
-    Raises:
-        DataError: If a path names no file, leaves the project, has an unknown ending, cannot be
-            read as its type, or if a source holds no record at all, or none with a column that it
-            names.
+    Paths are relative to the current directory. Parts that no source refers to any more are removed
+    from the folder. ``DataError`` is raised if a path names no file, leaves the project, has an
+    unknown ending, cannot be read as its type, or if a source holds no record at all, or none with
+    a column that it names.
     """
     files: dict[Path, tuple[SourceFile, int]] = {}
     for number, source in enumerate(sources):
@@ -91,21 +78,19 @@ def read_sources(
     num_read = sum(is_new for _, is_new in found.values())
     logger.info("sources: %d files unchanged, %d read", len(found) - num_read, num_read)
     remove_other_parts(folder, [part for part, _ in found.values()])
-    logs: dict[int, list[str]] = {}
-    for path, (file, number) in files.items():
-        if not file.holds_ratings:
-            logs.setdefault(number, []).append(found[path][0].name)
-    described = {
-        path: _describe(file, found[path][0])
-        | ({"ratings_of": logs[number]} if file.holds_ratings else {})
-        for path, (file, number) in files.items()
-    }
+    parts: list[Part] = []
     for number, source in enumerate(sources):
-        own = [path for path, (_, of) in files.items() if of == number]
-        abouts = [_about(files[path][0], found[path][0]) for path in own]
-        num_rows, num_rated = (sum(described[path][n] for path in own) for n in ("rows", "rated"))
+        own = [(file, found[path][0]) for path, (file, of) in files.items() if of == number]
+        logs = [part.name for file, part in own if not file.holds_ratings]
+        described = [_describe(file, part, logs) for file, part in own]
+        abouts = [
+            {**read_about(part), "path": file.name, "holds_ratings": file.holds_ratings}
+            for file, part in own
+        ]
+        num_rows, num_rated = (sum(part[n] for part in described) for n in ("rows", "rated"))
         _check_source(source, abouts, num_rows, num_rated)
-    return list(described.values())
+        parts += described
+    return parts
 
 
 def _ensure_part(
@@ -117,10 +102,6 @@ def _ensure_part(
         if err.filename != str(file.path):  # the folder of the parts
             raise
         raise DataError(f"{file.name} cannot be read: {err.strerror} ({WHERE})") from err
-
-
-def _about(file: SourceFile, part: Path) -> dict[str, Any]:
-    return {**read_about(part), "path": file.name, "holds_ratings": file.holds_ratings}
 
 
 def _check_source(
@@ -161,7 +142,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:AT_MOST_NAMED]) + more
 
 
-def _describe(file: SourceFile, part: Path) -> Part:
+def _describe(file: SourceFile, part: Path, logs: Sequence[str]) -> Part:
     rewards = pq.read_table(part / ROWS, columns=["raw_reward"])["raw_reward"]
     return {
         "path": file.name,
@@ -169,7 +150,7 @@ def _describe(file: SourceFile, part: Path) -> Part:
         "rows": len(rewards),
         "rated": len(rewards) - rewards.null_count,
         "rejected": pq.read_metadata(part / QUARANTINE).num_rows,
-    }
+    } | ({"ratings_of": logs} if file.holds_ratings else {})
 
 
 def read_rows(parts: Sequence[Part], folder: Path) -> pa.RecordBatchReader:

@@ -1,6 +1,5 @@
 """Assigns each prompt a permanent split, by its hash or that of another prompt of its cluster."""
 
-import logging
 from typing import get_args
 
 import ibis
@@ -9,19 +8,15 @@ import pandas as pd
 import pyarrow as pa
 from ibis import _
 from ibis.expr.types import Table
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.ingestion.near_duplicates import (
-    LARGE_CLUSTER,
-    LARGE_SHARE,
+    components,
     read_signatures,
     similar_pairs,
+    warn_if_large,
 )
 from rpo_pipeline.params import Split, SplitShares
-
-logger = logging.getLogger(__name__)
 
 SPLITS: tuple[str, ...] = get_args(Split)
 TRAIN, VALIDATION, TEST = range(3)
@@ -38,27 +33,19 @@ def assign_splits(
 ) -> Table:
     """Assign every prompt a split, the same one to near-duplicates and to turns of a conversation.
 
-    Conversations that begin with the same turn of a user count as one, because later turns hold the
-    responses to earlier ones; with their near-duplicates they form a cluster. An assigned split
-    never changes, even when the shares do. A new prompt takes the split of its cluster, and the
-    split of a new cluster depends on the text of one prompt in it. A new prompt that unites
-    clusters of several splits takes the first of train, validation and test, and the test prompts
-    of these clusters are leaked.
+    Conversations that begin with the same turn of a user count as one (``by_conversation``),
+    because later turns hold the responses to earlier ones; with their near-duplicates they form a
+    cluster. An assigned split never changes, even when the shares do. A new prompt takes the split
+    of its cluster, and the split of a new cluster depends on the text of one prompt in it. A new
+    prompt that unites clusters of several splits takes the first of train, validation and test, and
+    the test prompts of these clusters are leaked.
 
-    Args:
-        rows: Rows as read; prompt_id, split_point and conversation are used.
-        clusters: prompt_id, cluster_id; a prompt that is not in it has no near-duplicate.
-        previous: prompt_id, split and conversation, as earlier runs assigned them.
-        shares: Shares of the splits among new clusters.
-        by_conversation: Whether conversations that begin alike count as one.
-
-    Returns:
-        prompt_id, split, leaked (whether train or validation holds a near-duplicate of a test
-        prompt or another turn of its conversation) and conversation (null unless the prompt is a
-        chat), ordered by prompt_id, of earlier runs too.
-
-    Raises:
-        DataError: If train or test has no prompt.
+    Of the rows prompt_id, split_point and conversation are used. ``clusters`` holds prompt_id and
+    cluster_id; a prompt that is not in it has no near-duplicate. ``previous`` is what earlier runs
+    assigned. The result holds prompt_id, split, leaked (whether train or validation holds a
+    near-duplicate of a test prompt or another turn of its conversation) and conversation (null
+    unless the prompt is a chat), ordered by prompt_id, of earlier runs too. Without a prompt in
+    train or in test, ``DataError`` is raised.
     """
     prompts = rows.group_by("prompt_id").agg(
         split_point=_.split_point.min(), conversation=_.conversation.min()
@@ -81,15 +68,10 @@ def assign_splits(
 
 
 def check_leakage(splits: Table, clusters: Table, threshold: float) -> None:
-    """Refuse splits with near-duplicates in train and in test.
+    """Refuse splits in which a test prompt that is not leaked has a near-duplicate in train.
 
-    Args:
-        splits: prompt_id, split, leaked.
-        clusters: prompt_id, signature.
-        threshold: Similarity from which on prompts are near-duplicates.
-
-    Raises:
-        DataError: If a prompt of train is a near-duplicate of a test prompt that is not leaked.
+    The splits hold prompt_id, split and leaked, the clusters prompt_id and signature. Prompts are
+    near-duplicates from this similarity on; one such pair raises ``DataError``.
     """
     sides = clusters.left_join(splits, "prompt_id").select(
         "prompt_id",
@@ -127,7 +109,7 @@ def _with_previous(prompts: Table, previous: Table | None) -> Table:
         "prompt_id",
         split_point=ibis.null("float64"),
         conversation=ibis.coalesce(known.before, known.now),
-        given=_rank(known.split),
+        given=known.split.cases(*((name, rank) for rank, name in enumerate(SPLITS))).cast("int8"),
         was_leaked=_optional(known, "leaked", ibis.literal(False)),
     )
     return known.union(prompts.anti_join(known, "prompt_id"))
@@ -145,7 +127,12 @@ def _with_ranks(prompts: Table, shares: SplitShares) -> Table:
     together = ibis.window(group_by="cluster_id")
     # The founder decides the cluster's split, so it is chosen by the other half of the hashes.
     from_founder = ibis.window(group_by="cluster_id", order_by=_.prompt_id.substr(16, 16))
-    drawn = _draw(_.split_point.first().over(from_founder), shares)
+    point = _.split_point.first().over(from_founder)
+    drawn = ibis.cases(
+        (point < shares.train, TRAIN),
+        (point < shares.train + shares.validation, VALIDATION),
+        else_=TEST,
+    ).cast("int8")
     placed = prompts.mutate(cluster_rank=ibis.coalesce(_.given.min().over(together), drawn))
     return placed.mutate(rank=ibis.coalesce(_.given, _.cluster_rank))
 
@@ -168,41 +155,20 @@ def _join_conversations(prompts: Table) -> Table:
     if edges.empty:
         return prompts
     ends, names = pd.factorize(pd.concat([edges["cluster_id"], edges["beginning"]]))
-    graph = coo_array(
-        (np.ones(len(edges), np.int8), (ends[: len(edges)], ends[len(edges) :])),
-        shape=(len(names), len(names)),
+    left, right = np.split(ends, 2)
+    labels = pd.Series(components(left, right, len(names)))
+    sizes = edges["size"].groupby(labels[left].to_numpy()).sum()
+    warn_if_large(
+        int(sizes.max()),
+        int(prompts.count().execute()),
+        "%d of %d prompts are conversations that begin alike and share a split: if they only "
+        "share a greeting, set ingestion.conversations_share_split to false",
     )
-    labels = pd.Series(connected_components(graph, directed=False)[1])
-    sizes = edges["size"].groupby(labels[ends[: len(edges)]].to_numpy()).sum()
-    _warn_of_opening(int(sizes.max()), int(prompts.count().execute()))
     joined = pd.Series(names).groupby(labels).transform("min")
-    renamed = pa.table(
-        {"former": pa.array(names, pa.string()), "joined": pa.array(joined, pa.string())}
-    )
+    columns = {"former": names, "joined": joined}
+    renamed = pa.table({name: pa.array(ids, pa.string()) for name, ids in columns.items()})
     prompts = prompts.left_join(ibis.memtable(renamed), [("cluster_id", "former")])
     return prompts.mutate(cluster_id=ibis.coalesce(_.joined, _.cluster_id))
-
-
-def _warn_of_opening(size: int, num_prompts: int) -> None:
-    if num_prompts >= LARGE_CLUSTER and size > LARGE_SHARE * num_prompts:
-        logger.warning(
-            "%d of %d prompts are conversations that begin alike and share a split: if they only "
-            "share a greeting, set ingestion.conversations_share_split to false",
-            size,
-            num_prompts,
-        )
-
-
-def _rank(split: ibis.Column) -> ibis.Column:
-    return split.cases(*((name, rank) for rank, name in enumerate(SPLITS))).cast("int8")
-
-
-def _draw(point: ibis.Column, shares: SplitShares) -> ibis.Column:
-    return ibis.cases(
-        (point < shares.train, TRAIN),
-        (point < shares.train + shares.validation, VALIDATION),
-        else_=TEST,
-    ).cast("int8")
 
 
 def _check_both_sides(splits: Table, shares: SplitShares) -> None:

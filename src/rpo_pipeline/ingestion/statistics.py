@@ -1,6 +1,6 @@
 """Describes the data in numbers, for reports (Ibis expressions)."""
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from ibis import _
@@ -12,16 +12,11 @@ Numbers = dict[str, Any]
 def describe_data(feedback: Table, splits: Table, clusters: Table) -> Numbers:
     """Describe the feedback of a run.
 
-    Args:
-        feedback: Feedback table.
-        splits: prompt_id, split, leaked; may hold prompts of earlier runs.
-        clusters: prompt_id, cluster_id; may hold prompts of earlier runs.
-
-    Returns:
-        rows; rated_share; prompts; responses_per_prompt, prompt_words and response_words (mean,
-        quantiles); rewards by source; splits (rows, rated rows, prompts); near_duplicates
-        (clusters of more than one prompt, their prompts, the largest, leaked test prompts);
-        first and last timestamp; rows by model_version.
+    The splits (prompt_id, split, leaked) and clusters (prompt_id, cluster_id) may hold prompts of
+    earlier runs. The numbers are rows; rated_share; prompts; responses_per_prompt, prompt_words and
+    response_words (mean, quantiles); rewards by source; splits (rows, rated rows, prompts);
+    near_duplicates (clusters of more than one prompt, their prompts, the largest, leaked test
+    prompts); first and last timestamp; rows by model_version.
     """
     prompts = feedback.group_by("prompt_id").agg(
         split=_.split.min(),
@@ -43,7 +38,11 @@ def describe_data(feedback: Table, splits: Table, clusters: Table) -> Numbers:
         "rewards": _by(feedback.filter(feedback.raw_reward.notnull()), "reward_source", **_REWARD),
         "splits": _by(prompts, "split", **_SPLIT),
         "near_duplicates": _near_duplicates(feedback, splits, clusters),
-        "timestamps": {name: _iso(time) for name, time in _one(times).items()},
+        # Spark returns times in UTC, the zone of its session, without a zone.
+        "timestamps": {
+            name: time and time.replace(tzinfo=UTC).isoformat()
+            for name, time in _one(times).items()
+        },
         "model_versions": _by(feedback, "model_version", rows=_.count()),
     }
 
@@ -98,8 +97,3 @@ def _by(table: Table, key: str, **numbers: Any) -> dict[str, Any]:  # noqa: ANN4
 def _one(table: Table) -> Numbers:
     line: Numbers = table.to_pyarrow().to_pylist()[0]
     return line
-
-
-def _iso(time: datetime | None) -> str | None:
-    # Spark returns times in UTC, the zone of its session, without a zone.
-    return None if time is None else time.replace(tzinfo=UTC).isoformat()

@@ -32,16 +32,10 @@ Opening = Callable[[Path], tuple[list[str], list[RowGroup]]]
 
 
 def read_table(path: Path) -> Iterator[Record]:
-    """Read a file row by row.
+    """Read a Parquet or Arrow file row by row.
 
-    Args:
-        path: Parquet or Arrow file.
-
-    Yields:
-        Every row, and one broken record for a row group that cannot be read.
-
-    Raises:
-        DataError: If the file is not of its type, or names a column twice.
+    A row group that cannot be read gives one broken record. ``DataError`` is raised if the file is
+    not of its type, or names a column twice.
     """
     try:
         names, row_groups = TABLES[path.suffix.lower()](path)
@@ -108,13 +102,11 @@ def _decode(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any] | Reason, st
     except UNREADABLE:
         columns = [_values(column) for column in batch.columns]
         for values in zip(*columns, strict=True):
-            yield _fields(dict(zip(batch.schema.names, values, strict=True)))
-
-
-def _fields(values: dict[str, Any]) -> tuple[dict[str, Any] | Reason, str | None]:
-    if any(isinstance(value, Unread) and value.is_text for value in values.values()):
-        return Reason.INVALID_TEXT, json.dumps(values, default=str, ensure_ascii=False)
-    return values, None
+            fields = dict(zip(batch.schema.names, values, strict=True))
+            if any(isinstance(value, Unread) and value.is_text for value in values):
+                yield Reason.INVALID_TEXT, json.dumps(fields, default=str, ensure_ascii=False)
+            else:
+                yield fields, None
 
 
 def _values(column: pa.Array) -> list[Any]:

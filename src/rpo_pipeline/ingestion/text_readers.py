@@ -37,12 +37,7 @@ NULS = {
     "utf-32-be": [True, True, True, False],
 }
 """Which of the first four bytes are NUL in a file without a byte order mark."""
-WITH_MARKS = {
-    "utf-8": "utf-8",
-    "utf-8-sig": "utf-8",
-    "utf-16": "utf-16-le",
-    "utf-32": "utf-32-le",
-}
+WITH_MARKS = {"utf-8": "utf-8", "utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 """Encodings whose files may have a byte order mark, and the encoding to use without one."""
 DELIMITERS = ",;\t|"
 QUOTED = re.compile(r'"(?:[^"]|"")*(?:"|$)')
@@ -70,17 +65,11 @@ class Line(NamedTuple):
 
 
 def read_text(path: Path, encoding: str) -> Iterator[Record]:
-    """Read a file record by record.
+    """Read every record of a file, also those that cannot be used.
 
-    Args:
-        path: File whose name ends in one of ``TEXTS``, or in that and the ending of a compression.
-        encoding: Python's name of the encoding if the file has no byte order mark.
-
-    Yields:
-        Every record, also those that cannot be used.
-
-    Raises:
-        DataError: If the header of a CSV file cannot be used.
+    The file's name ends in one of ``TEXTS``, or in that and the ending of a compression. Python's
+    name of the encoding counts if there is no byte order mark. ``DataError`` is raised if the
+    header of a CSV file cannot be used.
     """
     name = without_compression(path.name.lower())
     reader = next(reader for ending, reader in TEXTS.items() if name.endswith(ending))
@@ -108,10 +97,7 @@ def _find_encoding(start: bytes, named: str) -> str:
         return named
     # Files without a mark start with a bracket, a quote or a column name, which are ASCII.
     nul = [byte == 0 for byte in start]
-    for encoding, nuls in NULS.items():
-        if nul == nuls:
-            return encoding
-    return WITH_MARKS[named]
+    return next((encoding for encoding, nuls in NULS.items() if nuls == nul), WITH_MARKS[named])
 
 
 def _keep_invalid(error: UnicodeError) -> tuple[str, int]:

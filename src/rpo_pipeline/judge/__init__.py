@@ -1,12 +1,4 @@
 """A language model as a judge: client, endpoint, budget and texts, for labelers and evaluation."""
 
-from rpo_pipeline.judge.budget import Usage
 from rpo_pipeline.judge.client import JudgeClient
 from rpo_pipeline.judge.texts import own_template, request_fields
-
-__all__ = [
-    "JudgeClient",
-    "Usage",
-    "own_template",
-    "request_fields",
-]

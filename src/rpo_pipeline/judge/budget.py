@@ -2,9 +2,8 @@
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from threading import Condition
-from typing import Any
 
 from rpo_pipeline.params import EndpointParams
 
@@ -28,20 +27,9 @@ class Usage:
     unanswered: Counter[str] = field(default_factory=Counter)
     """Number of questions without a usable answer, by reason."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the numbers in a form that JSON can hold."""
-        return asdict(self) | {"unanswered": dict(self.unanswered)}
 
-
-@dataclass(frozen=True)
-class Hold:
-    """Tokens that a request uses, or can use at most."""
-
-    prompt_tokens: int
-    answer_tokens: int
-
-
-NOTHING = Hold(0, 0)
+Tokens = Counter[str]
+"""Tokens that requests use, or can use at most, of the kinds ``prompt`` and ``answer``."""
 
 
 class Budget:
@@ -51,9 +39,6 @@ class Budget:
     that requests under way cannot exceed a ceiling. Near a ceiling a request waits until earlier
     ones have returned what they did not use. The charge for a request that was never answered is
     unknown and not counted.
-
-    Args:
-        settings: Prices and ceilings.
     """
 
     def __init__(self, settings: EndpointParams) -> None:
@@ -61,40 +46,36 @@ class Budget:
         self.stopped: str | None = None
         """Reason why no more requests are sent, or None."""
         self._settings = settings
-        self._held = NOTHING
+        self._held = Tokens()
         self._failures_in_a_row = 0
         self._changed = Condition()
 
-    def reserve(self, num_bytes: int) -> Hold | None:
-        """Reserve the most that a request can use.
+    def reserve(self, num_bytes: int) -> Tokens | None:
+        """Reserve the most that a request with a text of so many bytes can use.
 
-        Args:
-            num_bytes: Length of the request's text.
-
-        Returns:
-            The reservation, for ``settle`` or ``fail``; None if the request must not be sent.
+        The reservation is for ``settle`` or ``fail``; it is None if the request must not be sent.
         """
         request = self._settings.request
         limit = request.get("max_completion_tokens") or request.get("max_tokens")
-        hold = Hold(num_bytes + ENVELOPE_TOKENS, limit or self._settings.max_answer_tokens)
+        hold = Tokens(
+            prompt=num_bytes + ENVELOPE_TOKENS, answer=limit or self._settings.max_answer_tokens
+        )
         with self._changed:
             while self.stopped is None and (ceiling := self._passed(hold)):
-                if self._held == NOTHING:
-                    self._stop(ceiling)
-                else:
+                if self._held:
                     self._changed.wait()
+                else:
+                    self.stop(ceiling)
             if self.stopped is not None:
                 return None
-            self._held = _sum(self._held, hold)
+            self._held += hold
             return hold
 
-    def settle(self, hold: Hold, used: Hold | None, num_retries: int) -> None:
+    def settle(self, hold: Tokens, used: Tokens | None, num_retries: int) -> None:
         """Replace the reservation of a request by what it used.
 
-        Args:
-            hold: Reservation of ``reserve``.
-            used: Tokens that the endpoint reports; without a report the whole reservation counts.
-            num_retries: Number of attempts after the first.
+        Without a report by the endpoint the whole reservation counts. Retries are the attempts
+        after the first.
         """
         used = used or hold
         with self._changed:
@@ -102,35 +83,39 @@ class Budget:
             self._failures_in_a_row = 0
             self.usage.num_requests += 1
             self.usage.num_retries += num_retries
-            self.usage.prompt_tokens += used.prompt_tokens
-            self.usage.answer_tokens += used.answer_tokens
+            self.usage.prompt_tokens += used["prompt"]
+            self.usage.answer_tokens += used["answer"]
             self.usage.cost += self._price(used)
 
-    def fail(self, hold: Hold, num_retries: int) -> None:
+    def fail(self, hold: Tokens, num_retries: int) -> None:
         """Release the reservation of a request that was not answered."""
         with self._changed:
             self._release(hold)
             self.usage.num_retries += num_retries
             self._failures_in_a_row += 1
             if self._failures_in_a_row >= self._settings.give_up_after:
-                self._stop(f"{self._failures_in_a_row} requests in a row got no answer")
+                self.stop(f"{self._failures_in_a_row} requests in a row got no answer")
 
     def stop(self, reason: str) -> None:
         """Send no more requests."""
-        with self._changed:
-            self._stop(reason)
+        with self._changed:  # a thread may enter it more than once
+            if self.stopped is None:
+                self.stopped = reason
+                self._changed.notify_all()
+                logger.warning(
+                    "%s sends no more requests in this pass: %s", self._settings.model, reason
+                )
 
     def count_unanswered(self, reason: str) -> None:
         """Count a question that has no usable answer."""
         with self._changed:
             self.usage.unanswered[reason] += 1
 
-    def _passed(self, hold: Hold) -> str | None:
+    def _passed(self, hold: Tokens) -> str | None:
         """Name the ceiling that one more request could exceed, or return None."""
-        settings, usage, pending = self._settings, self.usage, _sum(self._held, hold)
+        settings, usage, pending = self._settings, self.usage, self._held + hold
         used = usage.prompt_tokens + usage.answer_tokens
-        tokens = used + pending.prompt_tokens + pending.answer_tokens
-        if settings.max_tokens is not None and tokens > settings.max_tokens:
+        if settings.max_tokens is not None and used + pending.total() > settings.max_tokens:
             return f"the next could pass max_tokens = {settings.max_tokens}, {used} are used"
         cost = usage.cost + self._price(pending)
         if settings.max_cost is not None and cost > settings.max_cost:
@@ -139,22 +124,10 @@ class Budget:
             )
         return None
 
-    def _stop(self, reason: str) -> None:
-        if self.stopped is None:
-            self.stopped = reason
-            self._changed.notify_all()
-            logger.warning(
-                "%s sends no more requests in this pass: %s", self._settings.model, reason
-            )
-
-    def _price(self, tokens: Hold) -> float:
+    def _price(self, tokens: Tokens) -> float:
         prices = (self._settings.prompt_price or 0.0, self._settings.answer_price or 0.0)
-        return (tokens.prompt_tokens * prices[0] + tokens.answer_tokens * prices[1]) / 1e6
+        return (tokens["prompt"] * prices[0] + tokens["answer"] * prices[1]) / 1e6
 
-    def _release(self, hold: Hold) -> None:
-        self._held = _sum(self._held, Hold(-hold.prompt_tokens, -hold.answer_tokens))
+    def _release(self, hold: Tokens) -> None:
+        self._held -= hold
         self._changed.notify_all()
-
-
-def _sum(one: Hold, other: Hold) -> Hold:
-    return Hold(one.prompt_tokens + other.prompt_tokens, one.answer_tokens + other.answer_tokens)

@@ -7,12 +7,15 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from rpo_pipeline.judge.budget import Budget, Usage
+from rpo_pipeline.judge.budget import Budget
 from rpo_pipeline.judge.texts import AnswerT, own_template, read_answer, request_texts
 from rpo_pipeline.params import EndpointParams, JudgeParams
 
 Outcome = Literal["win", "tie", "loss"]
 ResultT = TypeVar("ResultT")
+
+CLOSED = ConfigDict(json_schema_extra={"additionalProperties": False})
+"""Restriction that only the endpoint gets; an answer with further fields is accepted."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +31,22 @@ class Comparison:
 class Preference(BaseModel):
     """Answer of a judge that compares two responses."""
 
-    model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
+    model_config = CLOSED
 
     better: Literal["A", "B", "neither"]
 
 
 class JudgeClient:
-    """Sends questions to an OpenAI-compatible endpoint within its ceilings; it is thread-safe.
-
-    Args:
-        settings: Model, address and ceilings.
-    """
+    """Sends questions to an OpenAI-compatible endpoint within its ceilings; it is thread-safe."""
 
     def __init__(self, settings: EndpointParams) -> None:
         from rpo_pipeline.judge.endpoint import Endpoint  # noqa: PLC0415 (an extra)
 
         self._settings = settings
         self._budget = Budget(settings)
-        self._endpoint = Endpoint(settings, self._budget)
-
-    @property
-    def usage(self) -> Usage:
+        self.usage = self._budget.usage
         """Requests, tokens and cost so far."""
-        return self._budget.usage
+        self._endpoint = Endpoint(settings, self._budget)
 
     @property
     def stopped(self) -> str | None:
@@ -58,28 +54,14 @@ class JudgeClient:
         return self._budget.stopped
 
     def each(self, ask: Callable[..., ResultT], *arguments: Iterable[Any]) -> list[ResultT]:
-        """Call ``rate`` or ``compare`` for many arguments in parallel.
-
-        Args:
-            ask: Function of one value of each of the arguments.
-            *arguments: Iterables, as for ``map``.
-
-        Returns:
-            The results, in order.
-        """
+        """Call ``rate`` or ``compare`` for many arguments in parallel; results are in order."""
         with ThreadPoolExecutor(self._settings.concurrency) as pool:
             return list(pool.map(ask, *arguments))
 
     def rate(self, prompt: str, response: str, rubric: JudgeParams) -> dict[str, float] | None:
-        """Rate one response by criteria.
+        """Rate one response by the criteria of a rubric, each on the scale -1 to 1.
 
-        Args:
-            prompt: Text of the prompt.
-            response: Response to rate.
-            rubric: Criteria, scale of the answers, and template.
-
-        Returns:
-            Rating of each criterion on the scale -1 to 1; None without a usable answer.
+        The result is None without a usable answer.
         """
         lowest, highest = rubric.answer_scale
         answer = self._ask(
@@ -100,15 +82,9 @@ class JudgeClient:
     ) -> Comparison | None:
         """Compare two responses in both orders, because judges may prefer a position.
 
-        Args:
-            prompt: Text of the prompt.
-            first: Response that the outcome is about.
-            second: Response that it is compared with.
-            template: Jinja2 template with ``prompt``, ``first`` and ``second``, which it must call
-                A and B; null for the project's own (judge/templates/compare.j2).
-
-        Returns:
-            The comparison; None unless both orders have a usable answer.
+        The outcome is about the first; it is None unless both orders have a usable answer. A Jinja2
+        template gets ``prompt``, ``first`` and ``second``, which it must call A and B; null stands
+        for the project's own (judge/templates/compare.j2).
         """
         verdicts: list[Outcome] = []
         for shown, own in (((first, second), "A"), ((second, first), "B")):
@@ -116,7 +92,8 @@ class JudgeClient:
             answer = self._ask(template or own_template("compare.j2"), texts, Preference)
             if answer is None:
                 return None
-            verdicts.append(_verdict(answer, own))
+            won: Outcome = "win" if answer.better == own else "loss"
+            verdicts.append("tie" if answer.better == "neither" else won)
         agree = verdicts[0] == verdicts[1]
         return Comparison(verdicts[0] if agree else "tie", agree)
 
@@ -136,17 +113,9 @@ class JudgeClient:
         return None
 
 
-def _verdict(answer: Preference, own: str) -> Outcome:
-    if answer.better == "neither":
-        return "tie"
-    return "win" if answer.better == own else "loss"
-
-
 def _rating_model(rubric: JudgeParams) -> type[BaseModel]:
     """Build the model of an answer: one number of the scale for each criterion."""
     lowest, highest = rubric.answer_scale
     number = (float, Field(ge=lowest, le=highest, allow_inf_nan=False))
-    # Only the endpoint gets this restriction; an answer with further fields is accepted.
-    config = ConfigDict(json_schema_extra={"additionalProperties": False})
     fields: dict[str, Any] = dict.fromkeys(rubric.criteria, number)
-    return create_model("Rating", __config__=config, **fields)
+    return create_model("Rating", __config__=CLOSED, **fields)

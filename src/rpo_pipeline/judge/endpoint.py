@@ -9,7 +9,7 @@ import openai
 from pydantic import BaseModel, Field, ValidationError
 
 from rpo_pipeline.errors import ConfigError
-from rpo_pipeline.judge.budget import Budget, Hold
+from rpo_pipeline.judge.budget import Budget, Tokens
 from rpo_pipeline.judge.texts import request_fields, response_format
 from rpo_pipeline.params import EndpointParams, variable
 from rpo_pipeline.secrets import keep_secret
@@ -54,12 +54,7 @@ class _Completion(BaseModel):
 
 
 class Endpoint:
-    """Sends requests; it is thread-safe.
-
-    Args:
-        settings: Address, model and fields of requests.
-        budget: Budget that each request is reserved in and settled with.
-    """
+    """Sends requests, each reserved in a budget and settled with it; it is thread-safe."""
 
     def __init__(self, settings: EndpointParams, budget: Budget) -> None:
         self._settings, self._budget = settings, budget
@@ -75,20 +70,11 @@ class Endpoint:
         )
 
     def send(self, system: str, question: str, answer: type[BaseModel], seed: int) -> Reply:
-        """Send one request.
+        """Send one request: a system message, a question, and the seed of the judge's sampling.
 
-        Args:
-            system: System message.
-            question: User message.
-            answer: Model of the answer, sent as response format unless the endpoint refused it.
-            seed: Seed of the judge's sampling.
-
-        Returns:
-            The reply.
-
-        Raises:
-            ConfigError: If the environment lacks the key, or the endpoint refuses the key or the
-                model before it has answered any request.
+        The model of the answer is sent as response format unless the endpoint refused it.
+        ``ConfigError`` is raised if the environment lacks the key, or the endpoint refuses the key
+        or the model before it has answered any request.
         """
         client = self._client  # a missing key raises here, before anything is reserved
         hold = self._budget.reserve(len(system.encode()) + len(question.encode()))
@@ -174,9 +160,9 @@ def _api_key(settings: EndpointParams) -> str:
     return key
 
 
-def _used(completion: _Completion | None) -> Hold | None:
+def _used(completion: _Completion | None) -> Tokens | None:
     usage = completion.usage if completion else None
-    return Hold(usage.prompt_tokens, usage.completion_tokens) if usage else None
+    return Tokens(prompt=usage.prompt_tokens, answer=usage.completion_tokens) if usage else None
 
 
 def _read(completion: _Completion | None) -> Reply:

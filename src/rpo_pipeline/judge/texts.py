@@ -33,16 +33,9 @@ this schema, and with nothing else:
 def request_texts(
     template: str, texts: Mapping[str, str], answer: type[BaseModel], **values: object
 ) -> tuple[str, str]:
-    """Write a request.
+    """Write the system message and the user message of a request.
 
-    Args:
-        template: Jinja2 template of the question.
-        texts: Texts to judge, by name; each is fenced.
-        answer: Model of the answer.
-        **values: Other values of the template.
-
-    Returns:
-        System message and user message.
+    The Jinja2 template of the question gets the texts to judge, each fenced, and the other values.
     """
     fenced = {name: fence(text) for name, text in texts.items()}
     question = _compiled(template).render(**fenced, **values)
@@ -67,12 +60,8 @@ def own_template(name: str) -> str:
 def request_fields(settings: EndpointParams, body: dict[str, Any]) -> dict[str, Any]:
     """Collect the fields of a request beside the name of the model.
 
-    Args:
-        settings: Settings of the endpoint; ``request`` overrides fields, and a null removes one.
-        body: Messages, seed, and format of the answer.
-
-    Returns:
-        Values by field.
+    The body holds messages, seed, and format of the answer. ``request`` of the settings overrides
+    fields, and a null removes one.
     """
     fields = {"temperature": 0, "max_tokens": settings.max_answer_tokens, **body}
     return {k: v for k, v in {**fields, **settings.request}.items() if v is not None}
@@ -85,17 +74,10 @@ def response_format(answer: type[BaseModel]) -> dict[str, Any]:
 
 
 def read_answer(text: str, answer: type[AnswerT]) -> AnswerT | None:
-    """Find the answer in the text of a judge: the last JSON object that fits the model.
+    """Find the answer in the text of a judge: the last JSON object that fits the model, or None.
 
     Answers are short, flat and at the end of the text. Limits on the length and on the number of
     braces tried bound the time of reading.
-
-    Args:
-        text: Text that the judge wrote.
-        answer: Model of the answer.
-
-    Returns:
-        The answer; None if nothing fits.
     """
     if len(text) > MAX_CHARACTERS:
         return None

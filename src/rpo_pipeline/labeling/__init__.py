@@ -17,26 +17,6 @@ from rpo_pipeline.labeling.length_baseline import (
     compare_shares,
     count_words,
 )
+from rpo_pipeline.labeling.length_bias import report_rewards
 from rpo_pipeline.labeling.normaliser import fit_normaliser, normalise
-from rpo_pipeline.labeling.reward_report import report_rewards
 from rpo_pipeline.labeling.ridge import cross_fit
-
-__all__ = [
-    "WITHIN",
-    "against_length",
-    "build_labeler",
-    "compare_shares",
-    "compared_rows",
-    "count_words",
-    "cross_fit",
-    "fit_normaliser",
-    "fit_reward_models",
-    "label_feedback",
-    "label_report",
-    "label_responses",
-    "measure_drift",
-    "normalise",
-    "report_rewards",
-    "require_labels",
-    "warn_of_shared_labelers",
-]

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 from scipy.stats import kendalltau, spearmanr
 
-from rpo_pipeline.labeling.ensemble import DISAGREEMENT
+from rpo_pipeline.labeling.labelers import DISAGREEMENT
+from rpo_pipeline.labeling.length_baseline import count_words
 from rpo_pipeline.params import LabelerParams, LabelingParams
 
 logger = logging.getLogger(__name__)
@@ -19,17 +20,11 @@ SCALES_APART = 3.0
 def agreement(
     labels: pd.Series, ratings: pd.Series, prompt_ids: pd.Series
 ) -> dict[str, float | int | None]:
-    """Compare labels with ratings of the same rows.
+    """Compare labels with ratings of the same rows; none of both is missing.
 
-    Args:
-        labels: Raw rewards by a labeler, none missing.
-        ratings: Raw rewards by people, none missing.
-        prompt_ids: Prompt of each row.
-
-    Returns:
-        n, the number of rows; spearman over all rows; num_pairs, the number of pairs of responses
-        to one prompt that people rated differently; pair_accuracy, the share of pairs that the
-        labels put in the same order, equal labels counting half. Null if nothing can be compared.
+    Returns n, the number of rows; spearman over all rows; num_pairs, the number of pairs of
+    responses to one prompt that people rated differently; pair_accuracy, the share of pairs that
+    the labels put in the same order, equal labels counting half. Null if nothing can be compared.
     """
     num_pairs, in_order = _pairs(labels, ratings, prompt_ids)
     can_rank = labels.nunique() > 1 and ratings.nunique() > 1
@@ -73,18 +68,12 @@ def label_report(
 ) -> dict[str, Any]:
     """Report which labeler labelled the rows, and how far its labels can be trusted.
 
-    Args:
-        labels: Table of ``label_feedback``.
-        feedback: Columns row_id, prompt_id, response, raw_reward.
-        labeling: Settings of the labelers.
-        drift: Drift of each labeler, as ``measure_drift`` returns it.
-
-    Returns:
-        ``rows``: the number of rows that each labeler gave the reward of, and ``none``, those
-        without a reward; ``labelers``: for each labeler of text its fingerprint, the mean and
-        standard deviation of its raw rewards, its ``agreement`` with people, that of
-        ``longer_is_better`` on the same rows, the ``scale`` and ``offset`` that would put it
-        ``on_the_scale_of_ratings``, its ``disagreement`` (ensembles) and its ``drift``.
+    The feedback holds row_id, prompt_id, response and raw_reward. Returns ``rows``: the number of
+    rows that each labeler gave the reward of, and ``none``, those without a reward; ``labelers``:
+    for each labeler of text its fingerprint, the mean and standard deviation of its raw rewards,
+    its ``agreement`` with people, that of ``longer_is_better`` on the same rows, the ``scale`` and
+    ``offset`` that would put it ``on_the_scale_of_ratings``, its ``disagreement`` (ensembles) and
+    its ``drift``.
     """
     counts = labels["labeler"].value_counts()
     known = feedback.rename(columns={"raw_reward": "rating"})
@@ -106,16 +95,18 @@ def _describe(
     answered = table[table[settings.title].notna()]
     own = answered.loc[answered["labeler"] == settings.title, "labeler_fingerprint"]
     rated = answered[answered["rating"].notna()]
-    num_words = rated["response"].map(lambda response: len(response.split()))
     matching = _matching(settings, rated[settings.title], rated["rating"])
     if matching and not own.empty:
         _warn_of_scale(settings, matching)
     return {
         "labeler": settings.title,
         "fingerprint": None if own.empty else own.iloc[0],
-        **_moments(answered[settings.title]),
+        "n": len(answered),
+        **moments(answered[settings.title]),
         "agreement": agreement(rated[settings.title], rated["rating"], rated["prompt_id"]),
-        "longer_is_better": agreement(num_words, rated["rating"], rated["prompt_id"]),
+        "longer_is_better": agreement(
+            count_words(rated["response"]), rated["rating"], rated["prompt_id"]
+        ),
         "on_the_scale_of_ratings": matching,
         "disagreement": _disagreement(settings, answered),
         "drift": drift,
@@ -148,16 +139,13 @@ def _disagreement(settings: LabelerParams, answered: pd.DataFrame) -> dict[str, 
     if settings.type != "ensemble":
         return None
     column = f"{settings.name}_{DISAGREEMENT}" if settings.name else DISAGREEMENT
-    return _moments(answered[column]) | {"max": _number(answered[column].max())}
+    largest = answered[column].max()
+    found = {"n": len(answered), **moments(answered[column])}
+    return found | {"max": None if pd.isna(largest) else float(largest)}
 
 
-def _moments(values: pd.Series) -> dict[str, float | int | None]:
-    return {
-        "n": len(values),
-        "mean": _number(values.mean()),
-        "std": _number(values.std(ddof=0)),
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if pd.isna(value) else float(value)
+def moments(values: pd.Series) -> dict[str, float | None]:
+    """Compute mean and standard deviation, which are null without any value."""
+    if not values.notna().any():
+        return {"mean": None, "std": None}
+    return {"mean": float(values.mean()), "std": float(values.std(ddof=0))}

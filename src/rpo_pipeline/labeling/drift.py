@@ -21,17 +21,12 @@ def measure_drift(
 ) -> dict[str, dict[str, Any]]:
     """Label a sample of the previous run's rows again, without the cache, and compare.
 
-    Args:
-        previous: Labels of the previous run; null if there was none.
-        feedback: Rows of this run with their text.
-        labeling: Labelers, number of rows that each labels again, and the drift to warn of.
-
-    Returns:
-        For each labeler of text with rows that still exist: ``n``, their number;
-        ``labeler_changed``, whether its settings, weights or code changed (if not, a labeler that
-        depends on nothing else has no drift); ``mean`` and ``std`` of the change in raw reward;
-        ``drift``, the mean absolute change in standard deviations of the previous labels;
-        ``rank_correlation``; ``share_changed``; ``num_unanswered``.
+    Returns for each labeler of text with rows that still exist: ``n``, their number;
+    ``labeler_changed``, whether its settings, weights or code changed (if not, a labeler that
+    depends on nothing else has no drift); ``mean`` and ``std`` of the change in raw reward;
+    ``drift``, the mean absolute change in standard deviations of the previous labels;
+    ``rank_correlation``; ``share_changed``; ``num_unanswered``. Without a previous run nothing is
+    compared.
     """
     if previous is None or "labeler_fingerprint" not in previous:
         return {}
@@ -60,15 +55,19 @@ def _compare(settings: LabelerParams, rows: pd.DataFrame, spread: float) -> dict
     change = (new - old).to_numpy(np.float64)
     can_rank = old.nunique() > 1 and new.nunique() > 1
     unit = spread or 1.0
-    return {
+    found: dict[str, Any] = {
         "n": len(change),
         "num_unanswered": int((~both).sum()),
         "labeler_changed": bool((rows["old_labeler_fingerprint"] != labeler.fingerprint).any()),
-        "mean": float(change.mean()) if len(change) else None,
-        "std": float(change.std()) if len(change) else None,
-        "drift": float(np.abs(change).mean() / unit) if len(change) else None,
         "rank_correlation": float(spearmanr(old, new)[0]) if can_rank else None,
-        "share_changed": float((np.abs(change) > CHANGED * unit).mean()) if len(change) else None,
+    }
+    if not len(change):
+        return found | dict.fromkeys(("mean", "std", "drift", "share_changed"))
+    return found | {
+        "mean": float(change.mean()),
+        "std": float(change.std()),
+        "drift": float(np.abs(change).mean() / unit),
+        "share_changed": float((np.abs(change) > CHANGED * unit).mean()),
     }
 
 

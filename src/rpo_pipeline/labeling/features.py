@@ -8,19 +8,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rpo_pipeline.engine import LanguageModel, SentenceEncoder, embed_responses, load_language_model
-from rpo_pipeline.ingestion import prompt_key, render_prompt, row_key
+from rpo_pipeline.ingestion import render_prompt
+from rpo_pipeline.labeling.label_cache import fetch_pairs
 from rpo_pipeline.labeling.reward_model import weights_name
 from rpo_pipeline.params import FittedRewardModelParams
-from rpo_pipeline.storage import MODEL_LIBRARIES, fetch_rows, result_key
+from rpo_pipeline.storage import MODEL_LIBRARIES, result_key
 
 
 class FeatureExtractor:
-    """Computes features of rows.
-
-    Args:
-        settings: Settings of the model that embeds.
-        cache: Folder that gets a folder of embeddings; null to cache none.
-    """
+    """Computes features of rows, and keeps embeddings in a folder of the cache if there is one."""
 
     def __init__(self, settings: FittedRewardModelParams, cache: Path | None) -> None:
         self.fingerprint = result_key(
@@ -32,30 +28,21 @@ class FeatureExtractor:
         self._folder = cache / self.fingerprint if cache else None
 
     def __call__(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """Compute features of rows.
+        """Compute features of at least one row of prompt and response, shape ``(rows, features)``.
 
-        Args:
-            rows: Columns prompt and response; at least one row.
-
-        Returns:
-            For a language model, the embedding of the response; for a sentence encoder, those of
-            prompt and response, and their product. Shape ``(rows, features)``.
+        For a language model they are the embedding of the response; for a sentence encoder, those
+        of prompt and response, and their product.
         """
-        if self._folder is None:
-            states = self._embed(rows)
-        else:
-            keys = [row_key(*pair) for pair in zip(rows["prompt"], rows["response"], strict=True)]
-            stored = fetch_rows(
-                self._folder,
-                keys,
-                lambda places: pd.DataFrame({"states": list(self._embed(rows.iloc[places]))}),
-                prompt_ids=rows["prompt"].map(prompt_key).tolist(),
-                verb=f"embed for {self._settings.title}",
-            )
-            states = np.stack(stored["states"].tolist())
+        stored = fetch_pairs(
+            self._folder,
+            rows,
+            lambda missing: pd.DataFrame({"states": list(self._embed(missing))}),
+            verb=f"embed for {self._settings.title}",
+        )
+        states = np.stack(stored["states"].tolist()).astype(np.float64)
         if self._settings.embedding == "language_model":
-            return states.astype(np.float64)
-        prompts, responses = np.split(states.astype(np.float64), 2, axis=1)
+            return states
+        prompts, responses = np.split(states, 2, axis=1)
         return np.hstack([prompts, responses, prompts * responses])
 
     def _embed(self, rows: pd.DataFrame) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ import pandas as pd
 from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.labeling.agreement import agreement
 from rpo_pipeline.labeling.features import FeatureExtractor
+from rpo_pipeline.labeling.length_baseline import count_words
 from rpo_pipeline.labeling.ridge import (
     Array,
     choose_penalty,
@@ -39,12 +40,8 @@ CALIBRATION_BINS = 10
 class FittedRewardModelLabeler:
     """Labels rows by a head that ``fit_reward_models`` has fitted.
 
-    Args:
-        settings: Settings of the head.
-        cache: Folder that gets a folder of embeddings; null to cache none.
-
-    Raises:
-        ConfigError: If no head was fitted with these settings.
+    Embeddings are kept in a folder of the cache if there is one. If no head was fitted with these
+    settings, ``ConfigError`` is raised.
     """
 
     def __init__(self, settings: FittedRewardModelParams, cache: Path | None) -> None:
@@ -70,18 +67,10 @@ class FittedRewardModelLabeler:
 def fit_reward_models(
     feedback: pd.DataFrame, labeling: LabelingParams, cache: Path | None
 ) -> list[dict[str, Any]]:
-    """Fit the head of each labeler that has one, members of ensembles included.
+    """Fit the head of each labeler that has one, members of ensembles included, and report on each.
 
-    Args:
-        feedback: Columns prompt_id, prompt, response, raw_reward (null for unrated rows), split.
-        labeling: Settings of the labelers.
-        cache: Folder that gets a folder of embeddings; null to cache none.
-
-    Returns:
-        A report on each head, from ``fit_reward_model``.
-
-    Raises:
-        DataError: If a head falls short and its ``on_failure`` says so.
+    The feedback holds prompt_id, prompt, response, raw_reward (null for unrated rows) and split. A
+    head that falls short raises ``DataError`` if its ``on_failure`` says so.
     """
     rated = feedback[(feedback["split"] == "train") & feedback["raw_reward"].notna()]
     return [fit_reward_model(rated, each, cache) for each in _fitted(labeling.labelers)]
@@ -92,18 +81,11 @@ def fit_reward_model(
 ) -> dict[str, Any]:
     """Fit a head, measure it on prompts that it was not fitted on, and store it.
 
-    Args:
-        rated: Columns prompt_id, prompt, response, raw_reward, none missing.
-        settings: Settings of the head, and the results that it must reach.
-        cache: Folder that gets a folder of embeddings; null to cache none.
-
-    Returns:
-        labeler, num_rows, num_prompts, penalty, held_out and longer_is_better (as ``agreement``
-        gives them, on the same rows), calibration (mean predicted and mean rated, by tenths of the
-        predictions), and problems: the reasons not to use it, empty if it is used.
-
-    Raises:
-        DataError: If the head falls short and ``on_failure`` says so.
+    The rated rows hold prompt_id, prompt, response and raw_reward, none missing. Returns labeler,
+    num_rows, num_prompts, penalty, held_out and longer_is_better (as ``agreement`` gives them, on
+    the same rows), calibration (mean predicted and mean rated, by tenths of the predictions), and
+    problems: the reasons not to use it, empty if it is used. ``DataError`` is raised if the head
+    falls short and ``on_failure`` says so.
     """
     extractor = FeatureExtractor(settings, cache)
     num_prompts = int(rated["prompt_id"].nunique())
@@ -131,10 +113,9 @@ def _fit(
     predicted = held_out_predictions(features, ratings, folds)
     penalty = choose_penalty(features, ratings, folds)
     (coefficients,) = fit_ridge(features, ratings, penalty)
-    num_words = rated["response"].map(lambda response: len(response.split()))
     own, length = (
         agreement(labels, rated["raw_reward"], rated["prompt_id"])
-        for labels in (pd.Series(predicted, rated.index), num_words)
+        for labels in (pd.Series(predicted, rated.index), count_words(rated["response"]))
     )
     return coefficients, {
         "penalty": penalty,

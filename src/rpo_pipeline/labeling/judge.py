@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.ingestion import prompt_key, render_prompt, row_key
-from rpo_pipeline.judge import JudgeClient, Usage, own_template, request_fields
+from rpo_pipeline.ingestion import render_prompt
+from rpo_pipeline.judge import JudgeClient, own_template, request_fields
+from rpo_pipeline.labeling.label_cache import fetch_pairs
 from rpo_pipeline.params import JudgeParams
-from rpo_pipeline.storage import fetch_rows, result_key, value_digest
+from rpo_pipeline.storage import result_key, value_digest
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +22,8 @@ loses no more."""
 class JudgeLabeler:
     """Rates text by the criteria of a rubric; the raw_reward is their weighted sum.
 
-    Answers are cached without the weights, so a change of weights sends no request.
-
-    Args:
-        settings: Endpoint, rubric and weights.
-        cache: Folder of caches; null to use none.
+    Answers are cached, in a folder of caches if there is one, without the weights, so a change of
+    weights sends no request.
     """
 
     def __init__(self, settings: JudgeParams, cache: Path | None) -> None:
@@ -36,36 +34,25 @@ class JudgeLabeler:
         self.fingerprint = value_digest([answers, self._weights])
         self._folder = cache / answers if cache else None
         self._client = JudgeClient(settings.endpoint)
-
-    @property
-    def usage(self) -> Usage:
+        self.usage = self._client.usage
         """Requests, tokens and cost so far."""
-        return self._client.usage
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Label rows; only rows without a cached answer are sent to the judge.
 
-        Args:
-            rows: Rows as for ``Labeler.label``.
-
-        Returns:
-            raw_reward, and the answer to each criterion on the scale -1 to 1; null without a usable
-            answer, or if a ceiling stopped the pass.
+        The columns are raw_reward, and the answer to each criterion on the scale -1 to 1; null
+        without a usable answer, or if a ceiling stopped the pass.
         """
-        if self._folder is None or rows.empty:
-            ratings = self._ask(rows)
-        else:
-            ratings = fetch_rows(
-                self._folder,
-                [row_key(*pair) for pair in zip(rows["prompt"], rows["response"], strict=True)],
-                lambda places: self._ask(rows.iloc[places]),
-                prompt_ids=rows["prompt"].map(prompt_key).tolist(),
-                verb=f"label by {self.name}",
-                shard_rows=SHARD_REQUESTS * self._settings.endpoint.concurrency,
-            )
+        ratings = fetch_pairs(
+            self._folder,
+            rows,
+            self._ask,
+            verb=f"label by {self.name}",
+            shard_rows=SHARD_REQUESTS * self._settings.endpoint.concurrency,
+        )
         self._report(int(ratings.isna().any(axis=1).sum()), len(rows))
         weighted = sum(weight * ratings[name] for name, weight in self._weights.items())
-        return ratings.assign(raw_reward=weighted).set_axis(rows.index)
+        return ratings.assign(raw_reward=weighted)
 
     def _ask(self, rows: pd.DataFrame) -> pd.DataFrame:
         answers = self._client.each(

@@ -1,9 +1,8 @@
 """Caches labels by content, so that only new text is labelled, by one process or several."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
 
 import pandas as pd
 
@@ -11,18 +10,13 @@ from rpo_pipeline.errors import ModelError
 from rpo_pipeline.ingestion import prompt_key, row_key
 from rpo_pipeline.labeling.labelers import Labeler
 from rpo_pipeline.params import Params, RewardModelParams
-from rpo_pipeline.storage import fetch_rows, missing_rows, run_workers
+from rpo_pipeline.storage import SHARD_ROWS, fetch_rows, missing_rows, run_workers
 
 WORKER = "rpo_pipeline.labeling.worker"
 
 
 class CachedLabeler:
-    """Labels each pair of prompt and response once.
-
-    Args:
-        labeler: Labeler of pairs that the cache does not hold.
-        cache: Folder of caches, with one folder per fingerprint of a labeler.
-    """
+    """Labels each pair of prompt and response once; its folder in the cache is its fingerprint."""
 
     def __init__(self, labeler: Labeler, cache: Path) -> None:
         self.name, self.fingerprint = labeler.name, labeler.fingerprint
@@ -31,20 +25,42 @@ class CachedLabeler:
 
     def label(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Label rows from the cache, and the others by the labeler; missing labels are not kept."""
-        if rows.empty:
-            return pd.DataFrame({"raw_reward": []}, index=rows.index, dtype=float)
-        answers = fetch_rows(
+        return fetch_pairs(
             self._folder,
-            _keys(rows),
-            lambda places: _answered(self._labeler.label(rows.iloc[places])),
-            prompt_ids=rows["prompt"].map(prompt_key).tolist(),
+            rows,
+            lambda missing: _answered(self._labeler.label(missing)),
             verb=f"label by {self.name}",
         )
-        return answers.set_axis(rows.index)
 
     def missing(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the rows that the cache does not hold."""
         return rows.iloc[missing_rows(self._folder, _keys(rows))]
+
+
+def fetch_pairs(
+    folder: Path | None,
+    rows: pd.DataFrame,
+    compute: Callable[[pd.DataFrame], pd.DataFrame],
+    *,
+    verb: str,
+    shard_rows: int = SHARD_ROWS,
+) -> pd.DataFrame:
+    """Read what is stored of pairs of prompt and response, and compute the rest.
+
+    This is ``fetch_rows`` for a table of prompt and response, whose index the result has. Without a
+    folder everything is computed.
+    """
+    if folder is None or rows.empty:
+        return compute(rows).set_axis(rows.index)
+    values = fetch_rows(
+        folder,
+        _keys(rows),
+        lambda places: compute(rows.iloc[places]),
+        prompt_ids=rows["prompt"].map(prompt_key).tolist(),
+        verb=verb,
+        shard_rows=shard_rows,
+    )
+    return values.set_axis(rows.index)
 
 
 class LabelingJob(Params):
@@ -56,19 +72,12 @@ class LabelingJob(Params):
     rows: Path
     """Parquet file of the rows."""
 
-    @classmethod
-    def read(cls, file: Path) -> Self:
-        """Read a job file."""
-        return cls.model_validate_json(file.read_text())
-
 
 class SharedLabeler:
     """Labels by a reward model of which several processes each load a copy.
 
-    Args:
-        settings: Number of processes and the way to start them.
-        labeler: The same model in this process, loaded only if rows remain.
-        cache: Folder of caches that all processes write to; null for a temporary one.
+    This process loads the labeler only if rows remain. Without a folder of caches, all processes
+    write to a temporary one.
     """
 
     def __init__(self, settings: RewardModelParams, labeler: Labeler, cache: Path | None) -> None:
@@ -85,16 +94,15 @@ class SharedLabeler:
             return cached.label(rows)
 
     def _launch(self, rows: pd.DataFrame, cache: Path, workspace: Path) -> None:
-        settings = self._settings
         table, job_file = workspace / "rows.parquet", workspace / "job.json"
         rows.to_parquet(table)
-        job = LabelingJob(settings=settings, cache=cache, rows=table)
+        job = LabelingJob(settings=self._settings, cache=cache, rows=table)
         job_file.write_text(job.model_dump_json())
         run_workers(
             WORKER,
             job_file,
-            num_processes=settings.num_processes,
-            accelerate_config=settings.accelerate_config,
+            num_processes=self._settings.num_processes,
+            accelerate_config=self._settings.accelerate_config,
             error=ModelError,
         )
 

@@ -9,9 +9,14 @@ import pandas as pd
 
 from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.ingestion import prompt_key, row_key
-from rpo_pipeline.labeling.ensemble import EnsembleLabeler
 from rpo_pipeline.labeling.label_cache import CachedLabeler, SharedLabeler
-from rpo_pipeline.labeling.labelers import ColumnLabeler, Labeler, RulesLabeler, join_components
+from rpo_pipeline.labeling.labelers import (
+    ColumnLabeler,
+    EnsembleLabeler,
+    Labeler,
+    RulesLabeler,
+    join_components,
+)
 from rpo_pipeline.params import (
     ColumnParams,
     EnsembleParams,
@@ -30,12 +35,7 @@ logger = logging.getLogger(__name__)
 def warn_of_shared_labelers(
     training: Sequence[LabelerParams], evaluation: Sequence[LabelerParams]
 ) -> None:
-    """Warn if the labeler that gives ``reward_mean`` has also labelled training rows.
-
-    Args:
-        training: Labelers of the log.
-        evaluation: Labelers of new text, the first of which gives ``reward_mean``.
-    """
+    """Warn if the first labeler, which gives ``reward_mean``, has also labelled training rows."""
     presentation = {"name", "scale", "offset"}
     judge = evaluation[0].model_dump(exclude=presentation)
     for labeler in training:
@@ -49,15 +49,7 @@ def warn_of_shared_labelers(
 
 
 def build_labeler(settings: LabelerParams, cache: Path | None) -> Labeler:
-    """Build the labeler that settings describe, with its cache, its scale and its names.
-
-    Args:
-        settings: Settings of a labeler of any type.
-        cache: Folder of caches for costly labels; null to use none.
-
-    Returns:
-        The labeler.
-    """
+    """Build the labeler that settings describe, with its cache, its scale and its names."""
     labeler: Labeler
     match settings:
         case ColumnParams():
@@ -89,9 +81,7 @@ def build_labeler(settings: LabelerParams, cache: Path | None) -> Labeler:
 class ConfiguredLabeler:
     """Applies the name, scale and offset of its settings to another labeler.
 
-    Args:
-        settings: Name, scale and offset.
-        labeler: Labeler of the text; its cache does not depend on these settings.
+    The cache of that labeler does not depend on these settings.
     """
 
     def __init__(self, settings: LabelerSettings, labeler: Labeler) -> None:
@@ -119,33 +109,20 @@ def label_responses(
 ) -> pd.DataFrame:
     """Label new text by the first labeler that can, so that all raw rewards have its scale.
 
-    Args:
-        prompts: Prompt of each response.
-        responses: Responses to label.
-        labelers: Labelers in order of rank.
-        cache: Folder of caches for costly labels; null to use none.
-        every: Whether to add the raw rewards and components of the other labelers of text.
-
-    Returns:
-        In the order of the input: raw_reward (null where the labeler cannot label), labeler, and
-        for each labeler used its raw reward under its name and its components.
-
-    Raises:
-        ConfigError: If no labeler scores new text.
+    With ``every`` the raw rewards and components of the other labelers of text are added. In the
+    order of the input, the columns are raw_reward (null where the labeler cannot label), labeler,
+    and for each labeler used its raw reward under its name and its components. If no labeler scores
+    new text, ``ConfigError`` is raised.
     """
     able = [settings for settings in labelers if settings.scores_new_text]
     if not able:
         names = [settings.type for settings in labelers]
         raise ConfigError(f"none of the labelers {names} can score new text; add `rules`")
     pairs = list(zip(prompts, responses, strict=True))
-    rows = pd.DataFrame(
-        {
-            "row_id": [row_key(*pair) for pair in pairs],
-            "prompt_id": [prompt_key(prompt) for prompt, _ in pairs],
-            "prompt": [prompt for prompt, _ in pairs],
-            "response": [response for _, response in pairs],
-            "raw_reward": np.nan,
-        }
+    rows = pd.DataFrame(pairs, columns=["prompt", "response"]).assign(
+        row_id=[row_key(*pair) for pair in pairs],
+        prompt_id=[prompt_key(prompt) for prompt, _ in pairs],
+        raw_reward=np.nan,
     )
     table = pd.DataFrame(index=rows.index)
     for settings in able if every else able[:1]:
@@ -161,16 +138,9 @@ def label_responses(
 
 
 def require_labels(labels: pd.DataFrame) -> pd.DataFrame:
-    """Require a label of every response, because a gap would bias what is computed from them.
+    """Return the table of ``label_responses``, in which every response must have a label.
 
-    Args:
-        labels: Table of ``label_responses``.
-
-    Returns:
-        The same table.
-
-    Raises:
-        DataError: If a response has no raw_reward.
+    A gap, which would bias what is computed from the labels, raises ``DataError``.
     """
     missing = labels["raw_reward"].isna()
     if missing.any():
@@ -190,22 +160,16 @@ def label_feedback(
     A rating always outranks a label. Labelers of text also label some rated rows, so that they can
     be compared with people; these labels are kept under the labelers' names and change no reward.
 
-    Args:
-        feedback: Columns row_id, prompt_id, prompt, response, raw_reward (null where nobody rated).
-        labeling: Labelers in order of rank.
-        cache: Folder of caches for costly labels; null to use none.
-
-    Returns:
-        row_id, raw_reward, labeler and labeler_fingerprint (those of the labeler that gave the raw
-        reward), and for each labeler of text its raw reward under its name and its components; one
-        line per labelled row, by row_id.
-
-    Raises:
-        DataError: If no row has a raw_reward.
+    The feedback holds row_id, prompt_id, prompt, response and raw_reward (null where nobody rated).
+    The result holds row_id, raw_reward, labeler and labeler_fingerprint (those of the labeler that
+    gave the raw reward), and for each labeler of text its raw reward under its name and its
+    components; one line per labelled row, by row_id. If no row has a raw_reward, ``DataError`` is
+    raised.
     """
     compared = compared_rows(feedback, labeling.agreement_rows)
     table = feedback[["row_id"]].assign(raw_reward=np.nan, labeler=None, labeler_fingerprint=None)
-    for settings in _by_rank(labeling.labelers):
+    ratings_first = sorted(labeling.labelers, key=lambda settings: settings.scores_new_text)
+    for settings in ratings_first:
         labeler = build_labeler(settings, cache)
         waiting = table["raw_reward"].isna()
         asked = waiting | compared if settings.scores_new_text else waiting
@@ -225,23 +189,14 @@ def label_feedback(
 def compared_rows(feedback: pd.DataFrame, num_rows: int) -> pd.Series:
     """Choose rated rows for labelers of text: whole prompts, and the same ones in every run.
 
-    Args:
-        feedback: Columns prompt_id and raw_reward (null where nobody rated).
-        num_rows: Largest number of rows.
-
-    Returns:
-        Whether each row is chosen.
+    The feedback holds prompt_id and raw_reward (null where nobody rated). The result tells of each
+    row whether it is one of the at most ``num_rows`` that are chosen.
     """
     rated = feedback.loc[feedback["raw_reward"].notna(), "prompt_id"]
     # Ids are hashes, so their order is random; they are reversed because the split depends on
     # their first digits.
     order = rated.sort_values(key=lambda ids: ids.str[::-1], kind="stable")
     return pd.Series(feedback.index.isin(order.index[:num_rows]), feedback.index)
-
-
-def _by_rank(labelers: Sequence[LabelerParams]) -> list[LabelerParams]:
-    """Put the labeler of ratings first."""
-    return sorted(labelers, key=lambda settings: settings.scores_new_text)
 
 
 def _report_gaps(feedback: pd.DataFrame, labelled: pd.DataFrame, labeling: LabelingParams) -> None:

@@ -29,15 +29,12 @@ Array = NDArray[np.float64]
 def against_length(rows: pd.DataFrame) -> dict[str, Any]:
     """Compare the agreement of labels with ratings to that of length alone.
 
-    Args:
-        rows: Columns prompt_id, response, rating and label, none missing.
-
-    Returns:
-        pairs (``within prompts`` or ``across prompts``) and num_prompts; agreement and
-        length_agreement, the shares of the differently rated pairs that the labels, or the numbers
-        of words, put in the same order, equal ones counting half (length is reversed if people
-        prefer short responses); value and low, the difference of the two shares and the lower end
-        of its 95 % interval. Null if no two ratings differ.
+    The rows hold prompt_id, response, rating and label, none missing. The result holds pairs
+    (``within prompts`` or ``across prompts``) and num_prompts; agreement and length_agreement, the
+    shares of the differently rated pairs that the labels, or the numbers of words, put in the same
+    order, equal ones counting half (length is reversed if people prefer short responses); value and
+    low, the difference of the two shares and the lower end of its 95 % interval. Null if no two
+    ratings differ.
     """
     table = rows.assign(length=count_words(rows["response"]))
     shares, pairs = _within(table), WITHIN
@@ -47,14 +44,9 @@ def against_length(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def compare_shares(agreement: Array, length_agreement: Array) -> dict[str, Any]:
-    """Compare the shares of pairs that labels and length order as people do.
+    """Compare the shares of each prompt's pairs that labels and length order as people do.
 
-    Args:
-        agreement: Share of each prompt's pairs by labels, shape ``(P,)``.
-        length_agreement: Share of each prompt's pairs by the number of words, shape ``(P,)``.
-
-    Returns:
-        The result of ``against_length`` without ``pairs``.
+    Both have the shape ``(P,)``; the result is that of ``against_length`` without ``pairs``.
     """
     if not len(agreement):
         numbers = ("agreement", "length_agreement", "value", "low")

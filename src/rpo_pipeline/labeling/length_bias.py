@@ -1,5 +1,7 @@
 """Measures whether longer responses are rewarded for their length, and fits a penalty for it.
 
+The reward report holds these numbers and those of raw rewards and rewards.
+
 Length is the logarithm of the number of characters, which is defined for every script. It is
 compared within prompts, because hard prompts have long and bad responses without length being the
 cause.
@@ -7,7 +9,8 @@ cause.
 Shapes: N rows, P prompts.
 """
 
-from dataclasses import asdict, dataclass
+import logging
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.labeling.agreement import moments
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
@@ -39,10 +45,6 @@ class LengthPenalty:
         deviation = (log_length(responses) - self.mean_log_length) / self.std_log_length
         return self.per_std * deviation
 
-    def to_dict(self) -> dict[str, float]:
-        """Return the numbers in a form that JSON can hold."""
-        return asdict(self)
-
 
 def log_length(responses: pd.Series) -> pd.Series:
     """Take the logarithm of one plus the number of characters of each response."""
@@ -52,16 +54,10 @@ def log_length(responses: pd.Series) -> pd.Series:
 def fit_penalty(train: pd.DataFrame, per_std: float | Literal["auto"]) -> LengthPenalty:
     """Fit the scale of lengths on train and, if asked to, the penalty.
 
-    Args:
-        train: Columns prompt_id, response, raw_reward.
-        per_std: Penalty for each standard deviation of log length; ``auto`` takes the slope of raw
-            reward on log length within prompts, which makes their correlation within prompts 0.
-
-    Returns:
-        The penalty.
-
-    Raises:
-        DataError: If all responses, or for ``auto`` those of each prompt, are equally long.
+    Train holds prompt_id, response and raw_reward. ``per_std`` is the penalty for each standard
+    deviation of log length; ``auto`` takes the slope of raw reward on log length within prompts,
+    which makes their correlation within prompts 0. If all responses, or for ``auto`` those of each
+    prompt, are equally long, ``DataError`` is raised.
     """
     lengths = log_length(train["response"])
     mean, std = float(lengths.mean()), float(lengths.std(ddof=0))
@@ -80,15 +76,10 @@ def fit_penalty(train: pd.DataFrame, per_std: float | Literal["auto"]) -> Length
 
 
 def length_correlations(rows: pd.DataFrame, rewards: pd.Series) -> dict[str, Any]:
-    """Correlate rewards with log length, over all rows and within prompts.
+    """Correlate rewards, shape ``(N,)``, with log length, over all rows and within prompts.
 
-    Args:
-        rows: Columns prompt_id and response, shape ``(N,)``.
-        rewards: Reward of each row, shape ``(N,)``.
-
-    Returns:
-        ``overall`` and ``within_prompt``, each ``{value, low, high}``: Pearson's correlation with
-        a 95 % interval over prompts; null if nothing varies.
+    The rows hold prompt_id and response. Returns ``overall`` and ``within_prompt``, each ``{value,
+    low, high}``: Pearson's correlation with a 95 % interval over prompts; null if nothing varies.
     """
     lengths = log_length(rows["response"])
     prompts = rows["prompt_id"]
@@ -115,7 +106,8 @@ def _correlation(x: pd.Series, y: pd.Series, prompts: pd.Series) -> dict[str, fl
     without = _from_sums(sums.sum(axis=0) - sums)
     if len(sums) < 3 or np.isnan(without).any():
         return {"value": value, "low": None, "high": None}
-    n, (centre, others) = len(sums), (_fisher(np.array(value)), _fisher(without))
+    on_scale = np.arctanh(np.clip([value, *without], -1 + 1e-12, 1 - 1e-12))
+    n, centre, others = len(sums), on_scale[0], on_scale[1:]
     error = NORMAL_QUANTILE * np.sqrt((n - 1) / n * ((others - others.mean()) ** 2).sum())
     low, high = np.tanh([centre - error, centre + error])
     return {"value": value, "low": float(low), "high": float(high)}
@@ -130,6 +122,45 @@ def _from_sums(sums: Array) -> Array:
     return correlation
 
 
-def _fisher(correlation: Array) -> Array:
-    transformed: Array = np.arctanh(np.clip(correlation, -1 + 1e-12, 1 - 1e-12))
-    return transformed
+def report_rewards(rows: pd.DataFrame, normaliser: dict[str, Any]) -> dict[str, Any]:
+    """Describe how raw rewards became rewards.
+
+    The labelled rows hold prompt_id, split, response, raw_reward and reward. Returns ``normaliser``
+    (its kind), ``winsorise`` and ``length_penalty`` as fitted, the numbers of ``_describe`` for
+    ``train`` and ``others``, and ``warnings``, a list of texts.
+    """
+    in_train = rows["split"] == "train"
+    report: dict[str, Any] = {
+        "normaliser": normaliser["kind"],
+        "winsorise": normaliser["winsorise"],
+        "length_penalty": normaliser["length_penalty"],
+        "train": _describe(rows[in_train], normaliser),
+        "others": _describe(rows[~in_train], normaliser),
+    }
+    within = report["train"]["length_correlation"]["after"]["within_prompt"]["value"]
+    report["warnings"] = []
+    if within is not None and abs(within) > BIASED:
+        report["warnings"].append(
+            f"within prompts the reward follows the length of the response (correlation "
+            f"{within:+.2f}): a policy may learn length alone; see labeling.length_penalty"
+        )
+    for warning in report["warnings"]:
+        logger.warning(warning)
+    return report
+
+
+def _describe(rows: pd.DataFrame, normaliser: dict[str, Any]) -> dict[str, Any]:
+    """Count rows, prompts and clipped raw rewards, and describe rewards and length bias."""
+    low, high = normaliser["winsorise"] or (-float("inf"), float("inf"))
+    return {
+        "num_rows": len(rows),
+        "num_prompts": int(rows["prompt_id"].nunique()),
+        "num_raised": int((rows["raw_reward"] < low).sum()),
+        "num_lowered": int((rows["raw_reward"] > high).sum()),
+        "raw_reward": moments(rows["raw_reward"]),
+        "reward": moments(rows["reward"]),
+        "length_correlation": {
+            "before": length_correlations(rows, rows["raw_reward"]),
+            "after": length_correlations(rows, rows["reward"]),
+        },
+    }

@@ -8,6 +8,7 @@ tau means the same on all of them.
 
 import logging
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -29,20 +30,13 @@ Normally distributed rewards do not reach a third of it."""
 
 
 def fit_normaliser(train: pd.DataFrame, labeling: LabelingParams) -> dict[str, Any]:
-    """Fit a normaliser on the labelled rows of the train split.
+    """Fit a normaliser on prompt_id, response and raw_reward of the labelled train rows.
 
-    Args:
-        train: Columns prompt_id, response, raw_reward.
-        labeling: Kind of the normaliser, quantiles and length penalty.
-
-    Returns:
-        ``kind``; ``winsorise``, the ``[low, high]`` raw rewards to clip to, for the quantiles or
-        only for outliers of ``zscore`` and ``per_prompt``, or null; ``length_penalty`` or null; and
-        what the kind needs: ``mean`` and ``std``, such that reward = (raw_reward - mean) / std, or
-        for ``rank`` increasing ``raw_rewards`` and their ``rewards``.
-
-    Raises:
-        DataError: If there is no raw reward, or all are equal, so that nothing can be learned.
+    Returns ``kind``; ``winsorise``, the ``[low, high]`` raw rewards to clip to, for the quantiles
+    or only for outliers of ``zscore`` and ``per_prompt``, or null; ``length_penalty`` or null; and
+    what the kind needs: ``mean`` and ``std``, such that reward = (raw_reward - mean) / std, or for
+    ``rank`` increasing ``raw_rewards`` and their ``rewards``. ``DataError`` is raised if there is
+    no raw reward, or all are equal, so that nothing can be learned.
     """
     raw_rewards = train["raw_reward"]
     _check_differ(raw_rewards, "the raw rewards")
@@ -52,12 +46,14 @@ def fit_normaliser(train: pd.DataFrame, labeling: LabelingParams) -> dict[str, A
         _check_differ(raw_rewards.clip(*bounds), "the winsorised raw rewards")
     elif labeling.normaliser in ("zscore", "per_prompt"):  # outliers do not move ranks
         bounds = _outlier_bounds(raw_rewards)
-    fitted: dict[str, Any] = {"kind": labeling.normaliser, "winsorise": bounds}
-    penalty = None
+    fitted: dict[str, Any] = {
+        "kind": labeling.normaliser,
+        "winsorise": bounds,
+        "length_penalty": None,
+    }
     if labeling.length_penalty is not None:
-        clipped = train.assign(raw_reward=_winsorise(raw_rewards, fitted))
-        penalty = fit_penalty(clipped, labeling.length_penalty).to_dict()
-    fitted["length_penalty"] = penalty
+        clipped = train.assign(raw_reward=adjust(train, fitted))
+        fitted["length_penalty"] = asdict(fit_penalty(clipped, labeling.length_penalty))
     adjusted = train.assign(raw_reward=adjust(train, fitted))
     _check_differ(adjusted["raw_reward"], "the raw rewards less the length penalty")
     return fitted | _fit_scale(adjusted, labeling.normaliser)
@@ -65,27 +61,20 @@ def fit_normaliser(train: pd.DataFrame, labeling: LabelingParams) -> dict[str, A
 
 def adjust(rows: pd.DataFrame, normaliser: dict[str, Any]) -> pd.Series:
     """Clip the raw rewards of rows (raw_reward, response) and subtract the penalty for length."""
-    clipped = _winsorise(rows["raw_reward"], normaliser)
+    clipped = rows["raw_reward"].clip(*(normaliser["winsorise"] or (None, None)))
     if normaliser["length_penalty"] is None:
         return clipped
     return clipped - LengthPenalty(**normaliser["length_penalty"]).of(rows["response"])
 
 
 def normalise(rows: pd.DataFrame, normaliser: dict[str, Any], logged: pd.DataFrame) -> pd.Series:
-    """Apply a fitted normaliser to logged rows or to new text.
+    """Apply a fitted normaliser to logged rows or to new text; the order of the rows is kept.
 
     ``per_prompt`` takes mean and standard deviation of a prompt from its logged rows of any split,
     because they affect the rewards of that prompt only, as its log_z does. The standard deviation
     within the prompts of train is used for a prompt with one logged response, or equal rewards; the
-    mean of train as well for a prompt without logged responses.
-
-    Args:
-        rows: Columns prompt_id, response, raw_reward.
-        normaliser: Normaliser of ``fit_normaliser``.
-        logged: The labelled rows of the log, with the same columns; may be equal to ``rows``.
-
-    Returns:
-        Rewards, in the order of the rows.
+    mean of train as well for a prompt without logged responses. Rows and logged rows, which may be
+    the same, hold prompt_id, response and raw_reward.
     """
     raw_rewards, kind = adjust(rows, normaliser), normaliser["kind"]
     if kind == "rank":
@@ -100,11 +89,6 @@ def normalise(rows: pd.DataFrame, normaliser: dict[str, Any], logged: pd.DataFra
         std = rows["prompt_id"].map(own).fillna(std)
     rewards: pd.Series = (raw_rewards - mean) / std
     return rewards
-
-
-def _winsorise(raw_rewards: pd.Series, normaliser: dict[str, Any]) -> pd.Series:
-    bounds = normaliser["winsorise"]
-    return raw_rewards if bounds is None else raw_rewards.clip(*bounds)
 
 
 def _outlier_bounds(raw_rewards: pd.Series) -> list[float] | None:

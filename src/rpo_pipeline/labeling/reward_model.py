@@ -49,11 +49,7 @@ IGNORED = frozenset(
 class RewardModelLabeler:
     """Labels pairs of prompt and response by one logit, or by the difference of two.
 
-    Args:
-        settings: Model, limits and labels of its head.
-
-    Raises:
-        ConfigError: If a hub id has no revision.
+    A hub id without a revision raises ``ConfigError``.
     """
 
     def __init__(self, settings: RewardModelParams) -> None:

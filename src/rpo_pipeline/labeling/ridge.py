@@ -20,14 +20,9 @@ PENALTIES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 def fit_ridge(features: Array, targets: Array, *penalties: float) -> Array:
     """Fit a ridge regression for each of several penalties in one pass over the rows.
 
-    Args:
-        features: Features, shape ``(N, F)``.
-        targets: Targets, shape ``(N,)``.
-        *penalties: Penalties on squared weights of features of standard deviation 1.
-
-    Returns:
-        Intercept and weights by penalty, shape ``(A, F + 1)``. A feature that does not vary gets
-        the weight 0.
+    Features have the shape ``(N, F)`` and targets ``(N,)``; penalties are on squared weights of
+    features of standard deviation 1. Returns intercept and weights by penalty, shape ``(A, F +
+    1)``. A feature that does not vary gets the weight 0.
     """
     alphas = len(targets) * np.array(penalties)  # scikit-learn sums the squared error over rows
     model: Pipeline = make_pipeline(StandardScaler(), Ridge(alphas, solver="cholesky"))
@@ -38,16 +33,7 @@ def fit_ridge(features: Array, targets: Array, *penalties: float) -> Array:
 
 
 def choose_penalty(features: Array, targets: Array, folds: Folds) -> float:
-    """Choose the penalty with the smallest squared error on folds that were left out.
-
-    Args:
-        features: Features, shape ``(N, F)``.
-        targets: Targets, shape ``(N,)``.
-        folds: Fold of each row.
-
-    Returns:
-        One of ``PENALTIES``.
-    """
+    """Choose the one of ``PENALTIES`` with the smallest squared error on left-out folds."""
     errors = np.zeros(len(PENALTIES))
     for fitted, left_out in LeaveOneGroupOut().split(features, groups=folds):
         for place, fit in enumerate(fit_ridge(features[fitted], targets[fitted], *PENALTIES)):
@@ -80,13 +66,7 @@ def cross_fit(features: Array, targets: Array, folds: Folds, others: Array) -> t
 def held_out_predictions(features: Array, targets: Array, folds: Folds) -> Array:
     """Predict each row by a regression whose weights and penalty come from other folds.
 
-    Args:
-        features: Features, shape ``(N, F)``.
-        targets: Targets, shape ``(N,)``.
-        folds: Fold of each row, at least three of them.
-
-    Returns:
-        Predictions, shape ``(N,)``.
+    There must be at least three folds; predictions have the shape ``(N,)``.
     """
     predicted = np.empty(len(targets))
     for fitted, left_out in LeaveOneGroupOut().split(features, groups=folds):

@@ -18,7 +18,7 @@ def main() -> None:
     """Label this process's share of the rows into the cache."""
     job_file = Path(sys.argv[1])
     with worker_process(job_file):
-        job = LabelingJob.read(job_file)
+        job = LabelingJob.model_validate_json(job_file.read_text())
         if torch.accelerator.is_available():
             torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]))
         rank, number = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

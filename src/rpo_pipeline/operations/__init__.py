@@ -6,19 +6,3 @@ from rpo_pipeline.operations.export import ExportFormat, export_feedback, read_f
 from rpo_pipeline.operations.lock import BusyError, only_run, signature_of
 from rpo_pipeline.operations.refresh import Refresh
 from rpo_pipeline.operations.session import NAMED_BY, ProjectSession
-
-__all__ = [
-    "NAMED_BY",
-    "BusyError",
-    "Environment",
-    "ExportFormat",
-    "ProjectSession",
-    "Refresh",
-    "examine",
-    "export_feedback",
-    "only_run",
-    "read_environment",
-    "read_environments",
-    "read_feedback",
-    "signature_of",
-]

@@ -3,7 +3,7 @@
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
@@ -70,15 +70,7 @@ class Configuration:
 
 
 def examine(project: Path, env: str) -> Iterator[Finding]:
-    """Run every check.
-
-    Args:
-        project: Folder with ``conf/``.
-        env: Environment of the configuration.
-
-    Yields:
-        One finding per check; if the configuration cannot be read, only the checks without it.
-    """
+    """Run every check, or only those without configuration if it cannot be read."""
     yield _python()
     yield _versions(project)
     yield _accelerator()
@@ -90,10 +82,7 @@ def examine(project: Path, env: str) -> Iterator[Finding]:
         return
     yield Finding("parameters", "ok", f"those of conf/{env} can work")
     yield from (_extra(name, found.needs) for name in EXTRAS)
-    checks: tuple[Callable[[Configuration], Finding], ...] = (
-        *(_disk, _tracking, _registry, _outbox, _hub, _catalog),
-    )
-    for check in checks:
+    for check in (_disk, _tracking, _registry, _outbox, _hub, _catalog):
         yield check(found)
 
 
@@ -244,16 +233,16 @@ def _outbox(found: Configuration) -> Finding:
     folder = found.project / found.places["data"] / OUTBOXES
     kept = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     aside = [name for name in kept if name.endswith(BROKEN)]
+    if not kept:
+        return Finding("outbox", "ok", "nothing waits to be sent")
     if waiting := [name for name in kept if name not in aside]:
         words = (
             f"MLflow runs {', '.join(waiting)} are at work, were killed, or wait to be sent: the "
             "next run settles them"
         )
-        return Finding("outbox", "warning", words)
-    if aside:
+    else:
         words = f"{', '.join(aside)} in {folder} can never be sent: look at them, and remove them"
-        return Finding("outbox", "warning", words)
-    return Finding("outbox", "ok", "nothing waits to be sent")
+    return Finding("outbox", "warning", words)
 
 
 def _hub(found: Configuration) -> Finding:

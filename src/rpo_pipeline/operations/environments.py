@@ -28,17 +28,11 @@ class Environment:
 
 
 def read_environments(project: Path) -> tuple[list[Environment], list[str]]:
-    """Read the configuration of every environment.
+    """Read the configuration of every environment of the folder with ``conf/``.
 
-    Args:
-        project: Folder with ``conf/``.
-
-    Returns:
-        The environments that can be read, by name (without ``conf/base`` and ``conf/local``, which
-        belong to each), and the faults of the others.
-
-    Raises:
-        ConfigError: If no environment can be read.
+    The result is the environments that can be read, by name (without ``conf/base`` and
+    ``conf/local``, which belong to each), and the faults of the others. A ConfigError says that no
+    environment can be read.
     """
     found, faults = [], []
     for name in environment_names(project / "conf"):
@@ -52,48 +46,22 @@ def read_environments(project: Path) -> tuple[list[Environment], list[str]]:
 
 
 def read_environment(project: Path, name: str) -> Environment:
-    """Read the configuration of one environment.
-
-    Args:
-        project: Folder with ``conf/``.
-        name: Name of the environment.
-
-    Returns:
-        The environment.
-
-    Raises:
-        ConfigError: If its configuration cannot be read, or is incomplete.
-    """
+    """Read the configuration of one environment, or raise a ConfigError where it is incomplete."""
     try:
-        return _read(project, name)
+        loader = open_configuration(project, name)
+        places = loader["globals"]
+        return Environment(
+            name=name,
+            data=project / places["data"],
+            cache=project / places["cache"],
+            tracking=loader.tracking,
+            model_name=loader["parameters"]["promotion"]["model_name"],
+            lock=project / loader["catalog"]["refresh_workspace"]["filepath"] / RUN_LOCK,
+        )
     except (MissingConfigException, LookupError, TypeError) as err:
         raise ConfigError(f"conf/{name} lacks what every environment states: {err}") from err
 
 
-def _read(project: Path, name: str) -> Environment:
-    loader = open_configuration(project, name)
-    places = loader["globals"]
-    return Environment(
-        name=name,
-        data=project / places["data"],
-        cache=project / places["cache"],
-        tracking=loader.tracking,
-        model_name=loader["parameters"]["promotion"]["model_name"],
-        lock=project / loader["catalog"]["refresh_workspace"]["filepath"] / RUN_LOCK,
-    )
-
-
 def open_configuration(project: Path, env: str | None = None) -> LayeredConfigLoader:
-    """Open the configuration of an environment as its runs do.
-
-    Args:
-        project: Folder with ``conf/``.
-        env: Name of the environment; null for the default.
-
-    Returns:
-        Loader of parameters, catalog and other configuration.
-
-    Raises:
-        ConfigError: If there is no such environment.
-    """
+    """Open the configuration of an environment, null for the default, as its runs do."""
     return LayeredConfigLoader(conf_source=str(project / "conf"), env=env, **LOADER_ARGUMENTS)

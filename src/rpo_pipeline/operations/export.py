@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -12,26 +12,13 @@ import pyarrow.parquet as pq
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.storage import DAMAGED, first_line, replacing
 
-if TYPE_CHECKING:
-    from rpo_pipeline.ingestion import Prompt
-
 ExportFormat = Literal["trl_kto", "trl_dpo"]
 COLUMNS = ("prompt_id", "prompt", "response", "raw_reward", "split")
 """Columns of the feedback table that an export needs."""
 
 
 def read_feedback(file: Path) -> pd.DataFrame:
-    """Read the table of feedback that a run wrote.
-
-    Args:
-        file: Parquet file.
-
-    Returns:
-        The columns that an export needs.
-
-    Raises:
-        DataError: If there is no such file, or it is no feedback table.
-    """
+    """Read ``COLUMNS`` of the table of feedback that a run wrote; DataError if it is none."""
     hint = "name the feedback.parquet that a run wrote (--feedback), or its environment (--env)"
     if not file.is_file():
         raise DataError(f"there is no file {file}: {hint}")
@@ -50,27 +37,21 @@ def read_feedback(file: Path) -> pd.DataFrame:
 def export_feedback(
     feedback: pd.DataFrame, output: Path, export_format: ExportFormat, *, split: str
 ) -> int:
-    """Write rated rows as JSON lines.
+    """Write rated rows of a split as JSON lines, and return their number; DataError if it is 0.
 
-    Args:
-        feedback: The feedback table.
-        output: File to write.
-        export_format: ``trl_kto``: each row, desirable if rewarded above the mean of the split;
-            ``trl_dpo``: each pair of responses to one prompt with different rewards.
-        split: Split to export.
-
-    Returns:
-        Number of lines.
-
-    Raises:
-        DataError: If there is nothing to write.
+    ``trl_kto`` writes each row, desirable if rewarded above the mean of the split; ``trl_dpo`` each
+    pair of responses to one prompt with different rewards.
     """
-    from rpo_pipeline.ingestion import parse_prompt
+    from rpo_pipeline.ingestion import as_messages, parse_prompt
 
     rated = feedback[(feedback["split"] == split) & feedback["raw_reward"].notna()]
     # A column of a dataset has one type, so if one prompt is a chat, all become chats.
-    as_chats = any(not isinstance(parse_prompt(prompt), str) for prompt in rated["prompt"])
-    lines = {"trl_kto": _kto_lines, "trl_dpo": _dpo_lines}[export_format](rated, as_chats)
+    if any(not isinstance(parse_prompt(prompt), str) for prompt in rated["prompt"]):
+        rated = rated.assign(
+            prompt=rated["prompt"].map(as_messages),
+            response=rated["response"].map(lambda text: [{"role": "assistant", "content": text}]),
+        )
+    lines = {"trl_kto": _kto_lines, "trl_dpo": _dpo_lines}[export_format](rated)
     num_lines = 0
     with replacing(output) as prepared, prepared.open("w", encoding="utf-8") as file:
         for line in lines:
@@ -84,35 +65,25 @@ def export_feedback(
     return num_lines
 
 
-def _kto_lines(rated: pd.DataFrame, as_chats: bool) -> Iterator[dict[str, Any]]:
+def _kto_lines(rated: pd.DataFrame) -> Iterator[dict[str, Any]]:
     mean = rated["raw_reward"].mean()
     if rated["raw_reward"].nunique() < 2:
         return
     for row in rated.to_dict("records"):
         yield {
-            "prompt": _prompt(row["prompt"], as_chats),
-            "completion": _response(row["response"], as_chats),
+            "prompt": row["prompt"],
+            "completion": row["response"],
             "label": bool(row["raw_reward"] > mean),
         }
 
 
-def _dpo_lines(rated: pd.DataFrame, as_chats: bool) -> Iterator[dict[str, Any]]:
+def _dpo_lines(rated: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for _, rows in rated.groupby("prompt_id"):
         ranked = rows.sort_values("raw_reward", ascending=False)
         for better, worse in combinations(ranked.to_dict("records"), 2):
             if better["raw_reward"] > worse["raw_reward"]:
                 yield {
-                    "prompt": _prompt(better["prompt"], as_chats),
-                    "chosen": _response(better["response"], as_chats),
-                    "rejected": _response(worse["response"], as_chats),
+                    "prompt": better["prompt"],
+                    "chosen": better["response"],
+                    "rejected": worse["response"],
                 }
-
-
-def _prompt(prompt: str, as_chats: bool) -> "Prompt":
-    from rpo_pipeline.ingestion import as_messages
-
-    return as_messages(prompt) if as_chats else prompt
-
-
-def _response(response: str, as_chats: bool) -> "Prompt":
-    return [{"role": "assistant", "content": response}] if as_chats else response

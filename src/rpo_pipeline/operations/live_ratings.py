@@ -31,18 +31,11 @@ def read_ratings(rows: Iterable[pa.RecordBatch], versions: Iterable[str]) -> pd.
 def compare_ratings(
     ratings: pd.DataFrame, *, champion: str, previous: str, settings: LiveRatingsParams
 ) -> dict[str, Any]:
-    """Compare the ratings of two versions, clustered by prompt.
+    """Compare the ratings of two versions, as ``model_version`` names them, clustered by prompt.
 
-    Args:
-        ratings: ``prompt_id``, ``model_version``, ``raw_reward``.
-        champion: Version of the champion, as ``model_version`` names it.
-        previous: Version of the previous champion.
-        settings: Smallest number of ratings, margin and confidence.
-
-    Returns:
-        ``champion`` and ``previous`` (version, num_ratings, num_prompts, mean), ``difference``
-        ({value, low, high}, champion less previous; null if there are too few ratings), ``alarm``
-        and ``reason``, a text.
+    The ratings are those of ``read_ratings``. The result has ``champion`` and ``previous``
+    (version, num_ratings, num_prompts, mean), ``difference`` ({value, low, high}, champion less
+    previous; null if there are too few ratings), ``alarm`` and ``reason``, a text.
     """
     new, old = (ratings[ratings["model_version"] == name] for name in (champion, previous))
     result = {
@@ -85,15 +78,8 @@ def clustered_difference(
 
     Each end comes from a bound of each mean, which share its error probability. So the interval
     holds if few ratings are bad, or few good, and for any relation between the versions' ratings of
-    one prompt.
-
-    Args:
-        one: ``prompt_id`` and ``raw_reward``, of two prompts or more.
-        other: ``prompt_id`` and ``raw_reward``, of two prompts or more.
-        confidence: Confidence of the interval for a single test.
-
-    Returns:
-        value (one less other), low, high.
+    one prompt. Both tables have ``prompt_id`` and ``raw_reward``, of two prompts or more; the
+    confidence is that of a single test. The value is one less the other.
     """
     error = (1 - confidence) / 4
     ratings = pd.concat([one["raw_reward"], other["raw_reward"]])

@@ -35,14 +35,9 @@ def only_run(file: Path) -> Iterator[None]:
     """Hold a lock file, or raise an error if another run holds it.
 
     The kernel releases the lock when its owner ends in any way, so it never has to be removed. A
-    ``.json`` file beside it holds the owner's identity; that of a killed owner is replaced.
-
-    Args:
-        file: Lock file, created if it is new.
-
-    Raises:
-        BusyError: If another run holds the lock. It names the owner.
-        DataError: If the folder cannot be written to, or its file system has no locks.
+    ``.json`` file beside it holds the owner's identity; that of a killed owner is replaced. A
+    BusyError names the owner of a held lock; a DataError says that the folder cannot be written to,
+    or that its file system has no locks.
     """
     ensure_writable(file.parent)
     signature = signature_of(file)
@@ -62,7 +57,14 @@ def only_run(file: Path) -> Iterator[None]:
     try:
         if (left := _read(signature)) is not None:
             logger.warning("a run was killed and its lock is free: %s", _describe(left))
-        signature.write_text(json.dumps(_identity()))
+        identity = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "ticks": start_ticks(os.getpid()),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": shlex.join(sys.argv),
+        }
+        signature.write_text(json.dumps(identity))
         yield
     finally:
         signature.unlink(missing_ok=True)
@@ -72,16 +74,6 @@ def only_run(file: Path) -> Iterator[None]:
 def signature_of(file: Path) -> Path:
     """Name the file with the identity of a lock's owner."""
     return file.with_suffix(".json")
-
-
-def _identity() -> dict[str, Any]:
-    return {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "ticks": start_ticks(os.getpid()),
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
-    }
 
 
 def _describe_owner(signature: Path) -> str:

@@ -42,12 +42,9 @@ def notify(
 ) -> None:
     """Send a notification of an event, if the settings name it. Failures are not raised.
 
-    Args:
-        message: ``event``, ``text`` and further fields, as values for JSON.
-        settings: Events to notify, attempts and time limits.
-        webhook: Address for the POST, a secret that appears nowhere; None for the file only.
-        file: File that gets a line of JSON: the message with ``at``, ``delivered`` (null without a
-            webhook) and ``problem``.
+    The message has ``event``, ``text`` and further fields, as values for JSON. It is posted to the
+    webhook, a secret that appears nowhere; and the file gets it as a line of JSON, with ``at``,
+    ``delivered`` (null without a webhook) and ``problem``.
     """
     if message["event"] not in settings.events:
         return
@@ -57,7 +54,9 @@ def notify(
     if problem:
         logger.warning(
             "the notification %r was not delivered: %s; it is kept in %s",
-            *(told["event"], problem, file),
+            told["event"],
+            problem,
+            file,
         )
     kept = {**told, "delivered": not problem if webhook else None, "problem": problem}
     try:

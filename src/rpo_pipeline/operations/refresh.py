@@ -32,13 +32,13 @@ from rpo_pipeline.params import (
     variable,
 )
 from rpo_pipeline.records import RunAddress
+from rpo_pipeline.secrets import WEBHOOK_VARIABLE
 
 if TYPE_CHECKING:
     from rpo_pipeline.registry import Standing
 
 logger = logging.getLogger(__name__)
 
-WEBHOOK_VARIABLE = "RPO_WEBHOOK_URL"
 CREDENTIALS = Path("conf/local/credentials.yml")
 NOTIFICATIONS = "notifications.jsonl"
 STARTED = "started"
@@ -49,11 +49,7 @@ Result = TypeVar("Result")
 
 
 class Refresh:
-    """A refresh of one environment.
-
-    Args:
-        context: Kedro context of the environment.
-    """
+    """A refresh of the environment of a Kedro context."""
 
     def __init__(self, context: KedroContext) -> None:
         parameters = context.config_loader["parameters"]
@@ -71,14 +67,8 @@ class Refresh:
     def run(self, run: Callable[[], Result]) -> Result | None:
         """Run all pipelines if there is work, while holding the lock, and notify of the outcome.
 
-        Args:
-            run: Function that runs the pipelines.
-
-        Returns:
-            Result of the function; None without work.
-
-        Raises:
-            BusyError: If another run uses the same data folder.
+        The result is that of the function; None without work. A BusyError says that another run
+        uses the same data folder.
         """
         with only_run(self.lock), self._telling_of_failure():
             if not self._has_work():
@@ -88,13 +78,9 @@ class Refresh:
             return result
 
     def begin(self) -> bool:
-        """Decide for a scheduler whose tasks are the stages; ``end`` or ``fail`` must follow.
+        """Tell a scheduler whether there is work for its stages; ``end`` or ``fail`` must follow.
 
-        Returns:
-            Whether there is work.
-
-        Raises:
-            BusyError: If another run uses the same data folder.
+        A BusyError says that another run uses the same data folder.
         """
         with only_run(self.lock), self._telling_of_failure():
             return self._has_work()
@@ -126,11 +112,11 @@ class Refresh:
         if not decision["work"]:
             logger.info("nothing to do: %s", reasons)
             self._tell("nothing_to_do", f"nothing to do: {reasons}", reasons=decision["reasons"])
-        elif self._refresh.when == "needed":
+            return False
+        if self._refresh.when == "needed":
             logger.info("there is work: %s", reasons)
-        if decision["work"]:
-            self._note({"event": STARTED, "reason": "it has not come to its end"})
-        return bool(decision["work"])
+        self._note({"event": STARTED, "reason": "it has not come to its end"})
+        return True
 
     def _finish(self) -> None:
         """Record and notify whether the new version is champion."""
@@ -145,20 +131,16 @@ class Refresh:
         self._catalog.save("refresh_outcome", {"at": _now(), **outcome})
 
     def _tell(self, event: Event, text: str, **details: Any) -> None:  # noqa: ANN401 (JSON)
-        """Send a notification."""
-        notify(
-            {
-                "event": event,
-                "text": text,
-                "env": self._context.env,
-                "host": socket.gethostname(),
-                "model_name": self._promotion.model_name,
-                **details,
-            },
-            self._refresh.notifications,
-            webhook=self._webhook,
-            file=self._folder / NOTIFICATIONS,
-        )
+        message = {
+            "event": event,
+            "text": text,
+            "env": self._context.env,
+            "host": socket.gethostname(),
+            "model_name": self._promotion.model_name,
+            **details,
+        }
+        file = self._folder / NOTIFICATIONS
+        notify(message, self._refresh.notifications, webhook=self._webhook, file=file)
 
     def _decide(self) -> dict[str, Any]:
         outcome = self._catalog.load("refresh_outcome")
@@ -168,12 +150,12 @@ class Refresh:
         parts, standing = self._read_sources(), self._find_standing()
         self._compare_live_ratings(parts, standing)
         new_rows, new_ratings = count_new(parts, self._catalog.load("previous_consumed"))
-        ages = [
-            _days_since(outcome["at"]),
-            *([standing.age_days] if standing and standing.age_days is not None else []),
-        ]
+        passed = datetime.now(UTC) - datetime.fromisoformat(outcome["at"])
+        age_days = max(0.0, passed.total_seconds()) / SECONDS_PER_DAY
+        if standing and standing.age_days is not None:
+            age_days = min(age_days, standing.age_days)
         situation = replace(
-            situation, new_rows=new_rows, new_ratings=new_ratings, age_days=min(ages)
+            situation, new_rows=new_rows, new_ratings=new_ratings, age_days=age_days
         )
         decision = decide(situation, self._refresh)
         if decision["work"] or self._refresh.max_drift is None:
@@ -212,10 +194,8 @@ class Refresh:
         self, parts: list[dict[str, Any]], standing: "Standing | None"
     ) -> None:
         settings = self._refresh.live_ratings
-        if settings is None or standing is None:
-            return
-        champion, previous = standing.champion, standing.previous
-        if champion is None or previous is None:
+        champion, previous = (standing.champion, standing.previous) if standing else (None, None)
+        if settings is None or champion is None or previous is None:
             return
         from rpo_pipeline.ingestion import read_rows
         from rpo_pipeline.operations.live_ratings import compare_ratings, read_ratings
@@ -225,22 +205,19 @@ class Refresh:
         result = compare_ratings(ratings, champion=champion, previous=previous, settings=settings)
         result["rollback"] = None
         if result["alarm"] and self._refresh.on_alarm == "rollback":
-            result["rollback"] = self._roll_back(result["reason"])
+            from rpo_pipeline.registry import roll_back
+
+            result["rollback"] = roll_back(
+                self._reach_registry(),
+                self._promotion.model_name,
+                self._catalog.load("champion_workspace"),
+                cause=result["reason"],
+            )
         self._catalog.save("live_ratings", {"at": _now(), **result})
         logger.log(logging.WARNING if result["alarm"] else logging.INFO, result["reason"])
         if result["alarm"]:
             done = result["rollback"]["reason"] if result["rollback"] else "nothing was changed"
             self._tell("alarm", f"{result['reason']}; {done}", live_ratings=result)
-
-    def _roll_back(self, cause: str) -> dict[str, Any]:
-        from rpo_pipeline.registry import LOCK, roll_back
-
-        return roll_back(
-            self._reach_registry(),
-            self._promotion.model_name,
-            self._catalog.load("champion_workspace") / LOCK,
-            cause=cause,
-        )
 
 
 def _unfinished(outcome: dict[str, Any] | None) -> str | None:
@@ -269,8 +246,3 @@ def _webhook(project_path: Path) -> SecretStr | None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _days_since(moment: str) -> float:
-    passed = datetime.now(UTC) - datetime.fromisoformat(moment)
-    return max(0.0, passed.total_seconds()) / SECONDS_PER_DAY

@@ -38,18 +38,10 @@ class ProjectSession(KedroSession):
         return self._context
 
     def run(self, **chosen: Any) -> dict[str, Any]:  # type: ignore[override] # noqa: ANN401
-        """Run the chosen nodes.
+        """Run the chosen nodes; the result is empty if there is no work.
 
-        Args:
-            **chosen: Arguments of Kedro's session.
-
-        Returns:
-            Result of Kedro's session; empty if there is no work.
-
-        Raises:
-            ConfigError: If no pipeline or node has a given name.
-            BusyError: If another run uses the data folder, and this one runs only some nodes. A run
-                of all pipelines leaves its work to the other one.
+        A ConfigError says that no pipeline or node has a given name; a BusyError, that another run
+        uses the data folder. A run of all pipelines leaves its work to the other one.
         """
         require_known(pipelines_of(chosen), pipelines, "pipeline")
         chosen |= {option: with_stages(chosen.get(option) or ()) for option in OF_NODES}

@@ -30,14 +30,8 @@ def count_new(
 ) -> tuple[int, int]:
     """Count the rows and ratings of source files that the last finished run had not read.
 
-    Growth of a known file counts; a file with a new name counts as new.
-
-    Args:
-        parts: ``path``, ``rows`` and ``rated`` of each source file.
-        consumed: ``parts`` of the last finished run; None if there was none.
-
-    Returns:
-        Number of rows, and of ratings.
+    Growth of a known file counts; a file with a new name counts as new. A part has ``path``,
+    ``rows`` and ``rated``; the last finished run consumed ``parts``, or None if there was none.
     """
     before = {part["path"]: part for part in (consumed or {}).get("parts", [])}
     rows, ratings = (
@@ -48,25 +42,15 @@ def count_new(
 
 
 def decide(situation: Situation, refresh: RefreshParams) -> dict[str, Any]:
-    """Decide whether a run has work.
-
-    Args:
-        situation: Numbers to decide by.
-        refresh: Triggers.
-
-    Returns:
-        ``work``, ``reasons`` (for the decision) and ``numbers``.
-    """
+    """Decide whether a run has ``work``, with ``reasons`` for the decision and its ``numbers``."""
     if refresh.when == "always":
-        return _decision(True, ["refresh.when is `always`"], situation)
-    if situation.unfinished is not None:
-        return _decision(True, [situation.unfinished], situation)
-    checks = list(_checks(situation, refresh))
+        checks = [(True, "refresh.when is `always`")]
+    elif situation.unfinished is not None:
+        checks = [(True, situation.unfinished)]
+    else:
+        checks = list(_checks(situation, refresh))
     work = any(is_met for is_met, _ in checks)
-    return _decision(work, [reason for is_met, reason in checks if is_met == work], situation)
-
-
-def _decision(work: bool, reasons: list[str], situation: Situation) -> dict[str, Any]:
+    reasons = [reason for is_met, reason in checks if is_met == work]
     return {"work": work, "reasons": reasons, "numbers": asdict(situation)}
 
 

@@ -44,7 +44,10 @@ class RpoParams(Params):
     tau_grid: list[Annotated[float, Field(gt=0)]] = Field(min_length=2)
     """Temperatures that ``tau: auto`` tries."""
     tau_search_epochs: float = Field(gt=0)
-    """Passes over the train rows with each temperature that ``tau: auto`` tries."""
+    """Passes over the train rows with each temperature that a search tries."""
+    max_divergence: float | None = Field(gt=0)
+    """Largest divergence of the policy from the reference, in nats a response, on validation
+    prompts: tau is then searched for, from ``tau`` on. Null lets ``tau`` decide."""
     estimator: Literal[
         "auto",
         "monte_carlo",
@@ -73,6 +76,15 @@ class RpoParams(Params):
     fit_level: bool
     """Whether a level that all prompts share is fitted while training, against an error of log_z
     that they share."""
+
+    @property
+    def searches_tau(self) -> bool:
+        """Whether tau is chosen by trainings."""
+        return self.tau == "auto" or self.max_divergence is not None
+
+    def tau_or(self, chosen: float) -> float:
+        """Return the tau that was chosen by trainings, or the one that is set."""
+        return chosen if self.tau == "auto" or self.max_divergence is not None else self.tau
 
     @model_validator(mode="after")
     def _prior_has_a_meaning(self) -> Self:

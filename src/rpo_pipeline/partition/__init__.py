@@ -10,16 +10,3 @@ from rpo_pipeline.partition.reference_samples import (
     sample_reference,
 )
 from rpo_pipeline.partition.rows import join_scores, labelled_rows
-
-__all__ = [
-    "Estimation",
-    "add_levels",
-    "join_scores",
-    "label_samples",
-    "labelled_rows",
-    "partition_rows",
-    "prompts_to_sample",
-    "sample_reference",
-    "score_mismatched",
-    "settle_estimation",
-]

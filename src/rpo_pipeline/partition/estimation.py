@@ -29,8 +29,8 @@ def settle_estimation(
     """Settle how log_z is estimated.
 
     ``qrpo`` takes ``quantile`` and its own tau. Other objectives that do not use log_z still report
-    its health; for them ``tau: auto`` is the middle of the grid, because only a training by ``rpo``
-    can choose. ``rpo.estimator: auto`` takes ``reference_samples`` if prompts have fewer responses
+    its health; no tau is searched for them, and ``tau: auto`` is the middle of the grid.
+    ``rpo.estimator: auto`` takes ``reference_samples`` if prompts have fewer responses
     than ``below_responses`` on average and the labeler of new text labelled most of the log, whose
     scale the samples then share; else ``monte_carlo``.
 
@@ -45,11 +45,17 @@ def settle_estimation(
         The settings of the estimate, and the reason.
     """
     if training.objective == "qrpo":
-        quantile = {"estimator": "quantile", "tau": qrpo.tau, "prior_strength": 0.0}
+        quantile = {
+            "estimator": "quantile",
+            "tau": qrpo.tau,
+            "prior_strength": 0.0,
+            "max_divergence": None,
+        }
         return Estimation(rpo=rpo.model_copy(update=quantile), reason="training.objective: qrpo")
     changes: dict[str, object] = {}
-    if training.objective != "rpo" and rpo.tau == "auto":
-        changes["tau"] = sorted(rpo.tau_grid)[len(rpo.tau_grid) // 2]
+    if training.objective != "rpo":
+        middle = sorted(rpo.tau_grid)[len(rpo.tau_grid) // 2]
+        changes = {"tau": middle if rpo.tau == "auto" else rpo.tau, "max_divergence": None}
     reason = "rpo.estimator names it"
     if rpo.estimator == "auto":
         changes["estimator"], reason = _choose(rows[rows["split"] == "train"], rpo, labeling)

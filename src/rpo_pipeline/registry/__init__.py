@@ -1,40 +1,17 @@
 """Registered versions, their aliases, the gate, and the served model."""
 
-from rpo_pipeline.registry.aliases import ARTIFACTS, LOCK, apply_decision, roll_back
-from rpo_pipeline.registry.champion import find_standing
+from rpo_pipeline.registry.aliases import ARTIFACTS, apply_decision, roll_back
 from rpo_pipeline.registry.client import (
+    answering,
     fetch_champion,
     fetch_checkpoint,
     fetch_document,
     has_version,
     register_version,
+    registered_versions,
     require_champion,
 )
 from rpo_pipeline.registry.gate import decide
 from rpo_pipeline.registry.gate_looks import summarise
-from rpo_pipeline.registry.moves import Standing
-from rpo_pipeline.registry.provenance import resolved_parameters, trace
-from rpo_pipeline.registry.serving import serving_documents
-from rpo_pipeline.registry.versions import answering, registered_versions
-
-__all__ = [
-    "ARTIFACTS",
-    "LOCK",
-    "Standing",
-    "answering",
-    "apply_decision",
-    "decide",
-    "fetch_champion",
-    "fetch_checkpoint",
-    "fetch_document",
-    "find_standing",
-    "has_version",
-    "register_version",
-    "registered_versions",
-    "require_champion",
-    "resolved_parameters",
-    "roll_back",
-    "serving_documents",
-    "summarise",
-    "trace",
-]
+from rpo_pipeline.registry.moves import Standing, find_standing
+from rpo_pipeline.registry.provenance import resolved_parameters, serving_documents, trace

@@ -25,7 +25,7 @@ from rpo_pipeline.tracking import needs_registry
 logger = logging.getLogger(__name__)
 
 LOCK = "promotion.lock"
-"""Name of the lock file in the folder of the champion's checkpoints."""
+"""Lock file in the folder of the champion's checkpoints; promotions on one host wait for it."""
 ARTIFACTS, DECISION = "artifacts", "gate.json"
 NOBODY = "none"
 """Value of a tag that names the champion, if there was none."""
@@ -40,23 +40,20 @@ def apply_decision(
     version: str,
     gate: Decision,
     promotion: PromotionParams,
-    lock_file: Path,
+    workspace: Path,
 ) -> dict[str, Any]:
-    """Move the aliases as the gate decided, and write the decision on the version.
+    """Move the aliases as the gate decided, and write the decision on the challenger's version.
 
-    Args:
-        run: Tracking server.
-        version: Version of the challenger.
-        gate: Decision of ``gate.decide``; required artifacts are checked here.
-        promotion: Registered model, mode, and whether a person named the version.
-        lock_file: Lock file, held while aliases move, so that promotions on one host wait.
-
-    Returns:
-        version, promoted, champion_before, champion_after, reason and gate.
+    The required artifacts are checked here. The workspace, which is the folder of the champion's
+    checkpoints, is locked while aliases move. The result holds version, promoted, champion_before,
+    champion_after, reason and gate.
     """
     client, name = MlflowClient(run.tracking_uri), promotion.model_name
-    gate = require_artifacts(gate, promotion.required_artifacts, _artifacts(client, name, version))
-    with FileLock(lock_file):
+    model_id = moves.model_id_of(client.get_model_version(name, version))
+    kept = client.list_logged_model_artifacts(model_id, ARTIFACTS)
+    present = [Path(file.path).name for file in kept]
+    gate = require_artifacts(gate, promotion.required_artifacts, present)
+    with FileLock(workspace / LOCK):
         finished = moves.finish(client, name)
         before = after = read_standing(client, name).champion
         if before != version:
@@ -77,23 +74,16 @@ def apply_decision(
 
 
 @needs_registry
-def roll_back(run: RunAddress, model_name: str, lock_file: Path, *, cause: str) -> dict[str, Any]:
+def roll_back(run: RunAddress, model_name: str, workspace: Path, *, cause: str) -> dict[str, Any]:
     """Make the previous champion champion again.
 
     The version that was champion is tagged, and no later run promotes it unless a person names it.
-    After that there is no ``previous``, so a second call changes nothing.
-
-    Args:
-        run: Tracking server.
-        model_name: Registered model.
-        lock_file: Lock file, as for ``apply_decision``.
-        cause: Reason, as text.
-
-    Returns:
-        rolled_back, champion_before, champion_after and reason.
+    After that there is no ``previous``, so a second call changes nothing. The result holds
+    rolled_back, champion_before, champion_after and reason; the workspace is locked as by
+    ``apply_decision``.
     """
     client = MlflowClient(run.tracking_uri)
-    with FileLock(lock_file):
+    with FileLock(workspace / LOCK):
         finished = moves.finish(client, model_name)
         standing = read_standing(client, model_name)
         before = after = standing.champion
@@ -181,15 +171,6 @@ def _move(client: MlflowClient, name: str, move: Move) -> str | None:
     return move.enters if done else read_standing(client, name).champion
 
 
-def _model_id(client: MlflowClient, name: str, version: str) -> str:
-    return str(client.get_model_version(name, version).source).removeprefix("models:/")
-
-
-def _artifacts(client: MlflowClient, name: str, version: str) -> list[str]:
-    found = client.list_logged_model_artifacts(_model_id(client, name, version), ARTIFACTS)
-    return [Path(file.path).name for file in found]
-
-
 def _record(client: MlflowClient, name: str, version: str, gate: Decision) -> None:
     """Write a decision on a version before it takes effect."""
     tags = {
@@ -199,7 +180,8 @@ def _record(client: MlflowClient, name: str, version: str, gate: Decision) -> No
         "gate_decision": json.dumps(to_json(gate)),
     }
     moves.tag(client, name, version, tags)
+    model_id = moves.model_id_of(client.get_model_version(name, version))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / DECISION
         file.write_text(json.dumps(to_json(gate), indent=2))
-        client.log_model_artifact(_model_id(client, name, version), str(file), ARTIFACTS)
+        client.log_model_artifact(model_id, str(file), ARTIFACTS)

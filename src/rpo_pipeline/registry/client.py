@@ -1,4 +1,4 @@
-"""Client of the MLflow model registry: it registers versions and downloads their artifacts.
+"""Client of the MLflow model registry: it registers and lists versions, and downloads artifacts.
 
 Every call names its tracking server and its run, so nothing depends on MLflow's global run. The
 exceptions are ``Model.log``, which takes neither server nor experiment, and ``models:/`` addresses,
@@ -9,7 +9,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,10 +23,25 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from rpo_pipeline.errors import RegistryError
+from rpo_pipeline.params import TrackingParams, database_file
 from rpo_pipeline.records import Champion, Registration, RunAddress
 from rpo_pipeline.registry.aliases import ARTIFACTS
-from rpo_pipeline.registry.moves import CHALLENGER, PROMOTION_TAG, read_standing
-from rpo_pipeline.storage import link_or_copy, model_fingerprint, put_in_place, temporary_folder
+from rpo_pipeline.registry.moves import (
+    CHALLENGER,
+    LOGGED,
+    PROMOTION_TAG,
+    if_there,
+    model_id_of,
+    read_standing,
+)
+from rpo_pipeline.secrets import without_password
+from rpo_pipeline.storage import (
+    first_line,
+    link_or_copy,
+    model_fingerprint,
+    put_in_place,
+    temporary_folder,
+)
 from rpo_pipeline.tracking import describe, is_refusal, needs_registry
 
 logger = logging.getLogger(__name__)
@@ -37,7 +53,6 @@ SERVING_MODEL = Path(__file__).with_name("serving_model.py")
 SERVED_WITH = ("mlflow", "torch", "transformers")
 POLICY_TAG = "policy"
 """Tag of a version with the fingerprint of its checkpoint."""
-LOGGED = "models:/"
 EXAMPLE = (
     ["Hello"],
     {
@@ -57,30 +72,14 @@ ANOTHER_CHAMPION = (
 @needs_registry
 def has_version(run: RunAddress, model_name: str, registration: Registration) -> bool:
     """Tell whether the registry still holds a registered version."""
-    try:
-        found = MlflowClient(run.tracking_uri).get_model_version(model_name, registration.version)
-    except MlflowException as err:
-        if err.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
-    return bool(found.source == f"{LOGGED}{registration.model_id}")
+    client = MlflowClient(run.tracking_uri)
+    found = if_there(client.get_model_version, model_name, registration.version)
+    return found is not None and model_id_of(found) == registration.model_id
 
 
 @needs_registry
 def fetch_champion(run: RunAddress, model_name: str, directory: Path) -> Champion:
-    """Download the champion's checkpoint unless it exists locally.
-
-    Args:
-        run: Address of the registry.
-        model_name: Name of the registered model.
-        directory: Folder that gets a folder per checkpoint.
-
-    Returns:
-        The champion, without a version if there is none.
-
-    Raises:
-        RegistryError: If there is a champion, but its checkpoint cannot be downloaded.
-    """
+    """Return the champion, without a version if there is none, as ``fetch_checkpoint`` gets it."""
     version = read_standing(MlflowClient(run.tracking_uri), model_name).champion
     if version is None:
         logger.info("%s has no champion yet: the reference is the baseline", model_name)
@@ -92,23 +91,13 @@ def fetch_champion(run: RunAddress, model_name: str, directory: Path) -> Champio
 def fetch_checkpoint(run: RunAddress, model_name: str, version: str, directory: Path) -> Path:
     """Download the checkpoint of a version unless it exists locally.
 
-    The folder is named by the id of the logged model, which is unique over all registered models
-    and servers. Its content is checked against the registered fingerprint.
+    Its folder in the directory is named by the id of the logged model, which is unique over all
+    registered models and servers. Its content is checked against the registered fingerprint.
 
-    Args:
-        run: Tracking server.
-        model_name: Registered model.
-        version: Version of the model.
-        directory: Folder with one folder per checkpoint.
-
-    Returns:
-        Folder of the checkpoint.
-
-    Raises:
-        RegistryError: If it cannot be downloaded, or differs from what was registered.
+    A ``RegistryError`` is raised if it cannot be downloaded, or differs from what was registered.
     """
     found = _require_ours(MlflowClient(run.tracking_uri), model_name, version)
-    target, registered = directory / _model_id(found), found.tags[POLICY_TAG]
+    target, registered = directory / model_id_of(found), found.tags[POLICY_TAG]
     if target.is_dir() and model_fingerprint(target) == registered:
         return target
     with temporary_folder(directory) as folder:
@@ -124,21 +113,16 @@ def fetch_checkpoint(run: RunAddress, model_name: str, version: str, directory: 
 
 @needs_registry
 def require_champion(run: RunAddress, model_name: str) -> None:
-    """Check before any work that the champion can be evaluated.
+    """Check before any work that the champion, if there is one, can be evaluated.
 
-    Args:
-        run: Tracking server.
-        model_name: Registered model, which may not exist yet.
-
-    Raises:
-        RegistryError: If the champion was not registered by this project, or its checkpoint is
-            missing.
+    A ``RegistryError`` is raised if the champion was not registered by this project, or its
+    checkpoint is missing.
     """
     client = MlflowClient(run.tracking_uri)
     version = read_standing(client, model_name).champion
     if version is None:
         return
-    model_id = _model_id(_require_ours(client, model_name, version))
+    model_id = model_id_of(_require_ours(client, model_name, version))
     try:
         kept = client.list_logged_model_artifacts(model_id, f"{ARTIFACTS}/{CHECKPOINT}")
     except Exception as err:  # stores of artifacts raise errors of any type
@@ -149,19 +133,9 @@ def require_champion(run: RunAddress, model_name: str) -> None:
 
 @needs_registry
 def fetch_document(run: RunAddress, model_name: str, version: str, name: str) -> Any:  # noqa: ANN401 (JSON)
-    """Read a JSON document of a version.
+    """Read a JSON document of a version by its file name.
 
-    Args:
-        run: Tracking server.
-        model_name: Registered model.
-        version: Version of the model.
-        name: File name of the document.
-
-    Returns:
-        The document.
-
-    Raises:
-        RegistryError: If there is no such version, or it has no such document.
+    A ``RegistryError`` is raised if there is no such version, or it has no such document.
     """
     with TemporaryDirectory() as folder:
         return json.loads(Path(_download(run, model_name, version, name, folder)).read_text())
@@ -179,26 +153,24 @@ def register_version(
     """Log the policy to a run and register it as the challenger.
 
     A version of the same policy that still waits for its decision was made by a run that was
-    killed before it could note so: it is the challenger then, and no second one is made.
+    killed before it could note so: it is the challenger then, and no second one is made. The
+    registered model is made if it is new.
 
-    Args:
-        run: Address of the run.
-        model_name: Registered model; made if it is new.
-        checkpoint: Model directory.
-        documents: Documents of the version by file name: texts, and values for JSON.
-        metrics: Numbers to bind to the logged model, those that are known.
-        tags: Facts to tag the version with, those that are known.
-
-    Returns:
-        The registration.
+    ``documents`` are texts, and values for JSON, by file name. Metrics, which are bound to the
+    logged model, and tags of the version may be None where they are not known.
     """
     mlflow.set_tracking_uri(run.tracking_uri)
     mlflow.set_experiment(experiment_id=run.experiment_id)
     client = MlflowClient(run.tracking_uri)
     fingerprint = model_fingerprint(checkpoint)
-    if found := _undecided(client, model_name, fingerprint):
-        client.set_registered_model_alias(model_name, CHALLENGER, found.version)
-        return found
+    same_policy = client.search_model_versions(
+        f"name = '{model_name}' and tags.{POLICY_TAG} = '{fingerprint}'"
+    )
+    for found in same_policy:
+        if PROMOTION_TAG not in found.tags:
+            logger.info("version %s of %s is this policy already", found.version, model_name)
+            client.set_registered_model_alias(model_name, CHALLENGER, found.version)
+            return Registration(str(found.version), model_id_of(found), fingerprint)
     model_id = _log_model(run, checkpoint, documents)
     for name, value in metrics.items():
         if value is not None:
@@ -215,6 +187,39 @@ def register_version(
     )
     client.set_registered_model_alias(model_name, CHALLENGER, created.version)
     return Registration(str(created.version), model_id, fingerprint)
+
+
+def registered_versions(tracking: TrackingParams, project: Path, model_name: str) -> list[str]:
+    """List the version numbers of a registered model with their aliases, as texts.
+
+    A ``RegistryError`` is raised if the tracking server does not answer.
+    """
+    aliases: dict[str, list[str]] = {}
+    with answering(tracking, project) as client:
+        versions = client.search_model_versions(f"name = '{model_name}'") if client else []
+        if client and versions:
+            for alias, version in client.get_registered_model(model_name).aliases.items():
+                aliases.setdefault(str(version), []).append(alias)
+    numbers = sorted((str(version.version) for version in versions), key=int)
+    return [" ".join([n, *(f"@{alias}" for alias in aliases.get(n, []))]) for n in numbers]
+
+
+@contextmanager
+def answering(tracking: TrackingParams, project: Path) -> Iterator[MlflowClient | None]:
+    """Open a client, and raise a ``RegistryError`` if its server does not answer.
+
+    Where there is no database yet, there is no client: asking for the database would make one.
+    """
+    uri = tracking.address(project)
+    file = database_file(uri)
+    try:
+        yield MlflowClient(uri) if file is None or file.is_file() else None
+    except (MlflowException, OSError) as err:
+        raise RegistryError(
+            f"the tracking server at {without_password(uri)} does not answer as it must "
+            f"({first_line(err)}): make the same call again when it does (conf/base/mlflow.yml, "
+            "MLFLOW_TRACKING_URI)"
+        ) from err
 
 
 def _log_model(run: RunAddress, checkpoint: Path, documents: Mapping[str, Any]) -> str:
@@ -260,26 +265,11 @@ def _require_ours(client: MlflowClient, model_name: str, version: str) -> ModelV
     return found
 
 
-def _model_id(version: ModelVersion) -> str:
-    return str(version.source).removeprefix(LOGGED)
-
-
 def _gone(model_name: str, version: str, reason: str) -> RegistryError:
     return RegistryError(
         f"the checkpoint of version {version} of {model_name}, its champion, cannot be had: "
         f"{reason}. {ANOTHER_CHAMPION}"
     )
-
-
-def _undecided(client: MlflowClient, model_name: str, fingerprint: str) -> Registration | None:
-    found = client.search_model_versions(
-        f"name = '{model_name}' and tags.{POLICY_TAG} = '{fingerprint}'"
-    )
-    for version in found:
-        if PROMOTION_TAG not in version.tags:
-            logger.info("version %s of %s is this policy already", version.version, model_name)
-            return Registration(str(version.version), _model_id(version), fingerprint)
-    return None
 
 
 def _download(

@@ -33,8 +33,6 @@ SUMMARY_CONFIDENCE = 0.95
 BY_FIRST_LABELER = ("reward_mean", "win_rate", "length_controlled_win_rate")
 COMPONENT = "component_"
 JUDGE = "judge_win_rate"
-RATINGS, AGREEMENT = "ratings", "agreement"
-"""Names of the checks of labelers."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +52,10 @@ class Strictness:
 
 @cache
 def strictness(confidence: float, *, look: int, num_prompts: int) -> Strictness:
-    """Compute the interval of a look at challengers of a champion.
+    """Compute the interval of the look with this number, from 1, at challengers of a champion.
 
-    Args:
-        confidence: Probability that no challenger passes if all are no better.
-        look: Number of the look at this champion, from 1.
-        num_prompts: Number of prompts; few make the interval wider, by Student's t and because a
-            bootstrap underestimates the spread.
-
-    Returns:
-        Error probability and relative width of the interval.
+    ``confidence`` is the probability that no challenger passes if all are no better. Few prompts
+    make the interval wider, by Student's t and because a bootstrap underestimates the spread.
     """
     error = (1 - confidence) / (look * (look + 1))
     n = max(2, num_prompts)
@@ -72,14 +64,9 @@ def strictness(confidence: float, *, look: int, num_prompts: int) -> Strictness:
 
 
 def decide(evidence: Evidence, promotion: PromotionParams) -> Decision:
-    """Decide whether a challenger may become champion.
+    """Decide by complete evidence whether a challenger may become champion.
 
-    Args:
-        evidence: The numbers, complete as this release measures them.
-        promotion: The gates.
-
-    Returns:
-        The decision. A missing number fails its check.
+    A missing number fails its check.
     """
     assert evidence.look is not None
     baseline = "reference" if evidence.difference["vs_champion"] is None else "champion"
@@ -100,16 +87,7 @@ def decide(evidence: Evidence, promotion: PromotionParams) -> Decision:
 def require_artifacts(
     decision: Decision, required: Collection[str], present: Collection[str]
 ) -> Decision:
-    """Add a check of the version's artifacts to a decision.
-
-    Args:
-        decision: Decision of ``decide``.
-        required: Names of required artifacts.
-        present: Names of the version's artifacts.
-
-    Returns:
-        The decision with the check.
-    """
+    """Add a check to a decision that the names of a version's artifacts include all required."""
     missing = sorted(set(required) - set(present))
     check = {
         "metric": "artifacts",
@@ -132,7 +110,7 @@ def _check_ratings(evidence: Evidence, promotion: PromotionParams) -> dict[str, 
     found = (evidence.labelers or {}).get("num_rated", 0)
     fact = f"people rated {found} rows of the log"
     waiver = _waiver(promotion, "require_ratings")
-    return {"metric": RATINGS, "observed": found, **_outcome(found > 0, fact, waiver)}
+    return {"metric": "ratings", "observed": found, **_outcome(found > 0, fact, waiver)}
 
 
 def _check_labelers(evidence: Evidence, promotion: PromotionParams) -> Iterator[dict[str, Any]]:
@@ -153,7 +131,7 @@ def _check_labelers(evidence: Evidence, promotion: PromotionParams) -> Iterator[
             f"difference is {low:.4g}, and it must be above 0"
         )
         yield {
-            **{"metric": AGREEMENT, "labeler": name, "observed": low},
+            **{"metric": "agreement", "labeler": name, "observed": low},
             **_outcome(low is not None and low > 0, fact, waiver),
         }
 
@@ -184,7 +162,6 @@ def _outcome(passed: bool, fact: str, waiver: str | None) -> dict[str, Any]:
 
 
 def _check_size(num_prompts: int, minimum: int) -> dict[str, Any]:
-    passed = num_prompts >= minimum
     return {
         "metric": "num_prompts",
         "against": "none",
@@ -192,7 +169,7 @@ def _check_size(num_prompts: int, minimum: int) -> dict[str, Any]:
         "threshold": minimum,
         "bound": "value",
         "observed": num_prompts,
-        "passed": passed,
+        "passed": num_prompts >= minimum,
         "reason": f"{num_prompts} test prompts, {minimum} are needed",
     }
 
@@ -208,14 +185,13 @@ def _check(
     passed = observed is not None and (
         observed > gate.threshold if gate.direction == "above" else observed < gate.threshold
     )
+    one_more = gate.metric in by_prompt
     return {
         **gate.model_dump(),
         "against": against,
         "observed": observed,
         "passed": passed,
-        "reason": _reason(
-            gate, against, observed, strict.confidence, one_more=gate.metric in by_prompt
-        ),
+        "reason": _reason(gate, against, observed, strict.confidence, one_more=one_more),
     }
 
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from rpo_pipeline.params import PromotionParams
 from rpo_pipeline.records import Evidence, Measured, RunAddress, Summary, to_json
 from rpo_pipeline.registry.aliases import NOBODY
 from rpo_pipeline.registry.gate import decide
+from rpo_pipeline.registry.moves import if_there
 from rpo_pipeline.storage import value_digest
 from rpo_pipeline.tracking import needs_registry
 
@@ -32,15 +32,8 @@ def summarise(
 ) -> Summary:
     """Take a look at the numbers of a challenger, and let the gate decide.
 
-    Args:
-        run: Address of the registry.
-        measured: The numbers.
-        labelers: What judges, as ``measure_labelers`` gives it.
-        champion: Version that was compared with; None: the reference.
-        promotion: Registered model and gates.
-
-    Returns:
-        The numbers, with the look that they are and the decision.
+    ``labelers`` is what judges, as ``measure_labelers`` gives it. ``champion`` is the version that
+    was compared with; None: the reference.
     """
     look = take_look(run, promotion.model_name, champion, to_json(measured))
     evidence = Evidence(**vars(measured), champion_version=champion, look=look, labelers=labelers)
@@ -51,22 +44,15 @@ def summarise(
 def take_look(
     run: RunAddress, model_name: str, champion: str | None, numbers: Mapping[str, Any]
 ) -> int:
-    """Number a look at the challengers of a champion, from 1, and store it.
+    """Number a look at the challengers of a champion, from 1, and store it on the registered model.
 
-    Args:
-        run: Tracking server.
-        model_name: Registered model, created if it is new.
-        champion: Version that is challenged; None for the reference, before there is a champion.
-        numbers: Numbers that the gate decides by. Equal numbers are the same look; other numbers
-            are another look, also for the same version.
-
-    Returns:
-        The number of these numbers' look, or one more than the largest so far.
+    Equal numbers are the same look; others are one look more, also for the same version.
     """
     client = MlflowClient(run.tracking_uri)
     looks = f"{LOOK}.{champion or NOBODY}."
     own = looks + value_digest(numbers)[:DIGITS]
-    tags = _tags(client, model_name)
+    model = if_there(client.get_registered_model, model_name)
+    tags: dict[str, str] = (model or client.create_registered_model(model_name)).tags
     if tags.get(own, "").isdecimal():
         return int(tags[own])
     found = [number for tag, number in tags.items() if tag.startswith(looks)]
@@ -78,14 +64,3 @@ def take_look(
     look = 1 + max((int(number) for number in found if number.isdecimal()), default=0)
     client.set_registered_model_tag(model_name, own, str(look))
     return look
-
-
-def _tags(client: MlflowClient, model_name: str) -> dict[str, str]:
-    try:
-        tags: dict[str, str] = client.get_registered_model(model_name).tags
-    except MlflowException as err:
-        if err.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        client.create_registered_model(model_name)
-        return {}
-    return tags

@@ -8,24 +8,32 @@ dropped. In both cases ``previous`` is the champion before this one.
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import RegisteredModel
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
+
+from rpo_pipeline.records import RunAddress
+from rpo_pipeline.tracking import needs_registry
 
 logger = logging.getLogger(__name__)
 
+LOGGED = "models:/"
+"""Start of the address of a logged model, before its id."""
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 MOVE_TAG = "rpo.move"
 """Tag of a registered model while its champion changes."""
 PROMOTION_TAG, ROLLBACK_TAG = "promotion", "rolled_back"
 """Tags of a version: the outcome of its gate, and the reason of its rollback, as texts."""
-NO_SUCH = "RESOURCE_DOES_NOT_EXIST"
 MAX_TAG_CHARACTERS = 100_000
 """MLflow's limit for a tag of a version."""
+SECONDS_PER_DAY = 86_400
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -52,17 +60,21 @@ class Standing:
     behind that."""
 
 
+@needs_registry
+def find_standing(run: RunAddress, model_name: str) -> Standing:
+    """Look up the champion with its age, and the one before it."""
+    client = MlflowClient(run.tracking_uri)
+    standing = read_standing(client, model_name)
+    if standing.champion is None:
+        return standing
+    found = client.get_model_version(model_name, standing.champion)
+    age = max(0.0, time.time() - found.creation_timestamp / 1000) / SECONDS_PER_DAY
+    return replace(standing, age_days=age)
+
+
 def read_standing(client: MlflowClient, name: str) -> Standing:
-    """Find the champion and the one before it, also during a move.
-
-    Args:
-        client: Registry client.
-        name: Registered model; one that does not exist has no champion.
-
-    Returns:
-        Versions as texts.
-    """
-    model = _find_model(client, name)
+    """Find the champion and the one before it, also during a move; a new model has neither."""
+    model = if_there(client.get_registered_model, name)
     if model is None:
         return Standing(None, None)
     standing, move = _aliases(model), _pending(model)
@@ -78,27 +90,30 @@ def begin(client: MlflowClient, name: str, move: Move) -> None:
 
 
 def finish(client: MlflowClient, name: str) -> Move | None:
-    """Make the remaining calls of a recorded move.
-
-    Args:
-        client: Registry client.
-        name: Registered model.
-
-    Returns:
-        The move, if it took effect; None if there was none, or it had no effect.
-    """
-    model = _find_model(client, name)
+    """Make the remaining calls of a recorded move, and return it if it took effect."""
+    model = if_there(client.get_registered_model, name)
     if model is None or MOVE_TAG not in model.tags:
         return None
     move = _pending(model)
-    came_about = move is not None and _aliases(model).champion == move.enters
-    if move is not None and came_about:
+    if move and move.enters == _aliases(model).champion:
         _complete(client, name, move)
+    else:
+        move = None
     # Another host may have begun another move meanwhile.
-    still = _find_model(client, name)
+    still = if_there(client.get_registered_model, name)
     if still is not None and still.tags.get(MOVE_TAG) == model.tags[MOVE_TAG]:
         client.delete_registered_model_tag(name, MOVE_TAG)
-    return move if came_about else None
+    return move
+
+
+def if_there(find: Callable[..., Found], *names: Any) -> Found | None:  # noqa: ANN401 (of MLflow)
+    """Return what a call finds in the registry; None if there is no such model or version."""
+    try:
+        return find(*names)
+    except MlflowException as err:
+        if err.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
 
 
 def tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
@@ -109,7 +124,9 @@ def tag(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) 
 
 def _complete(client: MlflowClient, name: str, move: Move) -> None:
     """Make all calls after the champion is set; each may be repeated."""
-    leaves = move.leaves if move.leaves and _exists(client, name, move.leaves) else None
+    leaves = move.leaves
+    if leaves and not if_there(client.get_model_version, name, leaves):
+        leaves = None
     if move.kind == "promotion":
         if leaves:
             client.set_registered_model_alias(name, PREVIOUS, leaves)
@@ -124,23 +141,9 @@ def _complete(client: MlflowClient, name: str, move: Move) -> None:
         client.delete_registered_model_alias(name, PREVIOUS)
 
 
-def _find_model(client: MlflowClient, name: str) -> RegisteredModel | None:
-    try:
-        return client.get_registered_model(name)
-    except MlflowException as err:
-        if err.error_code == NO_SUCH:
-            return None
-        raise
-
-
-def _exists(client: MlflowClient, name: str, version: str) -> bool:
-    try:
-        client.get_model_version(name, version)
-    except MlflowException as err:
-        if err.error_code == NO_SUCH:
-            return False
-        raise
-    return True
+def model_id_of(version: ModelVersion) -> str:
+    """Return the id of the logged model that a version is of."""
+    return str(version.source).removeprefix(LOGGED)
 
 
 def _aliases(model: RegisteredModel) -> Standing:

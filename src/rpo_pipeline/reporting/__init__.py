@@ -9,13 +9,3 @@ from rpo_pipeline.reporting.report import (
     quarantine_reasons,
     render_report,
 )
-
-__all__ = [
-    "Findings",
-    "describe_lineage",
-    "fingerprint_inputs",
-    "quarantine_reasons",
-    "render_comparison",
-    "render_model_card",
-    "render_report",
-]

@@ -5,10 +5,11 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from rpo_pipeline.reporting.figures import COLOURS, INK, Pictures, label_axes, new_axes, to_svg
-from rpo_pipeline.reporting.page import pictures, render_page, show_number, whisker
+from rpo_pipeline.reporting.figures import COLOURS, INK, new_axes, to_svg
+from rpo_pipeline.reporting.page import render_page, show_number, whisker
 from rpo_pipeline.reporting.report import SIGNIFICANT, describe_metric, in_order
 
 STUDIES = {
@@ -43,11 +44,14 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
             if point["budget"] == comparison["budget"]
         },
         compare=_compare,
-        scale=_scale,
+        whisker_of=whisker,
         metrics={name: describe_metric(name) for name in names},
-        curves=pictures([curves(comparison)])[0],
-        outcomes=pictures([outcomes(comparison)]),
-        studies=pictures(studies(comparison["studies"], comparison["metric"])),
+        curves=curves(comparison),
+        outcomes=[_outcomes(comparison)],
+        studies=[
+            _study(study, points, comparison["metric"])
+            for study, points in comparison["studies"].items()
+        ],
     )
 
 
@@ -75,18 +79,13 @@ def _compare(difference: Mapping[str, float | None] | None) -> str:
     return "better" if difference["value"] > 0 else "worse"
 
 
-def _scale(difference: Mapping[str, float | None] | None) -> Mapping[str, float] | None:
-    return whisker(difference and {name: difference[name] for name in ("low", "value", "high")})
-
-
-def curves(comparison: Mapping[str, Any]) -> str:
+def curves(comparison: Mapping[str, Any]) -> Markup:
     """Plot the outcome of each method over its divergence, as far as the budgets reach.
 
     The axis has the square root of the divergence, in which a curve is interpolated; so its lines
     are what the budgets are read from.
     """
-    figure, (axes,) = new_axes(1)
-    figure.set_size_inches(9, 5)
+    axes = new_axes(9.0, 5.0)
     budgets = [point["budget"] for point in comparison["methods"][0]["budgets"]]
     end = 1.5 * max(budgets)
     start = comparison["reference"][comparison["metric"]]["value"]
@@ -106,9 +105,9 @@ def curves(comparison: Mapping[str, Any]) -> str:
     margin = 0.05 * (max(seen) - min(seen)) or 0.05
     axes.set_ylim(min(seen) - margin, max(seen) + margin)
     label = describe_metric(comparison["metric"])[0]
-    label_axes(axes, "divergence from the reference, nats a response", label.lower(), "")
-    figure.legend(loc="outside right upper", frameon=False, labelcolor=INK)
-    return to_svg(figure, f"{label} of each method over its divergence")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, labelcolor=INK)
+    x, says = "divergence from the reference, nats a response", f"{label} over divergence"
+    return to_svg(axes, x, label.lower(), "", says=says)
 
 
 def _mark_budgets(axes: Axes, budgets: Iterable[float], main: float, end: float) -> None:
@@ -120,10 +119,9 @@ def _mark_budgets(axes: Axes, budgets: Iterable[float], main: float, end: float)
     axes.set_xticks([0, *budgets], [f"{nats:g}" for nats in (0, *budgets)])
 
 
-def outcomes(comparison: Mapping[str, Any]) -> str:
+def _outcomes(comparison: Mapping[str, Any]) -> Markup:
     """Plot the mean outcome of each method at its chosen value, and that of each of its seeds."""
-    figure, (axes,) = new_axes(1)
-    figure.set_size_inches(5.5, 0.42 * len(comparison["methods"]) + 1.2)
+    axes = new_axes(5.5, 0.42 * len(comparison["methods"]) + 1.2)
     metric = comparison["metric"]
     for place, method in enumerate(comparison["methods"]):
         mean, seeds = method["metrics"][metric], method["seeds"]["outcome"]
@@ -134,18 +132,13 @@ def outcomes(comparison: Mapping[str, Any]) -> str:
     axes.set_yticks(range(len(comparison["methods"])), [m["name"] for m in comparison["methods"]])
     axes.invert_yaxis()
     label = describe_metric(metric)[0].lower()
-    label_axes(axes, f"{label} on test prompts", "", "Mean, interval, each seed")
-    return to_svg(figure, f"{label} of each method")
+    title, says = "Mean, interval, each seed", f"{label} of each method"
+    return to_svg(axes, f"{label} on test prompts", "", title, says=says)
 
 
-def studies(results: Mapping[str, Any], metric: str) -> Pictures:
-    """Plot the outcome of each method over the levels of each study."""
-    label = describe_metric(metric)[0].lower()
-    return [_study(study, points, label) for study, points in results.items()]
-
-
-def _study(study: str, points: Sequence[Mapping[str, Any]], label: str) -> str:
-    figure, (axes,) = new_axes(1)
+def _study(study: str, points: Sequence[Mapping[str, Any]], metric: str) -> Markup:
+    """Plot the outcome of each method over the levels of a study."""
+    axes, label = new_axes(), describe_metric(metric)[0].lower()
     levels = sorted({point["level"] for point in points})
     names = list(dict.fromkeys(point["method"] for point in points))
     for number, (name, style) in enumerate(zip(names, _styles(), strict=False)):
@@ -163,8 +156,8 @@ def _study(study: str, points: Sequence[Mapping[str, Any]], label: str) -> str:
         )
     axes.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
     axes.legend(frameon=False, labelcolor=INK)
-    label_axes(axes, STUDIES[study], label, study.replace("_", " "))
-    return to_svg(figure, f"{label} of each method by {study}")
+    title, says = study.replace("_", " "), f"{label} of each method by {study}"
+    return to_svg(axes, STUDIES[study], label, title, says=says)
 
 
 def _styles() -> Iterator[dict[str, Any]]:

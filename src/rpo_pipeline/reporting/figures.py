@@ -3,11 +3,12 @@
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "text.color": INK,
 }
-Pictures = list[str]
+Pictures = list[Markup]
 
 
 def training_curves(metrics: pd.DataFrame) -> Pictures:
@@ -39,75 +40,72 @@ def training_curves(metrics: pd.DataFrame) -> Pictures:
     if metrics.empty:
         return []
     drawn = metrics.iloc[:: len(metrics) // MAX_POINTS + 1]
-    figure, (loss,) = new_axes(1)
+    axes = new_axes()
     smooth = metrics["train/loss"].rolling(9, min_periods=1, center=True).mean()[drawn.index]
-    loss.plot(drawn["step"], drawn["train/loss"], color=INK, alpha=0.3, linewidth=0.8)
-    loss.plot(drawn["step"], smooth, color=COLOURS["reference"], label="train (smoothed)")
+    axes.plot(drawn["step"], drawn["train/loss"], color=INK, alpha=0.3, linewidth=0.8)
+    axes.plot(drawn["step"], smooth, color=COLOURS["reference"], label="train (smoothed)")
     if "train/validation_loss" in metrics:
         seen = metrics.dropna(subset="train/validation_loss")
         values = seen["train/validation_loss"]
-        loss.plot(seen["step"], values, "o-", color=COLOURS["challenger"], label="validation")
-    loss.legend(frameon=False, labelcolor=INK)
-    label_axes(loss, "step", "loss", "Loss")
+        axes.plot(seen["step"], values, "o-", color=COLOURS["challenger"], label="validation")
+    axes.legend(frameon=False, labelcolor=INK)
+    pictures = [to_svg(axes, "step", "loss", "Loss", says="loss by step")]
     shown = "log_ratio" if "train/log_ratio" in metrics else "mean_logps"
     curves = {shown: f"Mean {shown} of responses (nats)", "grad_norm": "Norm of the gradient"}
-    return [
-        to_svg(figure, "loss by step"),
-        *(_curve(drawn, f"train/{name}", title) for name, title in curves.items()),
-    ]
-
-
-def _curve(metrics: pd.DataFrame, column: str, title: str) -> str:
-    figure, (axes,) = new_axes(1)
-    axes.plot(metrics["step"], metrics[column], color=COLOURS["champion"])
-    label_axes(axes, "step", "", title)
-    return to_svg(figure, title)
+    for name, title in curves.items():
+        axes = new_axes()
+        axes.plot(drawn["step"], drawn[f"train/{name}"], color=COLOURS["champion"])
+        pictures.append(to_svg(axes, "step", "", title))
+    return pictures
 
 
 def partition_health(partition: pd.DataFrame) -> Pictures:
     """Plot responses per prompt, effective sample size, and targets."""
-    size_figure, (size,) = new_axes(1)
+    size, ess, target = new_axes(), new_axes(), new_axes()
     counts = partition["n"].value_counts().sort_index()
     size.bar(counts.index, counts.to_numpy(), color=COLOURS["reference"])
-    label_axes(size, "responses logged", "prompts", "Responses per prompt")
-    ess_figure, (ess,) = new_axes(1)
     _cloud(ess, partition["n_used"], partition["ess"], "champion")
     ess.axline((0, 0), slope=1, color=INK, linewidth=0.8, linestyle="--")
     ess.set_xlim(left=0)
     ess.set_ylim(bottom=0)
-    label_axes(ess, "responses used", "effective n", "Effective sample size")
-    target_figure, (target,) = new_axes(1)
     target.hist(partition["target_mean"], bins=30, color=COLOURS["challenger"])
-    label_axes(target, "mean target (nats)", "prompts", "Mean target of a prompt")
     return [
-        to_svg(size_figure, "responses per prompt"),
-        to_svg(ess_figure, "effective sample size by responses used"),
-        to_svg(target_figure, "mean target of a prompt"),
+        to_svg(
+            *(size, "responses logged", "prompts", "Responses per prompt"),
+            says="responses per prompt",
+        ),
+        to_svg(
+            *(ess, "responses used", "effective n", "Effective sample size"),
+            says="effective sample size by responses used",
+        ),
+        to_svg(
+            *(target, "mean target (nats)", "prompts", "Mean target of a prompt"),
+            says="mean target of a prompt",
+        ),
     ]
 
 
 def partition_trust(partition: pd.DataFrame) -> Pictures:
     """Plot the spread of rewards in tau, and the jackknife error and bias of log_z."""
-    figure, (spread,) = new_axes(1)
-    spread.hist(partition["reward_std_over_tau"].dropna(), bins=30, color=COLOURS["reference"])
-    label_axes(spread, "sd of reward / tau", "prompts", "Spread of rewards used")
+    axes = new_axes()
+    axes.hist(partition["reward_std_over_tau"].dropna(), bins=30, color=COLOURS["reference"])
+    title, says = "Spread of rewards used", "spread of rewards used"
     return [
-        to_svg(figure, "spread of rewards used"),
+        to_svg(axes, "sd of reward / tau", "prompts", title, says=says),
         _trust(partition, "log_z_se", "Jackknife error of log_z"),
         _trust(partition, "log_z_bias", "Jackknife bias of log_z"),
     ]
 
 
-def _trust(partition: pd.DataFrame, column: str, title: str) -> str:
-    figure, (axes,) = new_axes(1)
+def _trust(partition: pd.DataFrame, column: str, title: str) -> Markup:
+    axes = new_axes()
     known = partition.dropna(subset=column)
     _cloud(axes, known["n_used"], known[column], "champion")
     axes.axhline(0, color=INK, linewidth=0.8)
     if known.empty:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "not defined", transform=axes.transAxes, ha="center", color=INK)
-    label_axes(axes, "responses used", "nats", title)
-    return to_svg(figure, title)
+    return to_svg(axes, "responses used", "nats", title)
 
 
 def distributions(generations: pd.DataFrame) -> Pictures:
@@ -121,11 +119,11 @@ def distributions(generations: pd.DataFrame) -> Pictures:
 
 def heldout_ranking(heldout: pd.DataFrame) -> Pictures:
     """Plot the log-ratio against raw reward on logged responses of the test split."""
-    figure, (axes,) = new_axes(1)
+    axes = new_axes()
     _cloud(axes, heldout["raw_reward"], heldout["log_ratio"], "challenger")
     axes.axhline(0, color=INK, linewidth=0.8)
-    label_axes(axes, "raw reward", "log-ratio (nats)", "What the policy prefers")
-    return [to_svg(figure, "log-ratio against raw reward of logged responses")]
+    title, says = "What the policy prefers", "log-ratio against raw reward of logged responses"
+    return [to_svg(axes, "raw reward", "log-ratio (nats)", title, says=says)]
 
 
 def reward_heads(label_report: Mapping[str, Any]) -> Pictures:
@@ -135,24 +133,22 @@ def reward_heads(label_report: Mapping[str, Any]) -> Pictures:
         tenths = pd.DataFrame(head.get("calibration", []))
         if tenths.empty:  # there were too few ratings to fit a head
             continue
-        figure, (axes,) = new_axes(1)
+        axes = new_axes()
         axes.plot(tenths["predicted"], tenths["rated"], "o-", color=COLOURS["challenger"])
         axes.axline((0, 0), slope=1, color=INK, linewidth=0.8, linestyle="--")
         title = f"Calibration of {head['labeler']}"
-        label_axes(axes, "mean prediction, held out", "mean rating", title)
-        pictures.append(to_svg(figure, title))
+        pictures.append(to_svg(axes, "mean prediction, held out", "mean rating", title))
     return pictures
 
 
-def new_axes(number: int) -> tuple[Figure, Sequence[Axes]]:
-    """Create a figure with plots side by side and a transparent background."""
+def new_axes(width: float = 4.4, height: float = 3.2) -> Axes:
+    """Create a plot of a size in inches with a transparent background."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.4 * number, 3.2), layout="constrained")
-        axes = figure.subplots(1, number, squeeze=False)[0]
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
     figure.patch.set_alpha(0)
-    for one in axes:
-        one.patch.set_alpha(0)
-    return figure, axes
+    axes.patch.set_alpha(0)
+    return axes
 
 
 def _cloud(axes: Axes, x: pd.Series, y: pd.Series, colour: str) -> None:
@@ -160,8 +156,8 @@ def _cloud(axes: Axes, x: pd.Series, y: pd.Series, colour: str) -> None:
     axes.scatter(x[shown], y[shown], s=12, alpha=0.4, color=COLOURS[colour])
 
 
-def _histograms(values: pd.Series, models: pd.Series, unit: str, title: str) -> str:
-    figure, (axes,) = new_axes(1)
+def _histograms(values: pd.Series, models: pd.Series, unit: str, title: str) -> Markup:
+    axes = new_axes()
     span = (float(values.min()), float(values.max()) + 1e-9)
     for model in [name for name in COLOURS if (models == name).any()]:
         axes.hist(
@@ -175,30 +171,25 @@ def _histograms(values: pd.Series, models: pd.Series, unit: str, title: str) -> 
             label=model,
         )
     axes.legend(frameon=False, labelcolor=INK)
-    label_axes(axes, unit, "responses", title)
-    return to_svg(figure, f"{title} of each model's responses")
+    return to_svg(axes, unit, "responses", title, says=f"{title} of each model's responses")
 
 
-def label_axes(axes: Axes, x: str, y: str, title: str) -> None:
-    """Label a plot and its axes."""
+def to_svg(axes: Axes, x: str, y: str, title: str, *, says: str | None = None) -> Markup:
+    """Label a plot, and draw it as SVG that adapts to the size and colours of the page.
+
+    The ``<svg>`` element has no fixed size, style sheet, metadata or names of its groups. It is our
+    own drawing with its texts escaped, so a page takes it as it is. What it says to screen readers,
+    the title unless told otherwise, must differ among the figures of a page.
+    """
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_title(title, loc="left")
-
-
-def to_svg(figure: Figure, title: str) -> str:
-    """Draw a figure as SVG that adapts to the size and colours of the page.
-
-    Args:
-        figure: Figure to draw.
-        title: Title for screen readers, which must differ among the figures of a page.
-
-    Returns:
-        ``<svg>`` element without fixed size, style sheet, metadata or names of its groups.
-    """
+    figure = axes.get_figure(root=True)
+    assert figure
+    says = says or title
     buffer = io.StringIO()
     none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context(STYLE | {"svg.hashsalt": title}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": says}):
         figure.savefig(buffer, format="svg", metadata=none)
     drawing = buffer.getvalue()
     head, rest = drawing[drawing.index("<svg") :].split(">", 1)
@@ -208,4 +199,4 @@ def to_svg(figure: Figure, title: str) -> str:
     for name, colour in COLOURS.items():
         rest = rest.replace(colour, f"var(--{name}, {colour})")
     rest = rest.replace(INK, "currentColor")
-    return f'{head} role="img" aria-label="{html.escape(title)}">{rest}'
+    return Markup(f'{head} role="img" aria-label="{html.escape(says)}">{rest}')

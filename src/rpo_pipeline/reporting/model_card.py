@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from rpo_pipeline.records import Summary
+from rpo_pipeline.reporting.page import load_templates
 
 METRICS = (
     *("reward_mean", "win_rate", "length_controlled_win_rate", "rank_correlation"),
@@ -21,43 +20,31 @@ def render_model_card(
     row_account: Mapping[str, int],
     statistics: Mapping[str, Any],
     training_summary: Mapping[str, Any],
-    chosen_tau: Mapping[str, Any],
+    partition_health: Mapping[str, Any],
     provenance: Mapping[str, Any],
     parameters: Mapping[str, Any],
 ) -> str:
     """Write the card, in Markdown with the metadata that model hubs read.
 
-    Args:
-        summary: Evaluation and gate.
-        row_account: Numbers of rows by what became of them.
-        statistics: Statistics of the data, from ``describe_data``.
-        training_summary: Outcome of the training.
-        chosen_tau: ``tau`` that was chosen for `auto`; None if it was set.
-        provenance: Result of ``trace``.
-        parameters: All blocks of the run.
-
-    Returns:
-        The text; nothing in it quotes a prompt or a response.
+    Nothing in it quotes a prompt or a response. ``statistics`` are those of ``describe_data``;
+    ``partition_health`` holds the estimator, its reason and tau; ``parameters`` are all blocks of
+    the run.
     """
-    environment = Environment(
-        loader=PackageLoader("rpo_pipeline.reporting", "templates"),
-        autoescape=True,  # hubs render Markdown as HTML
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["interval"] = _interval
-    return environment.get_template("model_card.md.j2").render(
-        summary=summary,
-        metrics=[name for name in METRICS if name in summary.challenger],
-        differences=summary.versus(summary.gate.baseline),
-        row_account=row_account,
-        statistics=statistics,
-        training_summary=training_summary,
-        tau=chosen_tau["tau"] or parameters["rpo"]["tau"],
-        provenance=provenance,
-        parameters=parameters,
-        limits=list(_limits(summary, statistics, parameters, provenance["base_licence"])),
+    return (
+        load_templates(interval=_interval)
+        .get_template("model_card.md.j2")
+        .render(
+            summary=summary,
+            metrics=[name for name in METRICS if name in summary.challenger],
+            differences=summary.versus(summary.gate.baseline),
+            row_account=row_account,
+            statistics=statistics,
+            training_summary=training_summary,
+            health=partition_health,
+            provenance=provenance,
+            parameters=parameters,
+            limits=list(_limits(summary, statistics, parameters, provenance["base_licence"])),
+        )
     )
 
 

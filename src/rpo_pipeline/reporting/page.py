@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,26 +20,25 @@ def render_page(template: str, **values: Any) -> str:  # noqa: ANN401 (any value
         HTML without external references. Its content security policy forbids other scripts than its
         own, and any request.
     """
-    environment = Environment(
+    templates = load_templates(number=show_number, plain=_plain)
+    script = templates.get_template("page.js.j2").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return templates.get_template(template).render(
+        script=Markup(script), script_digest=digest, **values
+    )
+
+
+def load_templates(**filters: Callable[..., str]) -> Environment:
+    """Load our templates with filters; every text is escaped, as hubs render Markdown as HTML."""
+    templates = Environment(
         loader=PackageLoader("rpo_pipeline.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": show_number, "plain": _plain}
-    script = environment.get_template("page.js.j2").render()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template(template).render(
-        script=Markup(script),
-        script_digest=digest,
-        **values,
-    )
-
-
-def pictures(drawings: Sequence[str]) -> list[Markup]:
-    """Mark our own SVG plots as safe, so that they are not escaped."""
-    return [Markup(drawing) for drawing in drawings]
+    templates.filters |= filters
+    return templates
 
 
 def show_number(value: float | None) -> str:
@@ -62,4 +61,4 @@ def whisker(interval: Mapping[str, float | None] | None) -> dict[str, float] | N
     if not interval or interval["low"] is None or interval["high"] is None:
         return None
     largest = max(abs(interval["low"]), abs(interval["high"])) or 1.0
-    return {name: (value or 0.0) / largest for name, value in interval.items()}
+    return {name: (interval[name] or 0.0) / largest for name in ("low", "value", "high")}

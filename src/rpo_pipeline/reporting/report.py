@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from rpo_pipeline import __version__
 from rpo_pipeline.records import Decision, Reports, RunAddress, Summary
 from rpo_pipeline.reporting import figures
-from rpo_pipeline.reporting.page import pictures, render_page, show_number, whisker
+from rpo_pipeline.reporting.page import render_page, show_number, whisker
 from rpo_pipeline.reporting.samples import choose_samples
 from rpo_pipeline.secrets import hide_in
 from rpo_pipeline.storage import model_fingerprint, value_digest
@@ -94,16 +94,14 @@ def render_report(findings: Findings) -> str:
         models=[name for name in MODELS if summary.of(name)],
         metrics=metric_rows(summary),
         pictures={
-            "training": pictures(figures.training_curves(findings.training_metrics)),
-            "partition": pictures(figures.partition_health(findings.partition)),
-            "trust": pictures(figures.partition_trust(findings.partition)),
-            "distributions": pictures(
-                [
-                    *figures.distributions(findings.generations),
-                    *figures.heldout_ranking(findings.heldout),
-                ]
-            ),
-            "heads": pictures(figures.reward_heads(reports.data_reports.get("Labels", {}))),
+            "training": figures.training_curves(findings.training_metrics),
+            "partition": figures.partition_health(findings.partition),
+            "trust": figures.partition_trust(findings.partition),
+            "distributions": [
+                *figures.distributions(findings.generations),
+                *figures.heldout_ranking(findings.heldout),
+            ],
+            "heads": figures.reward_heads(reports.data_reports.get("Labels", {})),
         },
         samples=choose_samples(findings.generations, gate.baseline),
         row_account=reports.row_account,
@@ -117,15 +115,7 @@ def render_report(findings: Findings) -> str:
 
 
 def describe_lineage(run: RunAddress, fingerprints: Mapping[str, str]) -> dict[str, str]:
-    """Describe the run, the code, the data and the models of a report.
-
-    Args:
-        run: Address of the run, with the tags that name its code, if there are any.
-        fingerprints: Fingerprints of data and models.
-
-    Returns:
-        Values by the label that the report shows.
-    """
+    """Describe the run, its code, and its data and models by their fingerprints, by label."""
     commit = run.versions.get("mlflow.source.git.commit", "no checkout")
     dirty = run.versions.get("git.dirty") == "True"
     return {
@@ -140,15 +130,7 @@ def describe_lineage(run: RunAddress, fingerprints: Mapping[str, str]) -> dict[s
 def fingerprint_inputs(
     source_parts: Sequence[Mapping[str, Any]], models: Mapping[str, Path]
 ) -> dict[str, str]:
-    """Compute digests of the inputs of a report.
-
-    Args:
-        source_parts: Source files, each with the hash of its content.
-        models: Directories of the models by name.
-
-    Returns:
-        Digests by the label that the report shows.
-    """
+    """Compute digests of the source files and of the models' directories, by label."""
     digest = value_digest([part["key"] for part in source_parts])
     own = {f"{name} fingerprint": model_fingerprint(model) for name, model in models.items()}
     return {"data digest": digest, **own}

@@ -15,14 +15,9 @@ EACH = 8
 def choose_samples(generations: pd.DataFrame, baseline: str) -> list[dict[str, Any]]:
     """Choose prompts and put the first response of every model side by side.
 
-    Args:
-        generations: Responses with raw_reward, by model, prompt_id and sample.
-        baseline: Model that the challenger's gain is relative to.
-
-    Returns:
-        Each prompt once, with its ``kinds``: ``random``, ``best`` and ``worst`` (where the
-        challenger's raw reward rose and fell most against the baseline), ``changed`` (where its
-        words differ most); ``gain`` in raw reward; ``answers`` as (model, response, raw reward).
+    Each prompt is there once, with its ``kinds``: ``random``, ``best`` and ``worst`` (where the
+    challenger's raw reward rose and fell most against the baseline), ``changed`` (where its words
+    differ most); ``gain`` in raw reward; ``answers`` as (model, response, raw reward).
     """
     first = generations[generations["sample"] == 0]
     responses = first.pivot(index="prompt_id", columns="model", values="response")

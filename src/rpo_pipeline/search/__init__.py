@@ -8,18 +8,4 @@ from rpo_pipeline.search.comparison_material import (
     gather_rows,
     score_sampled_rows,
 )
-from rpo_pipeline.search.temperature import choose_tau, rows_at_tau
-
-__all__ = [
-    "Material",
-    "Plan",
-    "Settings",
-    "choose_rows",
-    "choose_tau",
-    "gather_rows",
-    "rows_at_tau",
-    "run_comparison",
-    "samples_reference",
-    "score_sampled_rows",
-    "trains",
-]
+from rpo_pipeline.search.temperature import Trials, choose_tau, rows_at_tau

@@ -11,9 +11,9 @@ from rpo_pipeline.evaluation import (
     distinct,
     generate,
     held_out_prompts,
+    log_ratios,
     prompt_means,
     rank_correlations,
-    score_heldout,
 )
 from rpo_pipeline.labeling import label_responses
 from rpo_pipeline.params import Split
@@ -26,7 +26,6 @@ METRICS = (
     RANK,
 )
 """Numbers of a test prompt; without a labeler of toxicity there is no toxicity_mean."""
-TEXTS = ["row_id", "prompt_id", "prompt", "response"]
 
 
 def measure(
@@ -62,13 +61,10 @@ def measure(
     )
     is_test = answers["prompt_id"].isin(prompts[0]["prompt_id"])
     rows = material.labelled
-    heldout = score_heldout(
-        rows.loc[rows["prompt_id"].isin(prompts[0]["prompt_id"]), TEXTS],
-        rows,
-        rows,
-        challenger,
-        per_token=settings.rpo.logp_reduction == "mean",
-    )
+    rows = rows[rows["prompt_id"].isin(prompts[0]["prompt_id"])]
+    rows = rows.rename(columns={"logps": "ref_logps"})
+    per_token = settings.rpo.logp_reduction == "mean"
+    heldout = rows.assign(log_ratio=log_ratios(rows, challenger, per_token=per_token))
     tables = _label(answers[is_test].reset_index(drop=True), settings, material.label_cache)
     numbers = {
         "distinct_2": distinct(tables["policy"], 2)[0],

@@ -1,7 +1,5 @@
 """Durable files, digests and freshness, rows by content, limits of caches, processes, the hub."""
 
-from rpo_pipeline.storage.cache_limits import prune_cache
-from rpo_pipeline.storage.damage import DAMAGED, first_line, is_whole_parquet
 from rpo_pipeline.storage.digests import (
     FINGERPRINTED,
     model_fingerprint,
@@ -10,7 +8,10 @@ from rpo_pipeline.storage.digests import (
     value_digest,
 )
 from rpo_pipeline.storage.durable import (
+    DAMAGED,
     clear_abandoned,
+    first_line,
+    is_whole_parquet,
     link_or_copy,
     put_in_place,
     put_new,
@@ -26,54 +27,21 @@ from rpo_pipeline.storage.freshness import (
     result_key,
 )
 from rpo_pipeline.storage.hub import use_hub_or_cache
-from rpo_pipeline.storage.peak_memory import peak_mebibytes, reset_peak
 from rpo_pipeline.storage.places import ensure_folder, ensure_writable, files_below, working_in
 from rpo_pipeline.storage.processes import (
     is_running,
     outside_a_launch,
+    peak_mebibytes,
+    reset_peak,
     run_workers,
     start_ticks,
     worker_process,
 )
-from rpo_pipeline.storage.row_store import SHARD_ROWS, SHARDS, content_key, fetch_rows, missing_rows
-
-__all__ = [
-    "DAMAGED",
-    "FINGERPRINTED",
-    "MODEL_LIBRARIES",
-    "SHARDS",
-    "SHARD_ROWS",
-    "Definition",
-    "clear_abandoned",
-    "code_digest",
-    "content_key",
-    "ensure_folder",
-    "ensure_writable",
-    "fetch_rows",
-    "files_below",
-    "first_line",
-    "is_running",
-    "is_whole_parquet",
-    "library_versions",
-    "link_or_copy",
-    "missing_rows",
-    "model_fingerprint",
-    "named_content",
-    "outside_a_launch",
-    "path_digest",
-    "peak_mebibytes",
-    "prune_cache",
-    "put_in_place",
-    "put_new",
-    "replacing",
-    "reset_peak",
-    "result_key",
-    "run_workers",
-    "start_ticks",
-    "temporary_folder",
-    "temporary_sibling",
-    "use_hub_or_cache",
-    "value_digest",
-    "worker_process",
-    "working_in",
-]
+from rpo_pipeline.storage.row_store import (
+    SHARD_ROWS,
+    SHARDS,
+    content_key,
+    fetch_rows,
+    missing_rows,
+    prune_cache,
+)

@@ -18,24 +18,23 @@ def path_digest(path: Path) -> str | None:
     """Hash a file, or a folder's files and their names; the result is None if there is neither."""
     if not path.exists():
         return None
-    digest = hashlib.blake2b(digest_size=16)
-    for file in [path] if path.is_file() else sorted(files_below(path)):
-        digest.update(file.relative_to(path).as_posix().encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "blake2b").digest())
-    return digest.hexdigest()
+    files = [path] if path.is_file() else sorted(files_below(path))
+    return _digest_files(files, path, "blake2b", hashlib.blake2b(digest_size=16))
 
 
 def model_fingerprint(directory: Path) -> str:
     """Hash the content of a model directory: weights, configuration and tokenizer."""
-    digest = hashlib.sha256()
-    for path in sorted({p for pattern in FINGERPRINTED for p in directory.glob(pattern)}):
-        if not path.is_file():  # a folder of that name, or a broken link
-            continue
-        digest.update(path.relative_to(directory).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:32]
+    found = {path for pattern in FINGERPRINTED for path in directory.glob(pattern)}
+    files = sorted(path for path in found if path.is_file())  # no folder, and no broken link
+    return _digest_files(files, directory, "sha256", hashlib.sha256())[:32]
+
+
+def _digest_files(files: list[Path], root: Path, algorithm: str, digest: Any) -> str:  # noqa: ANN401 (hashlib's)
+    for file in files:
+        digest.update(file.relative_to(root).as_posix().encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, algorithm).digest())
+    return str(digest.hexdigest())
 
 
 def named_content(
@@ -44,26 +43,20 @@ def named_content(
 ) -> dict[str, str | None]:
     """Hash each folder that parameters name and whose content decides a result.
 
-    Args:
-        value: A number, text, list, mapping or parameter block.
-        known: Known hashes, which are not computed again; new ones are added.
-
-    Returns:
-        Hash by folder; hub ids have none, because their revision is a parameter.
+    The parameters are a number, text, list, mapping or block. Known hashes are not computed again,
+    and new ones are added to them. Hub ids have no hash, because their revision is a parameter.
     """
     known = {} if known is None else known
-    plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+    plain = _plain(value)
     if isinstance(plain, list | tuple):
-        parts = list(plain)
-    elif isinstance(plain, dict):
-        parts = list(plain.values())
-    else:
+        plain = dict(enumerate(plain))
+    if not isinstance(plain, dict):
         return {}
     found: dict[str, str | None] = {}
-    for part in parts:
+    for part in plain.values():
         found |= named_content(part, known)
     for key, digest in NAMED_FOLDERS.items():
-        name = plain.get(key) if isinstance(plain, dict) else None
+        name = plain.get(key)
         if name and isinstance(name, str) and Path(name).is_dir():
             found[name] = known[name] = known.get(name) or digest(Path(name))
     return found
@@ -75,6 +68,9 @@ NAMED_FOLDERS = {"name_or_path": model_fingerprint, "include_path": path_digest}
 
 def value_digest(value: Any) -> str:  # noqa: ANN401 (any value that JSON can say)
     """Hash a value of parameters: a number, text, list, mapping or parameter block."""
-    plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-    text = json.dumps(plain, sort_keys=True, default=str)
+    text = json.dumps(_plain(value), sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value

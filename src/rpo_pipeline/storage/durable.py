@@ -1,4 +1,4 @@
-"""Replaces files and folders so that a crash leaves either the old or the new one."""
+"""Files and folders that a crash leaves either old or new, and errors of damaged ones."""
 
 import errno
 import logging
@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rpo_pipeline.errors import DataError
 from rpo_pipeline.storage.places import folders_below
@@ -21,6 +24,23 @@ TEMPORARY = re.compile(
 )
 # Errors of file systems that cannot sync, which differ from errors of a failed sync.
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}
+DAMAGED = (pa.ArrowException, OSError)
+"""Errors that pyarrow raises for a file that is no whole Parquet file."""
+
+
+def first_line(error: BaseException) -> str:
+    """Write an error in one line of at most 200 characters."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
+
+
+def is_whole_parquet(file: Path) -> bool:
+    """Tell whether a file exists and ends like Parquet; its pages are not read."""
+    try:
+        pq.read_metadata(file)
+    except DAMAGED:
+        return False
+    return True
 
 
 def temporary_sibling(target: Path, *, kind: str = "new") -> Path:
@@ -65,14 +85,7 @@ def put_in_place(prepared: Path, target: Path) -> None:
     """Rename a prepared file or folder to its target, replacing what was there.
 
     A folder cannot be replaced in one step: the old one is renamed first, and removed last. A link
-    stays, and its target is replaced.
-
-    Args:
-        prepared: File or folder beside the target, as ``temporary_sibling`` named it.
-        target: Final name.
-
-    Raises:
-        DataError: If a file would replace a folder, or a folder a file.
+    stays, and its target is replaced. A DataError says that one is a file and the other a folder.
     """
     target = _behind_link(target)
     if target.exists() and target.is_dir() != prepared.is_dir():
@@ -117,16 +130,9 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 def put_new(prepared: Path, target: Path) -> None:
-    """Give a finished file its name if the name is free.
+    """Give a finished file of the same file system its name, or raise a FileExistsError.
 
     On a file system without hard links the check and the renaming are not atomic.
-
-    Args:
-        prepared: Finished file on the same file system.
-        target: Final name.
-
-    Raises:
-        FileExistsError: If the name is taken.
     """
     try:
         os.link(prepared, target)
@@ -143,14 +149,10 @@ def _behind_link(target: Path) -> Path:
 
 
 def clear_abandoned(folder: Path, *, deep: bool = True) -> None:
-    """Clean up and log what killed processes left unfinished.
+    """Clean up and log what killed processes left unfinished in a folder, or ``deep`` below it.
 
     A folder that was renamed but not replaced gets its name back; other temporary names are
-    removed.
-
-    Args:
-        folder: Folder to clean up.
-        deep: Whether to clean up at every depth, also through links, or only in the folder itself.
+    removed. Links are followed.
     """
     places = folders_below(folder) if deep else [folder]
     for path in [path for place in places for path in sorted(place.glob(".*"))]:
@@ -163,9 +165,9 @@ def clear_abandoned(folder: Path, *, deep: bool = True) -> None:
         if name["kind"] == "old" and not target.exists():
             path.rename(target)
             logger.warning("%s: put back; a killed run had moved it aside", target)
-        elif path.is_dir():
+            continue
+        if path.is_dir():
             shutil.rmtree(path)
-            logger.info("%s: removed; a killed run left it", path)
         else:
             path.unlink()
-            logger.info("%s: removed; a killed run left it", path)
+        logger.info("%s: removed; a killed run left it", path)

@@ -50,32 +50,19 @@ Definition = Callable[..., Any]
 def code_digest(*definitions: Definition, source: SourceCode | None = None) -> str:
     """Hash the code that functions and classes depend on, and the templates that it names.
 
-    Comments, docstrings and formatting do not count.
-
-    Args:
-        *definitions: Functions, methods or classes.
-        source: Source code to read; null for this package as it is installed.
-
-    Returns:
-        32 hexadecimal digits.
-    """
-    return _digest_of(reach(*definitions, source=source))
-
-
-def library_versions(
-    *definitions: Definition, source: SourceCode | None = None
-) -> dict[str, str | None]:
-    """Find the versions of the libraries that compute numbers for functions and classes.
-
-    Args:
-        *definitions: Functions, methods or classes.
-        source: Source code to read; null for this package as it is installed.
-
-    Returns:
-        Version by the name of import; null for a library that is not installed.
+    Comments, docstrings and formatting do not count. The source is this package as it is installed,
+    if it is not given. The hash has 32 hexadecimal digits.
     """
     found = reach(*definitions, source=source)
-    return {name: installed_version(name) for name in _deciding(found)}
+    return value_digest([sorted(found.definitions.values()), sorted(found.templates.values())])
+
+
+def library_versions(*definitions: Definition) -> dict[str, str | None]:
+    """Find the versions of the libraries that compute numbers for functions and classes.
+
+    They are given by name of import; a library that is not installed has none.
+    """
+    return {name: installed_version(name) for name in _deciding(reach(*definitions))}
 
 
 def result_key(
@@ -84,16 +71,11 @@ def result_key(
     libraries: Iterable[str] | None = None,
     without: frozenset[str] = PARAMS,
 ) -> str:
-    """Hash everything that decides cached results, beside their own keys.
+    """Hash everything that decides cached results, beside their own keys: 32 hexadecimal digits.
 
-    Args:
-        *content: Values of parameters and fingerprints of content, templates included.
-        code: Functions and classes that compute the results.
-        libraries: Libraries whose versions decide them; null for all that the code uses.
-        without: Packages of ours whose code does not count.
-
-    Returns:
-        32 hexadecimal digits.
+    The content is values of parameters and fingerprints, templates included; the code, what
+    computes the results, and the libraries, those whose versions decide them (null for all that the
+    code uses). The code of our packages ``without`` does not count.
     """
     found = _reach(tuple(code), without)
     names = _deciding(found) if libraries is None else libraries
@@ -103,13 +85,9 @@ def result_key(
 
 @cache
 def installed_version(library: str) -> str | None:
-    """Find the public version of a package; builds of one version are equal.
+    """Find the public version of a package by its name of import; null if it is not installed.
 
-    Args:
-        library: Name of import, such as ``sklearn``.
-
-    Returns:
-        The version; null if it is not installed.
+    Builds of one version are equal.
     """
     name = _DISTRIBUTIONS.get(library, library)
     try:
@@ -123,15 +101,7 @@ def installed_version(library: str) -> str | None:
 
 
 def reach(*definitions: Definition, source: SourceCode | None = None) -> Reach:
-    """Find everything that functions and classes depend on.
-
-    Args:
-        *definitions: Functions, methods or classes.
-        source: Source code to read; null for this package as it is installed.
-
-    Returns:
-        Their code, templates and libraries.
-    """
+    """Find the code, templates and libraries that functions and classes depend on."""
     if source is None:
         return _reach(definitions, frozenset())
     return source.reach(map(_symbol, definitions), without=_BOOKKEEPING)
@@ -149,10 +119,6 @@ def _deciding(found: Reach) -> list[str]:
     return sorted(named | {_BEHIND[name] for name in named if name in _BEHIND})
 
 
-def _digest_of(found: Reach) -> str:
-    return value_digest([sorted(found.definitions.values()), sorted(found.templates.values())])
-
-
 def _symbol(definition: Definition) -> Symbol:
     while isinstance(definition, partial):
         definition = definition.func
@@ -168,17 +134,12 @@ def _source_of(definitions: Iterable[Definition]) -> SourceCode:
     for definition in definitions:
         name, _ = _symbol(definition)
         file = getattr(sys.modules[name], "__file__", None)
-        if name.partition(".")[0] not in packages and file:
-            packages |= _package_of(name, Path(file))
+        top, *rest = name.split(".")
+        if top not in packages and file:
+            path = Path(file)
+            # The folder of the package, or the single file, that the module belongs to.
+            packages[top] = [path, *path.parents][len(rest) + (path.name == "__init__.py")]
     return _read(tuple(packages.items()))
-
-
-def _package_of(module: str, file: Path) -> dict[str, Path]:
-    """Return name and path of the package, or of the single file, that a module belongs to."""
-    top, *rest = module.split(".")
-    if file.name == "__init__.py":
-        return {top: file.parents[len(rest)]}
-    return {top: file.parents[len(rest) - 1] if rest else file}
 
 
 @cache

@@ -15,10 +15,8 @@ SECONDS = 5
 def use_hub_or_cache(name_or_path: str | Path) -> None:
     """Use only the local cache from now on if the hub is needed and does not answer.
 
-    The hub's own client repeats the request for each file of a model, which takes minutes.
-
-    Args:
-        name_or_path: Model to load; a directory does not need the hub.
+    The hub's own client repeats the request for each file of a model, which takes minutes. A
+    directory does not need the hub.
     """
     if constants.HF_HUB_OFFLINE or Path(name_or_path).is_dir():
         return

@@ -23,14 +23,9 @@ WHERE = "`data` and `cache` in conf/*/globals.yml name the folders"
 def folders_below(
     folder: Path, unreadable: Callable[[OSError], None] | None = None
 ) -> Iterator[Path]:
-    """List a folder and all folders below it, also through links, each once.
+    """List by name a folder, which may not exist, and those below it, also through links, once.
 
-    Args:
-        folder: First folder, which may not exist.
-        unreadable: Function that is called for each folder that this user may not read.
-
-    Yields:
-        The folders, by name.
+    ``unreadable`` is called for each folder that this user may not read.
     """
     seen: set[tuple[int, int]] = set()
     for place, names, _ in os.walk(folder, onerror=unreadable, followlinks=True):
@@ -58,11 +53,8 @@ def working_in(project: Path, data: Path) -> Iterator[None]:
 
     Relative paths of the configuration start in this folder, also if the command is called
     elsewhere. Files hold prompts and responses, so only their owner may read them. A data folder
-    with the set-group-id bit (``chmod g+s``) is shared: its group may read and write as well.
-
-    Args:
-        project: Folder with ``conf/``.
-        data: Data folder, which may not exist yet.
+    with the set-group-id bit (``chmod g+s``) is shared: its group may read and write as well. It
+    may not exist yet.
     """
     is_shared = data.is_dir() and data.stat().st_mode & stat.S_ISGID
     before = os.umask(stat.S_IRWXO if is_shared else stat.S_IRWXG | stat.S_IRWXO)
@@ -74,14 +66,7 @@ def working_in(project: Path, data: Path) -> Iterator[None]:
 
 
 def ensure_folder(folder: Path) -> None:
-    """Create a folder, with the folders above it, unless it exists.
-
-    Args:
-        folder: Folder to create.
-
-    Raises:
-        DataError: If it cannot be created.
-    """
+    """Create a folder, with the folders above it, unless it exists, or raise a DataError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
@@ -91,11 +76,7 @@ def ensure_folder(folder: Path) -> None:
 def ensure_writable(folder: Path) -> None:
     """Create a folder and write into it, so that a run that cannot write fails at its start.
 
-    Args:
-        folder: Folder to create, unless it exists.
-
-    Raises:
-        DataError: If it cannot be created or written to.
+    A DataError says why it cannot be created or written to.
     """
     ensure_folder(folder)
     probe = folder / f".probe-{os.getpid()}-{uuid4().hex[:8]}"

@@ -1,4 +1,4 @@
-"""Runs work in several processes, which end together with the process that started them."""
+"""Starts of processes and their peak memory; work in several, which end with their starter."""
 
 import logging
 import os
@@ -26,6 +26,25 @@ SECONDS_TO_END = 10
 CHECK_SECONDS = 1.0
 # Variables of an outer launch, which the processes of our launches must not inherit.
 LAUNCH_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# ``ru_maxrss`` cannot be reset, so a node would get the peak of the nodes before it.
+PEAK, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+KIBIBYTES_OF_A_MEBIBYTE = 1024
+
+
+def reset_peak() -> bool:
+    """Reset the peak, and tell whether the system can (Linux with a writable ``clear_refs``)."""
+    try:
+        RESET.write_text(RESET_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def peak_mebibytes() -> float:
+    """Read the largest resident memory of this process since the reset, in MiB."""
+    (line,) = (line for line in PEAK.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / KIBIBYTES_OF_A_MEBIBYTE
 
 
 def start_ticks(pid: int) -> int | None:
@@ -39,13 +58,7 @@ def start_ticks(pid: int) -> int | None:
 def is_running(pid: int, ticks: int | None) -> bool:
     """Tell whether a process of this host still runs.
 
-    Args:
-        pid: Id of the process, which may be reused after its end.
-        ticks: Start of the process, by which a later one with its id is recognised; null if
-            unknown.
-
-    Returns:
-        Whether it runs.
+    The start, if it is known, tells it from a later process with the same id.
     """
     try:
         os.kill(pid, 0)
@@ -66,19 +79,19 @@ def run_workers(
 ) -> None:
     """Run ``python -m module job_file`` in several processes, and wait for them.
 
-    Args:
-        module: Module that does its work inside ``worker_process``.
-        job_file: Description of the work; an error is written beside it.
-        num_processes: Number of processes.
-        accelerate_config: Configuration of ``accelerate launch``; null for
-            ``torch.distributed.run``.
-        error: Type of the error, raised with the reason or the end of the output, if a process
-            fails.
+    The module works inside ``worker_process``. The processes are started by ``accelerate launch``
+    with this configuration, or without one by ``torch.distributed.run``. If one of them fails, the
+    error is raised with the reason that it wrote beside the job file, or the end of the output.
     """
     reason = job_file.with_name(ERROR_FILE)
     reason.unlink(missing_ok=True)
-    launcher = _launcher(num_processes, accelerate_config)
-    code, output = _follow([*launcher, "-m", module, str(job_file)])
+    if accelerate_config is None:
+        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node"]
+    else:
+        launcher = ["accelerate.commands.launch", "--config_file", accelerate_config]
+        launcher.append("--num_processes")
+    workers = [str(num_processes), "-m", module, str(job_file)]
+    code, output = _follow([sys.executable, "-m", *launcher, *workers])
     if code:
         said = reason.read_text() if reason.is_file() else _killed(output) or output
         raise error(f"{module} ended with exit code {code}: {said}")
@@ -115,13 +128,9 @@ def _killed(output: str) -> str | None:
 
 @contextmanager
 def worker_process(job_file: Path) -> Iterator[bool]:
-    """Set up one process of a launch.
+    """Set up one process of a launch, and tell whether it is the first.
 
-    Args:
-        job_file: Job file of the launch.
-
-    Yields:
-        Whether this is the first process, which writes results that are needed once.
+    The first process writes results that are needed once.
     """
     if PARENT in os.environ:
         _die_with(int(os.environ[PARENT]))
@@ -134,16 +143,6 @@ def worker_process(job_file: Path) -> Iterator[bool]:
     except RpoError as err:
         job_file.with_name(ERROR_FILE).write_text(str(err))
         raise
-
-
-def _launcher(num_processes: int, accelerate_config: str | None) -> list[str]:
-    number = str(num_processes)
-    if accelerate_config is None:
-        module = "torch.distributed.run"
-        return [sys.executable, "-m", module, "--standalone", "--nproc_per_node", number]
-    module = "accelerate.commands.launch"
-    config = ["--config_file", accelerate_config, "--num_processes", number]
-    return [sys.executable, "-m", module, *config]
 
 
 def _follow(command: list[str]) -> tuple[int, str]:

@@ -2,15 +2,17 @@
 
 A killed pass resumes after the last complete shard, and two writers at once only compute rows
 twice. Each row names the prompt that it was computed for, and is erased with it. The modification
-time of a shard is the time of its last use.
+time of a shard is the time of its last use, by which ``prune_cache`` keeps a cache within limits.
 """
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -19,13 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from rpo_pipeline.storage.damage import DAMAGED, first_line
-from rpo_pipeline.storage.durable import replacing
+from rpo_pipeline.storage.durable import DAMAGED, first_line, replacing
+from rpo_pipeline.storage.places import files_below
 
 logger = logging.getLogger(__name__)
 
 SHARD_ROWS = 256
 SHARDS = "shard-*.parquet"
+SECONDS_OF_A_DAY = 86_400
 
 
 def content_key(*parts: Sequence[int]) -> str:
@@ -85,20 +88,15 @@ def fetch_rows(
         if stored.empty:  # no row has ever had a value
             stored = stored.reindex(columns=stored.columns.union(values.columns))
     asked_for = stored.reindex(list(keys))
-    _note_use(folder, asked_for["shard"])
+    for shard_file in asked_for["shard"].dropna().unique():
+        with suppress(FileNotFoundError, PermissionError):  # removed, or owned by another user
+            os.utime(folder / shard_file)  # the time of its last use
     return asked_for.drop(columns=["shard", "prompt_id"]).reset_index(drop=True)
 
 
 def missing_rows(folder: Path, keys: Sequence[str]) -> list[int]:
     """Return the positions of the keys that are not stored in a folder."""
     return _missing(_load(folder), keys)
-
-
-def _note_use(folder: Path, shards: pd.Series) -> None:
-    """Set the modification times of the shards of rows, null where a row has none, to now."""
-    for shard_file in shards.dropna().unique():
-        with suppress(FileNotFoundError, PermissionError):  # removed, or owned by another user
-            os.utime(folder / shard_file)
 
 
 def _missing(stored: pd.DataFrame, keys: Sequence[str]) -> list[int]:
@@ -122,7 +120,8 @@ def _read(file: Path) -> pd.DataFrame | None:
     except (*DAMAGED, KeyError) as err:
         logger.warning(
             "%s cannot be read (%s): what was in it is computed again; remove it",
-            *(file, first_line(err)),
+            file,
+            first_line(err),
         )
         return None
 
@@ -135,3 +134,39 @@ def _save(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
         pq.write_table(table, prepared)
     stored: pd.DataFrame = table.to_pandas()
     return stored.assign(shard=target.name)
+
+
+class Pruned(NamedTuple):
+    """Number and size of the removed shards."""
+
+    num_shards: int
+    num_bytes: int
+
+
+def prune_cache(
+    cache: Path, *, max_bytes: float, max_age_days: float, in_use_since: float
+) -> Pruned:
+    """Remove shards, at any depth, that were not used for long, then the least recently used ones.
+
+    A shard that was used after ``in_use_since`` (seconds since 1970) is never removed.
+    """
+    now, removed = time.time(), []
+    shards = []
+    for file in files_below(cache, SHARDS):
+        with suppress(FileNotFoundError):  # pruned by another process
+            status = file.stat()
+            shards.append((status.st_mtime, status.st_size, file))
+    total = sum(size for _, size, _ in shards)
+    for used, size, file in sorted(shards):
+        is_old = now - used > max_age_days * SECONDS_OF_A_DAY
+        if used < in_use_since and (is_old or total > max_bytes):
+            file.unlink(missing_ok=True)
+            total -= size
+            removed.append(size)
+    if total > max_bytes:
+        logger.warning(
+            "the cache in %s takes %.2f GB: more than caches.max_gigabytes, but all is in use",
+            cache,
+            total / 1e9,
+        )
+    return Pruned(len(removed), sum(removed))

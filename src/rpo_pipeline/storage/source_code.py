@@ -45,11 +45,7 @@ class Reach:
 
 
 class SourceCode:
-    """Source files of packages, each read once.
-
-    Args:
-        packages: Folder or file, by name, of each package that is followed.
-    """
+    """Source files of the packages that are followed, by name; each is read once."""
 
     def __init__(self, packages: Mapping[str, Path]) -> None:
         self._packages = dict(packages)
@@ -57,20 +53,15 @@ class SourceCode:
         self._named: dict[Symbol, _Names] = {}
 
     def reach(self, symbols: Iterable[Symbol], *, without: frozenset[str] = frozenset()) -> Reach:
-        """Find everything that definitions depend on.
+        """Find definitions that exist, and everything that they name, directly or indirectly.
 
-        Args:
-            symbols: Definitions that exist.
-            without: Dotted names of packages of ours that are not followed.
-
-        Returns:
-            The definitions themselves, and everything that they name, directly or indirectly.
+        ``without`` holds dotted names of packages of ours that are not followed.
         """
         reach, waiting, seen = Reach(), list(symbols), set[Symbol]()
         while waiting:
             name, top = symbol = waiting.pop()
             module = self._module(name)
-            if module is None or symbol in seen or _lies_in(name, without):
+            if module is None or symbol in seen or not without.isdisjoint(_with_parents(name)):
                 continue
             seen.add(symbol)
             if top == EVERYTHING or top not in module.definitions:
@@ -91,45 +82,35 @@ class SourceCode:
 
     def find(self, origin: str) -> list[Symbol]:
         """Resolve a dotted name through re-exports; the result is empty for a library's name."""
-        name, rest = self._split(origin)
+        name, rest = self._resolve(origin)
         module = self._module(name)
         if module is None:
             return []
-        if not rest:
-            return [(name, EVERYTHING)]
-        if rest[0] in module.definitions:
+        if rest and rest[0] in module.definitions:
             return [(name, rest[0])]
-        if rest[0] in module.bindings:
-            return self.find(".".join([module.bindings[rest[0]], *rest[1:]]))
-        return [(name, EVERYTHING)]  # the name is created while the module runs
+        return [(name, EVERYTHING)]  # of a module, or of a name that is created while it runs
 
     def library(self, origin: str) -> str | None:
         """Return the library that a dotted name finally comes from, if it is one."""
-        top = origin.partition(".")[0]
-        if not self.is_followed(origin):
-            return None if top in sys.stdlib_module_names else top
-        name, rest = self._split(origin)
-        module = self._module(name)
-        if module and rest and rest[0] not in module.definitions and rest[0] in module.bindings:
-            return self.library(module.bindings[rest[0]])
-        return None
-
-    def is_followed(self, origin: str) -> bool:
-        """Tell whether a dotted name belongs to one of the packages."""
-        return origin.partition(".")[0] in self._packages
+        top = self._resolve(origin)[0].partition(".")[0]
+        return None if top in self._packages or top in sys.stdlib_module_names else top
 
     def is_module(self, origin: str) -> bool:
         """Tell whether a dotted name is a module, not a package, of one of the packages."""
         file = self._file(origin)
         return file is not None and file.name != "__init__.py"
 
-    def _split(self, origin: str) -> tuple[str, list[str]]:
-        """Split a dotted name into its longest part that is a module, and the rest."""
-        parts = origin.split(".")
-        for length in range(len(parts), 0, -1):
-            name = ".".join(parts[:length])
-            if self._module(name):
-                return name, parts[length:]
+    def _resolve(self, origin: str) -> tuple[str, list[str]]:
+        """Follow a dotted name through re-exports, and split it after its longest module.
+
+        The name of a library is not split.
+        """
+        for name in reversed(_with_parents(origin)):
+            if module := self._module(name):
+                first, *more = origin.removeprefix(name).removeprefix(".").split(".")
+                if first in module.bindings and first not in module.definitions:
+                    return self._resolve(".".join([module.bindings[first], *more]))
+                return name, [first, *more] if first else []
         return origin, []
 
     def _module(self, name: str) -> Module | None:
@@ -164,13 +145,7 @@ class SourceCode:
 
 
 class _Names:
-    """Names in the code of a symbol.
-
-    Args:
-        source: Source code in which names are resolved.
-        module: Module of the symbol.
-        top: Name of the symbol in the module.
-    """
+    """Names in the code of a symbol, ``top`` of a module, as the source code resolves them."""
 
     def __init__(self, source: SourceCode, module: Module, top: str) -> None:
         statements = module.definitions[top]
@@ -230,10 +205,6 @@ def _chain(node: ast.AST) -> list[str]:
         attributes.insert(0, node.attr)
         node = node.value
     return [node.id, *attributes] if isinstance(node, ast.Name) else []
-
-
-def _lies_in(module: str, packages: frozenset[str]) -> bool:
-    return any(each in packages for each in _with_parents(module))
 
 
 def _with_parents(module: str) -> list[str]:

@@ -13,12 +13,7 @@ _OWN_NAMES = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.
 
 
 class Module:
-    """Definitions and imports of a source file.
-
-    Args:
-        name: Dotted name of the module.
-        file: Source file.
-    """
+    """Definitions and imports of the source file of a module with a dotted name."""
 
     def __init__(self, name: str, file: Path) -> None:
         self.name = name

@@ -4,16 +4,3 @@ from rpo_pipeline.tracking.opening import JOINED_RUN, check_experiment
 from rpo_pipeline.tracking.outage import describe, find_fault, is_refusal, needs_registry
 from rpo_pipeline.tracking.outbox import BROKEN
 from rpo_pipeline.tracking.run import OUTBOXES, MetricsFollower, TrackedRun
-
-__all__ = [
-    "BROKEN",
-    "JOINED_RUN",
-    "OUTBOXES",
-    "MetricsFollower",
-    "TrackedRun",
-    "check_experiment",
-    "describe",
-    "find_fault",
-    "is_refusal",
-    "needs_registry",
-]

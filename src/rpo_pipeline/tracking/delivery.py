@@ -26,12 +26,9 @@ CALL_TAG = "rpo.call"
 
 
 class Delivery:
-    """Delivers the calls of one run in order.
+    """Delivers the calls of one run in order; the outbox keeps them while no server answers.
 
-    Args:
-        client: Tracking client.
-        outbox: Outbox that stores calls while the server does not answer.
-        on_outage: Whether to ``continue`` or ``fail`` when the server stops answering.
+    ``on_outage`` says whether to ``continue`` or ``fail`` when the server stops answering.
     """
 
     def __init__(
@@ -46,14 +43,10 @@ class Delivery:
         self._next_try = 0.0
 
     def deliver(self, entry: Entry) -> None:
-        """Deliver a call, or store it until the server answers again.
+        """Deliver a call of the run whose ``run_id`` it holds, or store it until that is possible.
 
-        Args:
-            entry: Call with the ``run_id`` that it belongs to.
-
-        Raises:
-            RegistryError: If the server refuses the call, or if it does not answer and
-                ``on_outage`` is ``fail``.
+        A ``RegistryError`` is raised if the server refuses the call, or if it does not answer and
+        ``on_outage`` is ``fail``.
         """
         with self._lock:
             if not self._outbox:
@@ -88,9 +81,6 @@ class Delivery:
         """Send the calls that earlier runs could not, and close runs that were killed.
 
         Calls that cannot be sent now either stay, with a warning.
-
-        Args:
-            outboxes: Folder of the outboxes.
         """
         for folder in sorted(outboxes.iterdir()) if outboxes.is_dir() else ():
             try:
@@ -183,14 +173,12 @@ class Delivery:
 
     def _nested(self, entry: Entry) -> str:
         """Create the nested run of a call, or find the one that a killed delivery created."""
-        client, run_id, name = self._client, entry["run_id"], entry["name"]
+        client, run_id, call = self._client, entry["run_id"], value_digest(entry)
         experiment_id = client.get_run(run_id).info.experiment_id
-        call = value_digest(entry)
         found = client.search_runs([experiment_id], f"tags.`{CALL_TAG}` = '{call}'", max_results=1)
-        if found:
-            return str(found[0].info.run_id)
-        tags = {"mlflow.parentRunId": run_id, "mlflow.runName": name, CALL_TAG: call}
-        return str(client.create_run(experiment_id, tags=tags).info.run_id)
+        tags = {"mlflow.parentRunId": run_id, "mlflow.runName": entry["name"], CALL_TAG: call}
+        nested = found[0] if found else client.create_run(experiment_id, tags=tags)
+        return str(nested.info.run_id)
 
     def _log_batch(self, run_id: str, entry: Entry) -> None:
         self._client.log_batch(

@@ -1,6 +1,8 @@
 """Opens the experiment and the run at the start, and explains why that fails."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -25,19 +27,11 @@ LOCKED = "database is locked"
 
 
 def find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
-    """Find or create an experiment.
+    """Find or create an experiment, and return its id.
 
-    Args:
-        client: Tracking client.
-        name: Name of the experiment.
-        location: Folder of a new experiment's artifacts, as a ``file:`` address; None for the
-            server's default.
+    ``location`` is the folder of its artifacts, as a ``file:`` address; None: the server's default.
 
-    Returns:
-        Id of the experiment.
-
-    Raises:
-        RegistryError: If it was deleted, or its folder of artifacts does not exist.
+    A ``RegistryError`` is raised if it was deleted, or its folder of artifacts does not exist.
     """
     found = _look_up(client, name)
     if found is None:
@@ -71,19 +65,12 @@ def _check_place(experiment: Experiment, here: str) -> None:
 def check_experiment(tracking_uri: str, name: str) -> None:
     """Raise a ``RegistryError`` if no run could be opened, without creating anything.
 
-    Args:
-        tracking_uri: Address of a server that answers, or of an SQLite file, which may not exist.
-        name: Name of the experiment.
+    The server must answer; a file of SQLite may not exist yet.
     """
     file = database_file(tracking_uri)
-    if file is not None and not file.exists():
-        return
-    try:
-        _look_up(MlflowClient(tracking_uri), name)
-    except RpoError:
-        raise
-    except Exception as err:  # whatever the store raises: HTTP, SQL, operating system
-        raise RegistryError(explain(tracking_uri, err)) from err
+    if file is None or file.exists():
+        with explaining(tracking_uri):
+            _look_up(MlflowClient(tracking_uri), name)
 
 
 def _look_up(client: MlflowClient, name: str) -> Experiment | None:
@@ -100,17 +87,9 @@ def _look_up(client: MlflowClient, name: str) -> Experiment | None:
 
 
 def join_run(client: MlflowClient, run_id: str) -> str:
-    """Open a run again.
+    """Open a run again, which a failed attempt may have closed, and return its experiment's id.
 
-    Args:
-        client: Tracking client.
-        run_id: Id of the run, which a failed attempt may have closed.
-
-    Returns:
-        Id of its experiment.
-
-    Raises:
-        RegistryError: If there is no such run, or it was deleted.
+    A ``RegistryError`` is raised if there is no such run, or it was deleted.
     """
     try:
         info = client.get_run(run_id).info
@@ -128,6 +107,17 @@ def join_run(client: MlflowClient, run_id: str) -> str:
         )
     client.update_run(run_id, "RUNNING")
     return str(info.experiment_id)
+
+
+@contextmanager
+def explaining(tracking_uri: str) -> Iterator[None]:
+    """Explain errors by which no run can be opened."""
+    try:
+        yield
+    except RpoError:
+        raise
+    except Exception as err:  # whatever the store raises: HTTP, SQL, operating system
+        raise RegistryError(explain(tracking_uri, err)) from err
 
 
 def explain(tracking_uri: str, error: Exception) -> str:

@@ -60,8 +60,10 @@ def find_fault(tracking_uri: str) -> str | None:
     try:
         response = _ask(tracking_uri, PROBE)
         # MLflow also answers with an empty object if this account may see no experiment.
-        if response.status_code == OK and response.json() == {} and not _is_mlflow(tracking_uri):
-            return "it answers with an empty object, and names no version of MLflow"
+        if response.status_code == OK and response.json() == {}:
+            version = _ask(tracking_uri, "/version").text.strip()
+            if not VERSION.fullmatch(version):
+                return "it answers with an empty object, and names no version of MLflow"
     except JSONDecodeError:
         kind = response.headers.get("Content-Type", "nothing that is known")
         return f"it answers with {kind}, as a login page does, where MLflow answers with JSON"
@@ -116,7 +118,12 @@ def needs_registry(function: Function) -> Function:
             raise
         except Exception as err:  # whatever the stores raise: HTTP, SQL, S3, the file system
             if is_refusal(err):
-                raise _refused(uri, err) from err
+                raise RegistryError(
+                    f"the model registry at {without_password(uri)} refuses a request: "
+                    f"{describe(err, uri)} (conf/*/parameters_promotion.yml: "
+                    "promotion.model_name; conf/*/mlflow.yml: tracking_uri). What was made stays "
+                    "in the data folder"
+                ) from err
             if is_of_store(err) and getattr(err, "errno", None) not in FULL:
                 raise _unreachable(uri, err) from err
             raise
@@ -141,11 +148,6 @@ def _ask(tracking_uri: str, page: str) -> Response:
         allow_redirects=False,
     )
     return response
-
-
-def _is_mlflow(tracking_uri: str) -> bool:
-    """Tell whether a server states its version of MLflow."""
-    return VERSION.fullmatch(_ask(tracking_uri, "/version").text.strip()) is not None
 
 
 def _find_fault_of_status(response: Response) -> str | None:
@@ -190,17 +192,16 @@ def _find_fault_of_database(uri: str) -> str | None:
 
 
 def _wait(tracking_uri: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    waiting = False
+    deadline, is_told = time.monotonic() + seconds, False
     while fault := find_fault(tracking_uri):
         if time.monotonic() > deadline:
             raise _unreachable(tracking_uri, f"{fault}, after {seconds:g} s of waiting")
-        if not waiting:
+        if not is_told:
             shown = without_password(tracking_uri)
             logger.warning(
                 "the registry at %s is away (%s); waiting up to %g s", shown, fault, seconds
             )
-        waiting = True
+        is_told = True
         time.sleep(POLL_SECONDS)
 
 
@@ -209,12 +210,4 @@ def _unreachable(tracking_uri: str, reason: object) -> RegistryError:
         f"the model registry at {without_password(tracking_uri)} cannot be reached: "
         f"{describe(reason, tracking_uri)} (conf/*/mlflow.yml: tracking_uri, "
         f"registry_wait_seconds). {HOW_TO_GO_ON}"
-    )
-
-
-def _refused(tracking_uri: str, error: Exception) -> RegistryError:
-    return RegistryError(
-        f"the model registry at {without_password(tracking_uri)} refuses a request: "
-        f"{describe(error, tracking_uri)} (conf/*/parameters_promotion.yml: promotion.model_name; "
-        "conf/*/mlflow.yml: tracking_uri). What was made stays in the data folder"
     )

@@ -28,10 +28,8 @@ class Outbox:
     """Stores calls in their order as lines of JSON, with copies of their files.
 
     The process that opens an outbox holds its lock until it releases the outbox or ends, so an
-    unlocked outbox belongs to a run that has ended.
-
-    Args:
-        folder: Folder of this outbox; it is removed on release if it holds no call.
+    unlocked outbox belongs to a run that has ended. Its folder is removed on release if it holds
+    no call.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,13 +45,10 @@ class Outbox:
 
     @classmethod
     def left_behind(cls, folder: Path) -> Self | None:
-        """Open the outbox of a run that has ended.
+        """Open the outbox of a run that has ended, with its entries.
 
-        Args:
-            folder: Folder of the outbox; a folder that is none is renamed ``*.broken``.
-
-        Returns:
-            The outbox with its entries; None if its run is still active, or if it is none.
+        The result is None if its run is still active, or if the folder is no outbox: that is
+        renamed ``*.broken``.
         """
         if folder.name.startswith(".") or folder.name.endswith(BROKEN):
             return None
@@ -73,11 +68,8 @@ class Outbox:
 
         Damaged lines are set aside.
 
-        Args:
-            timeout: Seconds to wait for the lock; a negative number waits without end.
-
-        Raises:
-            Timeout: If another process still holds the lock.
+        A ``Timeout`` is raised if another process still holds the lock after so many seconds;
+        with a negative number there is no limit.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock.acquire(timeout=timeout)
@@ -108,13 +100,8 @@ class Outbox:
     ) -> int:
         """Deliver calls in order until one fails; that call and later ones stay.
 
-        Args:
-            deliver: Function that delivers an entry; its errors are raised again.
-            refuses: Function that tells whether an error refuses the entry, which is then set
-                aside.
-
-        Returns:
-            Number of delivered calls.
+        An entry is set aside if ``refuses`` says so of the error of its delivery; any other error
+        is raised again. The result is the number of delivered calls.
         """
         before, refused = len(self), 0
         try:

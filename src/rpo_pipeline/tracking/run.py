@@ -13,13 +13,13 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.utils.time import get_current_time_millis
 
-from rpo_pipeline.errors import RegistryError, RpoError
+from rpo_pipeline.errors import RegistryError
 from rpo_pipeline.params import SQLITE, TrackingParams, database_file
 from rpo_pipeline.records import RunAddress
 from rpo_pipeline.secrets import hide
 from rpo_pipeline.storage import clear_abandoned, put_new, temporary_sibling
 from rpo_pipeline.tracking.delivery import Delivery
-from rpo_pipeline.tracking.opening import explain, find_experiment, join_run
+from rpo_pipeline.tracking.opening import explaining, find_experiment, join_run
 from rpo_pipeline.tracking.outage import require_answer
 from rpo_pipeline.tracking.outbox import Outbox
 
@@ -35,21 +35,14 @@ BAD_NAME = re.compile(r"[^\w./ -]", re.ASCII)
 
 
 class TrackedRun:
-    """One MLflow run, addressed by its id.
+    """One MLflow run, addressed by its id: one that is joined, or a new one.
 
     While the server does not answer, calls are stored in an outbox, and sent in order when it
     answers again. Calls that an earlier run could not send are sent first, and runs that were
-    killed are closed as ``KILLED``.
+    killed are closed as ``KILLED``. A relative sqlite path starts at the project's folder.
 
-    Args:
-        tracking: Server, experiment, and what to do when the server stops answering.
-        project_path: Folder of the project, at which a relative sqlite path starts.
-        outboxes: Folder of the outboxes of all runs.
-        run_id: Id of an open run to join; None to start one.
-
-    Raises:
-        RegistryError: If the server does not answer at the start, refuses the account or lacks the
-            run; with ``on_outage: fail`` any method raises it later as well.
+    A ``RegistryError`` is raised if the server does not answer at the start, refuses the account or
+    lacks the run; with ``on_outage: fail`` any method raises it later as well.
     """
 
     def __init__(
@@ -64,7 +57,7 @@ class TrackedRun:
         self._wait_seconds = tracking.registry_wait_seconds
         self.joined = run_id is not None
         self._finished = False
-        try:
+        with explaining(self.tracking_uri):
             require_answer(self.tracking_uri)
             _make_database(self.tracking_uri)
             self._client = MlflowClient(self.tracking_uri)
@@ -76,10 +69,6 @@ class TrackedRun:
             else:
                 self.experiment_id = join_run(self._client, run_id)
                 self.run_id = run_id
-        except RpoError:
-            raise
-        except Exception as err:  # whatever the store raises: HTTP, SQL, operating system
-            raise RegistryError(explain(self.tracking_uri, err)) from err
         outbox = Outbox(outboxes / self.run_id)
         outbox.open()
         self._delivery = Delivery(self._client, outbox, on_outage=tracking.on_outage)

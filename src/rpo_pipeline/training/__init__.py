@@ -3,11 +3,3 @@
 from rpo_pipeline.training.log_overlap import sketch_log
 from rpo_pipeline.training.policy import read_metrics, train_policy, training_rows
 from rpo_pipeline.training.reference import prepare_reference
-
-__all__ = [
-    "prepare_reference",
-    "read_metrics",
-    "sketch_log",
-    "train_policy",
-    "training_rows",
-]

@@ -12,7 +12,7 @@ from torch import Tensor
 from rpo_pipeline.core import segment_logsumexp, segment_sum
 from rpo_pipeline.engine import Group, default_device
 from rpo_pipeline.errors import ConfigError, DataError
-from rpo_pipeline.params import AwrParams, KtoParams, ObjectiveParams
+from rpo_pipeline.params import AwrParams, ObjectiveParams
 from rpo_pipeline.training.objective import Objective
 from rpo_pipeline.training.objectives import (
     AwrObjective,
@@ -186,12 +186,6 @@ def _softmax_shares(scaled: pd.Series, groups: Sequence[Group]) -> Tensor:
 
 def _kto(settings: ObjectiveParams, rows: pd.DataFrame, groups: Sequence[Group]) -> KtoObjective:
     assert settings.kto is not None
-    return _kto_objective(settings.kto, rows, groups)
-
-
-def _kto_objective(
-    settings: KtoParams, rows: pd.DataFrame, groups: Sequence[Group]
-) -> KtoObjective:
     prompts = {group.prompt_id: group.prompt for group in groups}
     unpaired = ~rows["mismatched_prompt_id"].isin(prompts.keys())
     if unpaired.any():
@@ -212,7 +206,7 @@ def _kto_objective(
         desirable=_tensor(rows["reward"]) > float(train_rewards.mean()),
         partner_prompts={prompt_id: prompts[partner] for prompt_id, partner in partners.items()},
         mismatched_ref_logps=_tensor(rows["mismatched_ref_logps"]),
-        settings=settings,
+        settings=settings.kto,
     )
 
 

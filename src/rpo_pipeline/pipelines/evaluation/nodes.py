@@ -48,8 +48,7 @@ def hold_out_rows(
     feedback: pd.DataFrame,
     rewards: pd.DataFrame,
     reference_logps: pd.DataFrame,
-    chosen_tau: dict[str, Any],
-    rpo: RpoParams,
+    partition_health: dict[str, Any],
     dro: DroParams,
     training: TrainingParams,
     evaluation: EvaluationParams,
@@ -57,8 +56,7 @@ def hold_out_rows(
     """Join the logged rows of the test prompts that the models are compared on."""
     from rpo_pipeline.evaluation import hold_out
 
-    own_tau = chosen_tau["tau"] if rpo.tau == "auto" else rpo.tau
-    tau = {"rpo": own_tau, "dro": dro.tau}.get(training.objective, float("nan"))
+    tau = {"rpo": partition_health["tau"], "dro": dro.tau}.get(training.objective, float("nan"))
     return hold_out(feedback, rewards, reference_logps, evaluation.num_prompts, tau=tau)
 
 
@@ -74,17 +72,11 @@ def generate_responses(
 ) -> pd.DataFrame:
     """Sample responses of every model to the same test prompts."""
     from rpo_pipeline.engine import Engine
-    from rpo_pipeline.evaluation import generate, name_models, prompts_of
+    from rpo_pipeline.evaluation import generate, prompts_of
 
-    return generate(
-        {
-            name: Engine(model, policy, training, cache)
-            for name, model in name_models(reference, challenger, champion).items()
-        },
-        prompts_of(heldout_rows),
-        evaluation.sampling,
-        seed=training.seed,
-    )
+    models = _name_models(reference, challenger, champion)
+    engines = {name: Engine(model, policy, training, cache) for name, model in models.items()}
+    return generate(engines, prompts_of(heldout_rows), evaluation.sampling, seed=training.seed)
 
 
 def label_generations(
@@ -96,9 +88,18 @@ def label_generations(
     cache: Path,
 ) -> pd.DataFrame:
     """Label the generations, and measure their text against the logged responses."""
-    from rpo_pipeline.evaluation import label_generations
+    from rpo_pipeline.evaluation import best_responses, similarity_columns, text_columns
+    from rpo_pipeline.labeling import label_responses, warn_of_shared_labelers
 
-    return label_generations(generations, feedback, heldout_rows, labeling, evaluation, cache)
+    warn_of_shared_labelers(labeling.labelers, evaluation.labelers)
+    texts = generations["prompt"].tolist(), generations["response"].tolist()
+    best = best_responses(heldout_rows)
+    train = frozenset(feedback.loc[feedback["split"] == "train", "response"])
+    labels = label_responses(*texts, evaluation.labelers, cache, every=True)
+    measured = [labels, text_columns(generations, best, train)]
+    if evaluation.encoder:
+        measured.append(similarity_columns(generations, best, evaluation.encoder))
+    return pd.concat([generations, *measured], axis=1)
 
 
 def measure_labelers(
@@ -117,10 +118,11 @@ def measure_labelers(
 def judge_generations(
     generations: pd.DataFrame, feedback: pd.DataFrame, evaluation: EvaluationParams, cache: Path
 ) -> pd.DataFrame:
-    """Compare the generations by a judge, if there is one."""
-    from rpo_pipeline.evaluation import judge_generations
+    """Compare the generations by a judge, if there is one, and check it on test ratings."""
+    from rpo_pipeline.evaluation import judge_pairs
 
-    return judge_generations(generations, feedback, evaluation, cache)
+    held_out = (feedback["split"] == "test") & feedback["raw_reward"].notna()
+    return judge_pairs(generations, feedback[held_out], evaluation.judge, cache)
 
 
 def score_heldout(
@@ -132,10 +134,12 @@ def score_heldout(
 ) -> pd.DataFrame:
     """Compute the policy's log-ratio on the labelled rows of the test prompts."""
     from rpo_pipeline.engine import Engine
-    from rpo_pipeline.evaluation import score_rows
+    from rpo_pipeline.evaluation import log_ratios
 
-    engine = Engine(challenger, policy, training)
-    return score_rows(heldout_rows, engine, rpo)
+    rows = heldout_rows.dropna(subset=["reward", "ref_logps"], ignore_index=True)
+    engine, per_token = Engine(challenger, policy, training), rpo.logp_reduction == "mean"
+    rows["log_ratio"] = log_ratios(rows, engine, per_token=per_token)
+    return rows[["row_id", "prompt_id", "raw_reward", "reward", "log_ratio", "scaled_reward"]]
 
 
 def run_tasks(
@@ -148,18 +152,13 @@ def run_tasks(
 ) -> dict[str, Any]:
     """Run the tasks of the lm-evaluation-harness that are set, if any, on every model."""
     from rpo_pipeline.engine import StoredModel
-    from rpo_pipeline.evaluation import name_models, run_tasks
+    from rpo_pipeline.evaluation import run_tasks
 
     if evaluation.lm_eval is None:
         return {}
-    return run_tasks(
-        {
-            name: StoredModel(model, policy, training)
-            for name, model in name_models(reference, challenger, champion).items()
-        },
-        evaluation.lm_eval,
-        num_resamples=evaluation.bootstrap_samples,
-    )
+    paths = _name_models(reference, challenger, champion)
+    models = {name: StoredModel(path, policy, training) for name, path in paths.items()}
+    return run_tasks(models, evaluation.lm_eval, num_resamples=evaluation.bootstrap_samples)
 
 
 def compare_models(
@@ -265,3 +264,9 @@ def render_report(
             lineage=describe_lineage(mlflow_run, reports.fingerprints),
         )
     )
+
+
+def _name_models(reference: Path, challenger: Path, champion: Champion) -> dict[str, Path]:
+    """Return the directories of the models to compare, by name; a champion only if there is one."""
+    models = {"reference": reference, "challenger": challenger}
+    return models | ({"champion": champion.path} if champion.path else {})

@@ -2,21 +2,7 @@ from kedro.pipeline import Node, Pipeline
 
 from rpo_pipeline.catalog import ALWAYS
 
-from .nodes import (
-    compare_models,
-    fetch_champion,
-    gather_data_reports,
-    gather_reports,
-    generate_responses,
-    hold_out_rows,
-    judge_generations,
-    label_generations,
-    measure_labelers,
-    render_report,
-    run_tasks,
-    score_heldout,
-    summarise,
-)
+from . import nodes
 
 FEEDBACK, POLICY, TRAINING = "feedback@pandas", "params:policy", "params:training"
 EVALUATION, PROMOTION = "params:evaluation", "params:promotion"
@@ -27,30 +13,26 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
-                fetch_champion,
+                nodes.fetch_champion,
                 [
-                    "policy",
-                    "previous_registration",
-                    "previous_champion",
-                    "champion_workspace",
-                    PROMOTION,
-                    "mlflow_run",
+                    *("policy", "previous_registration", "previous_champion"),
+                    *("champion_workspace", PROMOTION, "mlflow_run"),
                 ],
                 "champion",
                 name="fetch_champion",
                 tags=ALWAYS,
             ),
             Node(
-                hold_out_rows,
+                nodes.hold_out_rows,
                 [
-                    *(FEEDBACK, "rewards", "reference_logps", "chosen_tau"),
-                    *("params:rpo", "params:dro", TRAINING, EVALUATION),
+                    *(FEEDBACK, "rewards", "reference_logps", "partition_health"),
+                    *("params:dro", TRAINING, EVALUATION),
                 ],
                 "heldout_rows",
                 name="hold_out_rows",
             ),
             Node(
-                generate_responses,
+                nodes.generate_responses,
                 [
                     *("heldout_rows", "reference", "policy", "champion"),
                     *(POLICY, EVALUATION, TRAINING, "reference_cache"),
@@ -59,7 +41,7 @@ def create_pipeline() -> Pipeline:
                 name="generate_responses",
             ),
             Node(
-                label_generations,
+                nodes.label_generations,
                 [
                     *("generations", FEEDBACK, "heldout_rows", "params:labeling", EVALUATION),
                     "label_cache",
@@ -68,31 +50,31 @@ def create_pipeline() -> Pipeline:
                 name="label_generations",
             ),
             Node(
-                measure_labelers,
+                nodes.measure_labelers,
                 [FEEDBACK, "fitted_reward_models", "params:labeling", EVALUATION, "label_cache"],
                 "labeler_agreement",
                 name="measure_labelers",
             ),
             Node(
-                judge_generations,
+                nodes.judge_generations,
                 ["generations", FEEDBACK, EVALUATION, "label_cache"],
                 "judge_verdicts",
                 name="judge_generations",
             ),
             Node(
-                score_heldout,
+                nodes.score_heldout,
                 ["heldout_rows", "policy", POLICY, "params:rpo", TRAINING],
                 "heldout",
                 name="score_heldout",
             ),
             Node(
-                run_tasks,
+                nodes.run_tasks,
                 ["reference", "policy", "champion", POLICY, EVALUATION, TRAINING],
                 "task_metrics",
                 name="run_tasks",
             ),
             Node(
-                compare_models,
+                nodes.compare_models,
                 [
                     *("generation_rewards", "heldout", "judge_verdicts", "labeler_agreement"),
                     *("task_metrics", EVALUATION, TRAINING),
@@ -101,13 +83,13 @@ def create_pipeline() -> Pipeline:
                 name="compare_models",
             ),
             Node(
-                summarise,
+                nodes.summarise,
                 ["evaluation_metrics", "labeler_agreement", "champion", PROMOTION, "mlflow_run"],
                 "summary",
                 name="summarise",
             ),
             Node(
-                gather_data_reports,
+                nodes.gather_data_reports,
                 [
                     *("row_account", "quarantine", "data_statistics", "redaction"),
                     *("label_report", "reward_report"),
@@ -116,13 +98,13 @@ def create_pipeline() -> Pipeline:
                 name="gather_data_reports",
             ),
             Node(
-                gather_reports,
+                nodes.gather_reports,
                 ["data_reports", "source_parts", "partition_health", "reference", "policy"],
                 "reports",
                 name="gather_reports",
             ),
             Node(
-                render_report,
+                nodes.render_report,
                 [
                     *("summary", "generation_rewards", "heldout", "reports", "partition"),
                     *("training_metrics", "parameters", "mlflow_run"),

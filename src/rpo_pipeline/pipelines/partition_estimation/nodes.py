@@ -138,15 +138,16 @@ def choose_tau(
     evaluation: EvaluationParams,
     workspace: Path,
 ) -> dict[str, Any]:
-    """Choose tau by short trainings if it is `auto`; else nothing is chosen."""
+    """Choose tau by short trainings if the parameters leave it open; else nothing is chosen."""
     from rpo_pipeline.partition import Estimation
-    from rpo_pipeline.search import choose_tau, rows_at_tau
+    from rpo_pipeline.search import Trials, choose_tau, rows_at_tau
 
     rpo = Estimation.model_validate(estimation).rpo
-    if rpo.tau != "auto":
+    if not rpo.searches_tau:
         return {"tau": None, "candidates": []}
     rows_at = partial(rows_at_tau, rows, reference_samples, rpo)
-    return choose_tau(rows_at, reference, policy, rpo, training, evaluation, workspace)
+    trials = Trials(rows_at, reference, policy, rpo, training, evaluation, workspace)
+    return choose_tau(trials)
 
 
 def estimate_partition(
@@ -159,6 +160,6 @@ def estimate_partition(
     from rpo_pipeline.partition import Estimation, partition_rows
 
     settled = Estimation.model_validate(estimation)
-    tau = chosen_tau["tau"] if settled.rpo.tau == "auto" else settled.rpo.tau
+    tau = settled.rpo.tau_or(chosen_tau["tau"])
     table, targets, health = partition_rows(rows, reference_samples, settled.rpo, tau=tau)
     return table, targets, health | {"reason": settled.reason}

@@ -6,7 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from rpo_pipeline.params import PolicyParams, PromotionParams
+from rpo_pipeline.params import (
+    EvaluationParams,
+    LabelingParams,
+    PolicyParams,
+    PromotionParams,
+    RpoParams,
+    TrainingParams,
+)
 from rpo_pipeline.records import (
     Candidate,
     Registration,
@@ -15,6 +22,8 @@ from rpo_pipeline.records import (
     from_json,
     to_json,
 )
+
+from ..evaluation import nodes as evaluation
 
 
 def trace_provenance(
@@ -39,7 +48,7 @@ def write_model_card(
     row_account: dict[str, int],
     data_statistics: dict[str, Any],
     training_summary: dict[str, Any],
-    chosen_tau: dict[str, Any],
+    partition_health: dict[str, Any],
     documents: dict[str, Any],
 ) -> str:
     """Write the model card of the policy's version."""
@@ -50,7 +59,7 @@ def write_model_card(
         row_account=row_account,
         statistics=data_statistics,
         training_summary=training_summary,
-        chosen_tau=chosen_tau,
+        partition_health=partition_health,
         provenance=documents["provenance.json"],
         parameters=documents["parameters.json"],
     )
@@ -116,19 +125,36 @@ def measure_candidate(
     mlflow_run: RunAddress,
 ) -> Summary:
     """Evaluate a candidate again if its summary compares with another champion, and gate it."""
-    from rpo_pipeline.evaluation import EvaluationSettings, evaluate, name_models
-    from rpo_pipeline.registry import decide, summarise
+    from rpo_pipeline.registry import decide
 
     promotion = PromotionParams.model_validate(parameters["promotion"])
     if candidate.summary:
         return replace(candidate.summary, gate=decide(candidate.summary, promotion))
     assert candidate.path
     assert candidate.champion
-    models = name_models(reference, candidate.path, candidate.champion)
-    settings = EvaluationSettings.among(parameters)
-    caches = {"cache": cache, "label_cache": label_cache}
-    measured, agreement = evaluate(models, feedback, heldout_rows, settings, **caches)
-    return summarise(mlflow_run, measured, agreement, candidate.champion.version, promotion)
+    challenger, champion = candidate.path, candidate.champion
+    policy = PolicyParams.model_validate(parameters["policy"])
+    training = TrainingParams.model_validate(parameters["training"])
+    labeling = LabelingParams.model_validate(parameters["labeling"])
+    settings = EvaluationParams.model_validate(parameters["evaluation"])
+    rpo = RpoParams.model_validate(parameters["rpo"])
+
+    generations = evaluation.generate_responses(
+        heldout_rows, reference, challenger, champion, policy, settings, training, cache
+    )
+    agreement = evaluation.measure_labelers(feedback, [], labeling, settings, label_cache)
+    measured = evaluation.compare_models(
+        evaluation.label_generations(
+            generations, feedback, heldout_rows, labeling, settings, label_cache
+        ),
+        evaluation.score_heldout(heldout_rows, challenger, policy, rpo, training),
+        evaluation.judge_generations(generations, feedback, settings, label_cache),
+        agreement,
+        evaluation.run_tasks(reference, challenger, champion, policy, settings, training),
+        settings,
+        training,
+    )
+    return evaluation.summarise(measured, agreement, champion, promotion, mlflow_run)
 
 
 def promote(
@@ -139,15 +165,10 @@ def promote(
     mlflow_run: RunAddress,
 ) -> dict[str, Any]:
     """Make the candidate champion if the gate passed."""
-    from rpo_pipeline.registry import LOCK, apply_decision
+    from rpo_pipeline.registry import apply_decision
 
-    return apply_decision(
-        mlflow_run,
-        candidate.version,
-        candidate_summary.gate,
-        promotion,
-        lock_file=workspace / LOCK,
-    )
+    gate = candidate_summary.gate
+    return apply_decision(mlflow_run, candidate.version, gate, promotion, workspace)
 
 
 def note_consumed(

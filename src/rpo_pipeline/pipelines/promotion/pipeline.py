@@ -2,15 +2,7 @@ from kedro.pipeline import Node, Pipeline
 
 from rpo_pipeline.catalog import ALWAYS
 
-from .nodes import (
-    measure_candidate,
-    name_candidate,
-    note_consumed,
-    promote,
-    register_version,
-    trace_provenance,
-    write_model_card,
-)
+from . import nodes
 
 FEEDBACK, PROMOTION = "feedback@pandas", "params:promotion"
 
@@ -20,22 +12,22 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
-                trace_provenance,
+                nodes.trace_provenance,
                 [FEEDBACK, "reference", "normaliser", "parameters"],
                 "version_documents",
                 name="trace_provenance",
             ),
             Node(
-                write_model_card,
+                nodes.write_model_card,
                 [
                     *("summary", "row_account", "data_statistics", "training_summary"),
-                    *("chosen_tau", "version_documents"),
+                    *("partition_health", "version_documents"),
                 ],
                 "model_card",
                 name="write_model_card",
             ),
             Node(
-                register_version,
+                nodes.register_version,
                 [
                     *("policy", "summary", "version_documents", "report", "model_card"),
                     *("previous_registration", PROMOTION, "mlflow_run"),
@@ -45,14 +37,14 @@ def create_pipeline() -> Pipeline:
                 tags=ALWAYS,
             ),
             Node(
-                name_candidate,
+                nodes.name_candidate,
                 ["registered_version", "summary", "champion_workspace", PROMOTION, "mlflow_run"],
                 "candidate",
                 name="name_candidate",
                 tags=ALWAYS,
             ),
             Node(
-                measure_candidate,
+                nodes.measure_candidate,
                 [
                     *("candidate", FEEDBACK, "heldout_rows", "reference", "parameters"),
                     *("reference_cache", "label_cache", "mlflow_run"),
@@ -61,20 +53,14 @@ def create_pipeline() -> Pipeline:
                 name="measure_candidate",
             ),
             Node(
-                promote,
-                [
-                    "candidate",
-                    "candidate_summary",
-                    "champion_workspace",
-                    PROMOTION,
-                    "mlflow_run",
-                ],
+                nodes.promote,
+                ["candidate", "candidate_summary", "champion_workspace", PROMOTION, "mlflow_run"],
                 "promotion_result",
                 name="promote",
                 tags=ALWAYS,
             ),
             Node(
-                note_consumed,
+                nodes.note_consumed,
                 ["source_parts", "promotion_result", "previous_consumed", PROMOTION],
                 "consumed",
                 name="note_consumed",

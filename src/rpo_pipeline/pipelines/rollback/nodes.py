@@ -11,7 +11,6 @@ def roll_back(
     workspace: Path, promotion: PromotionParams, mlflow_run: RunAddress
 ) -> dict[str, Any]:
     """Make the previous champion champion again."""
-    from rpo_pipeline.registry import LOCK, roll_back
+    from rpo_pipeline.registry import roll_back
 
-    lock_file = workspace / LOCK
-    return roll_back(mlflow_run, promotion.model_name, lock_file, cause="asked for by hand")
+    return roll_back(mlflow_run, promotion.model_name, workspace, cause="asked for by hand")

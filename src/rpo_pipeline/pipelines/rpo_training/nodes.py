@@ -24,7 +24,7 @@ def join_training_rows(
 def settle_objective(objectives: ObjectiveParams, training: TrainingParams) -> dict[str, Any]:
     """Gather the settings that the chosen objective reads, so that no other one counts."""
     own = ObjectiveParams(**objectives.read_by(training.objective))
-    return own.model_dump(mode="json", exclude_none=True)
+    return own.model_dump(mode="json", exclude_unset=True)
 
 
 def train_policy(
