@@ -237,7 +237,7 @@ def _configure_logs(project_path: Path) -> None:
 
 def _cell(cell: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float | None]]:
     """Return the parameters and metrics of a cell of a comparison."""
-    params = {name: cell[name] for name in ("method", "value", "seed", "split")}
+    params = {name: cell[name] for name in ("method", "value", "seed")}
     numbers = {f"eval/{k}": v for k, v in cell.items() if k not in {*params, "cell"}}
     return params, numbers
 

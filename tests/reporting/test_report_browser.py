@@ -66,14 +66,33 @@ def files(tmp_path_factory):
 def make_comparison():
     methods = [
         {
-            "name": name,
-            "parameter": f"{name}.tau",
-            "value": 1.0,
-            "grid": [{"value": 0.5, "reward_mean": 0.1}, {"value": 1.0, "reward_mean": 0.2}],
-            "metrics": {"reward_mean": interval(reward), "win_rate": interval(0.5)},
+            **{"name": name, "parameter": f"{name}.tau", "value": 1.0},
+            "curve": [
+                {
+                    "value": value,
+                    "validation_divergence": 2 / value,
+                    "divergence": interval(2 / value),
+                    "outcome": interval(reward - 0.1 / value),
+                }
+                for value in (0.5, 1.0)
+            ],
+            "budgets": [
+                {
+                    "budget": budget,
+                    "outcome": interval(reward)
+                    if budget < 4
+                    else dict.fromkeys(("value", "low", "high")),
+                    "difference": difference,
+                }
+                for budget in (1.0, 3.0, 4.0)
+            ],
+            "metrics": {
+                **{"reward_mean": interval(reward), "win_rate": interval(0.5)},
+                "kl_reference": interval(2.0),
+            },
             "seeds": {
-                **{"reward_mean": [reward, reward + 0.1], "reward_std": 0.07, "distinct_2": 0.5},
-                **{"rank_correlation": 0.4, "loss_std": 0.1, "grad_norm_std": 0.1},
+                **{"outcome": [reward, reward + 0.1], "outcome_std": 0.07, "distinct_2": 0.5},
+                **{"loss_std": 0.1, "grad_norm_std": 0.1},
             },
             "difference": difference,
         }
@@ -85,13 +104,17 @@ def make_comparison():
     ]
     reference = {"reward_mean": interval(0.0), "win_rate": interval(0.5, 0.0)}
     noise = [
-        {"method": name, "level": level, "reward_mean": interval(0.3 - level / 5)}
+        {"method": name, "level": level, "outcome": interval(0.3 - level / 5)}
         for level in (0.0, 0.5, 1.0)
         for name in ("rpo", "kto")
     ]
     return {
         **{"baseline": "rpo", "methods": methods, "reference": reference, "num_prompts": 40},
-        **{"seeds": [0, 1], "detectable_difference": 0.1, "studies": {"reward_noise": noise}},
+        **{"metric": "reward_mean", "budget": 3.0, "seeds": [0, 1], "curve_seeds": [0]},
+        **{"detectable_difference": 0.1, "studies": {"reward_noise": noise}},
+        "winner": {
+            **{"method": "rpo", "above": ["kto"], "level": ["sft"], "out_of_reach": []},
+        },
     }
 
 
@@ -196,11 +219,11 @@ def test_on_a_phone_a_table_is_cards_that_still_sort(open_page):
     page = open_page("comparison", width=390)
     table = page.locator("table").first
     assert table.get_by_role("row").count() == 4
-    table.get_by_role("button", name="Reward").click()
+    table.get_by_role("button", name="1 nats").click()
     assert table.locator("tbody th").all_inner_texts() == ["kto", "sft", "rpo"]
     tops = [box["y"] for row in table.locator("tbody tr").all() if (box := row.bounding_box())]
     assert all(a < b for a, b in itertools.pairwise(tops))
     assert (
         page.locator("h1").inner_text()
-        == "In reward, below rpo: kto; not to be told from rpo: sft."
+        == "At 3 nats, rpo has the highest reward; clearly above kto; not to be told from sft."
     )

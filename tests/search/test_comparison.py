@@ -1,16 +1,25 @@
 """A comparison of small trainings on a real model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from rpo_pipeline.errors import ConfigError
+from rpo_pipeline.errors import ConfigError, DataError
 from rpo_pipeline.params import ComparisonParams, MethodParams
 from rpo_pipeline.partition.rows import join_scores
 from rpo_pipeline.reporting.comparison_page import render_comparison
 from rpo_pipeline.search.comparison import run_cells, run_comparison
-from rpo_pipeline.search.comparison_cells import Cell, Settings, settings_of
-from rpo_pipeline.search.comparison_material import Material, change_log, gather_rows, sampled_rows
+from rpo_pipeline.search.comparison_cells import Cell, Settings, samples_reference, settings_of
+from rpo_pipeline.search.comparison_curve import nearest
+from rpo_pipeline.search.comparison_material import (
+    Material,
+    change_log,
+    choose_rows,
+    gather_rows,
+    sampled_rows,
+)
 from tests.conftest import block, build_small, objectives, score_table
 from tests.labeling.test_reward_model import save_reward_model
 
@@ -24,24 +33,26 @@ SFT = {
     "name": "sft",
     "objective": "sft",
     "parameter": "training.learning_rate",
-    "grid": [1e-3],
+    "grid": [1e-3, 4e-3],
 }
 UNCHANGED = {"reward_noise": 0, "num_responses": 1, "logged_share": 1}
 SHORT = {"training.num_epochs": 1, "training.global_batch_groups": 4}
 
 
-def comparison(*methods, seeds=(0, 1), studies=None):
-    return ComparisonParams(
-        methods=list(methods),
-        studies=studies,
-        seeds=list(seeds),
-        settings={
+def comparison(*methods, seeds=(0, 1), **changes):
+    settings = {
+        "methods": list(methods),
+        "seeds": list(seeds),
+        **{"curve_seeds": [0], "budget": 0.5, "budgets": [0.1], "rows": None},
+        "metric": "reward_mean",
+        "settings": {
             **SHORT,
             "evaluation.sampling": {"sampling_temperature": 1.0, "responses_per_prompt": 1},
             "evaluation.bootstrap_samples": 100,
         },
-        num_prompts=3,
-    )
+        "num_prompts": 3,
+    }
+    return ComparisonParams(**{**settings, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +101,8 @@ def test_a_killed_comparison_does_the_unfinished_cells_and_gives_the_same_table(
     caplog.set_level("INFO")
     settings = comparison(RPO, SFT)
     whole = run_comparison(material, SETTINGS, settings, tmp_path)
-    assert caplog.text.count("cell: ") == 3 + 4
-    assert len(whole["cells"]) == 7
+    # Every value with the seed of the curves, then the chosen ones with the other seed.
+    assert caplog.text.count("cell: ") == len(whole["cells"]) == 4 + 2
     lost = next(folder for folder in tmp_path.iterdir() if folder.is_dir())
     for file in lost.iterdir():
         file.unlink()
@@ -102,6 +113,7 @@ def test_a_killed_comparison_does_the_unfinished_cells_and_gives_the_same_table(
     for entry in (*whole["cells"], *again["cells"]):
         entry.pop("seconds")
     assert again["cells"] == whole["cells"]
+    assert again["methods"][0]["budgets"] == whole["methods"][0]["budgets"]
 
 
 def test_a_new_method_costs_its_own_cells_only(material, tmp_path, caplog):
@@ -112,6 +124,31 @@ def test_a_new_method_costs_its_own_cells_only(material, tmp_path, caplog):
     table = run_comparison(material, SETTINGS, comparison(SFT, twin, seeds=[0]), tmp_path)
     assert "cell: " not in caplog.text  # the same training under another name
     assert table["methods"][1]["difference"]["value"] == 0
+    assert [cell["cell"] for cell in table["cells"]][-1] == "sft again learning_rate=0.004 seed 0"
+
+
+def test_another_budget_or_metric_trains_nothing_again_but_what_it_chooses(
+    material, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    run_comparison(material, SETTINGS, comparison(SFT, seeds=[0]), tmp_path)
+    caplog.clear()
+    changed = comparison(SFT, seeds=[0], budget=1e-9, budgets=[], metric="rank_correlation")
+    table = run_comparison(material, SETTINGS, changed, tmp_path)
+    assert "cell: " not in caplog.text
+    nats = {p["value"]: p["validation_divergence"] for p in table["methods"][0]["curve"]}
+    assert table["methods"][0]["value"] == nearest(nats, 1e-9)
+    assert table["reference"]["rank_correlation"]["value"] == 0
+    assert abs(table["methods"][0]["metrics"]["rank_correlation"]["value"]) <= 1
+
+
+def test_the_reference_answers_once_and_scores_no_policy_s_answers_twice(
+    material, tmp_path, caplog
+):
+    caplog.set_level("INFO", "rpo_pipeline.storage.row_store")
+    again = replace(material, model_cache=tmp_path / "cache")
+    run_comparison(again, SETTINGS, comparison(SFT, seeds=[0]), tmp_path / "cells")
+    assert caplog.text.count(" to sample, 0 in the cache") == 1
 
 
 def test_a_study_costs_its_levels_and_a_level_that_changes_nothing_is_free(
@@ -126,8 +163,49 @@ def test_a_study_costs_its_levels_and_a_level_that_changes_nothing_is_free(
     assert caplog.text.count("cell: ") == 2 + 3
     unchanged = [table["studies"][name][place] for name, place in UNCHANGED.items()]
     wanted = table["methods"][0]["metrics"]["reward_mean"]["value"]
-    assert [point["reward_mean"]["value"] for point in unchanged] == [wanted] * 3
+    assert [point["outcome"]["value"] for point in unchanged] == [wanted] * 3
     assert "trained on a changed log" in render_comparison(table)
+
+
+def scored(material):
+    return material.rows.drop(columns=["mismatched_prompt_id", "mismatched_logps"])
+
+
+def test_a_limit_on_rows_keeps_whole_train_prompts_the_same_for_every_seed(material):
+    rows = scored(material)
+    limited = choose_rows(rows, comparison(SFT, rows=5))
+    sizes = limited.groupby(["split", "prompt_id"]).size()
+    assert sizes["train"].tolist() == [2, 2]  # two responses a prompt; a third would make six
+    assert (len(sizes["validation"]), len(sizes["test"])) == (3, 3)
+    more = choose_rows(rows, comparison(SFT, rows=8))
+    train = set(limited.query("split == 'train'")["prompt_id"])
+    assert train < set(more.query("split == 'train'")["prompt_id"])
+    assert train != {"p0", "p1"}  # by a hash, not by the order of the log
+    assert choose_rows(rows, comparison(SFT)).equals(rows)
+
+
+def test_the_number_of_prompts_limits_validation_and_test(material):
+    left = choose_rows(scored(material), comparison(SFT, num_prompts=2))
+    assert left.groupby("split")["prompt_id"].nunique().to_dict() == {
+        **{"train": 6, "validation": 2, "test": 2}
+    }
+
+
+@pytest.mark.parametrize(
+    ("keep", "rows", "named"),
+    [
+        ("split != 'test'", None, "none of test"),
+        ("split != 'none'", 1, "none of train"),
+        ("split != 'test' or raw_reward > 0", None, "rank_correlation needs"),
+    ],
+)
+def test_a_log_that_cannot_be_compared_is_refused_before_anything_is_trained(
+    material, keep, rows, named
+):
+    with pytest.raises(DataError, match=named):
+        choose_rows(
+            scored(material).query(keep), comparison(SFT, rows=rows, metric="rank_correlation")
+        )
 
 
 def test_noise_moves_the_rewards_of_train_only(material):
@@ -157,21 +235,41 @@ def test_the_references_responses_take_the_place_of_those_left_out(material):
     [
         ({"parameter": "rpo.taus"}, r"'rpo\.taus' is no parameter that a comparison can set"),
         ({"settings": {"ingestion.sources": []}}, "is no parameter that a comparison can set"),
-        ({"grid": [-1.0]}, r"rpo\.tau: .*greater than 0.*got -1"),
+        ({"grid": [-1.0, 1.0]}, r"rpo\.tau: .*greater than 0.*got -1"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named_before_anything_is_trained(change, message):
     method = MethodParams(**{**RPO, **change})
     with pytest.raises(ConfigError, match=message):
-        settings_of(Cell(method, method.grid[0], 0, "test"), SETTINGS, {})
+        settings_of(Cell(method, method.grid[0], 0), SETTINGS, {})
 
 
 def test_other_weights_of_a_labeler_in_an_old_place_measure_a_cell_anew(material, tmp_path):
     judge = save_reward_model(tmp_path / "judge").model_dump(exclude_none=True)
     settings = SETTINGS.model_copy(update={"evaluation": block("evaluation", labelers=[judge])})
-    cell = Cell(MethodParams(**SFT), 1e-3, 0, "validation")
+    cell = Cell(MethodParams(**SFT), 1e-3, 0)
     run = ([cell], material, settings, comparison(SFT, seeds=[0]), tmp_path / "cells")
     first = run_cells(*run)
     assert run_cells(*run) == first
     save_reward_model(tmp_path / "judge", seed=1)
     assert run_cells(*run) != first
+
+
+@pytest.mark.parametrize(
+    ("settings", "estimator", "labelers", "wanted"),
+    [
+        ({}, "monte_carlo", ["column"], False),
+        ({}, "reference_samples", ["column"], True),
+        ({"rpo.estimator": "monte_carlo"}, "reference_samples", ["column"], False),
+        ({"rpo.estimator": "auto"}, "monte_carlo", ["column"], False),
+        ({"rpo.estimator": "auto"}, "monte_carlo", ["column", "sentiment"], True),
+    ],
+)
+def test_the_reference_is_sampled_only_if_an_estimator_may_read_it(
+    settings, estimator, labelers, wanted
+):
+    rpo = SETTINGS.rpo.model_copy(update={"estimator": estimator})
+    given = [{"type": "column"}, {"type": "rules", "weights": {"sentiment": 1.0}}]
+    labeling = block("labeling", labelers=given[: len(labelers)])
+    compared = comparison({**RPO, "settings": settings})
+    assert samples_reference(compared, rpo, labeling) == wanted

@@ -1,40 +1,17 @@
-import json
-
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rpo_pipeline.params import ComparisonParams
-from rpo_pipeline.reporting.comparison_page import render_comparison
+from rpo_pipeline.reporting.comparison_page import curves, render_comparison, say_verdict
 from rpo_pipeline.search.comparison_cells import Cell
-from rpo_pipeline.search.comparison_table import (
-    METRICS,
-    PROMPTS,
-    RESULT,
-    choose_values,
-    holm,
-    summarise,
-)
+from rpo_pipeline.search.comparison_table import summarise
+from tests.search.test_comparison_curve import comparison, write
 
 METHODS = [
     {"name": "rpo", "objective": "rpo", "parameter": "rpo.tau", "grid": [1.0, 2.0]},
-    {"name": "kto", "objective": "kto", "parameter": "kto.beta", "grid": [0.1]},
-    {"name": "<b>sft</b>", "objective": "sft", "parameter": "rpo.tau", "grid": [0.1]},
-]  # fmt: skip
-COMPARISON = ComparisonParams(methods=METHODS, seeds=[0, 1, 2], settings={}, num_prompts=40)
-
-
-def write(folder, cell, rewards):
-    folder = folder / cell.name.replace("/", "|")
-    folder.mkdir()
-    names = [*METRICS, *(f"reference_{name}" for name in METRICS)]
-    table = pd.DataFrame(dict.fromkeys(names, rewards))
-    table.assign(prompt_id=[f"{i:02}" for i in range(len(table))]).to_parquet(folder / PROMPTS)
-    numbers = ["distinct_2", "rank_correlation", "loss_std", "grad_norm_std", "seconds"]
-    (folder / RESULT).write_text(json.dumps({"cell": cell.name, **dict.fromkeys(numbers, 0.5)}))
-    return folder
+    {"name": "kto", "objective": "kto", "parameter": "kto.beta", "grid": [0.1, 0.2]},
+    {"name": "<b>sft</b>", "objective": "sft", "parameter": "rpo.tau", "grid": [0.1, 0.2]},
+]
+COMPARISON = comparison(methods=METHODS)
 
 
 @pytest.fixture
@@ -42,20 +19,21 @@ def finished(tmp_path):
     """KTO equals RPO prompt by prompt; SFT is worse by 0.3 on average."""
     noise = np.random.default_rng(0)
     rewards = noise.normal(size=(3, 40))
-    grid, final = {}, {}
+    curves, final = {}, {}
     for method, shift in zip(COMPARISON.methods, (0.0, 0.0, -0.3), strict=True):
-        for value in method.grid:
-            cell = Cell(method, value, 0, "validation")
-            grid[cell] = write(tmp_path, cell, rewards[0] + value)
-        for seed in COMPARISON.seeds:
-            cell = Cell(method, method.grid[-1], seed, "test")
-            worse = shift + (0.1 * noise.normal(size=40) if shift else 0.0)
-            final[cell] = write(tmp_path, cell, rewards[seed] + worse)
-    return grid, final
-
-
-def test_the_value_with_the_highest_reward_on_validation_is_chosen(finished):
-    assert choose_values(finished[0]) == {"rpo": 2.0, "kto": 0.1, "<b>sft</b>": 0.1}
+        for place, value in enumerate(method.grid):
+            for seed in COMPARISON.seeds if place else COMPARISON.curve_seeds:
+                worse = shift + (0.1 * noise.normal(size=40) if shift else 0.0)
+                cell = Cell(method, value, seed)
+                nats = 9.0 - 6.0 * place
+                (tmp_path / method.objective).mkdir(exist_ok=True)
+                own = rewards[seed] + worse
+                folder = write(tmp_path / method.objective, cell, nats, own)
+                if seed in COMPARISON.curve_seeds:
+                    curves[cell] = folder
+                if place:
+                    final[cell] = folder
+    return curves, final
 
 
 def test_differences_are_paired_so_equal_methods_differ_by_nothing_and_others_clearly(finished):
@@ -68,12 +46,20 @@ def test_differences_are_paired_so_equal_methods_differ_by_nothing_and_others_cl
     assert sft["high"] - sft["low"] < 0.2  # the spread of the prompts themselves is 1
 
 
+def test_a_method_is_reported_with_its_divergence_and_every_cell_once(finished):
+    table = summarise(*finished, COMPARISON, num_resamples=100)
+    assert [m["value"] for m in table["methods"]] == [2.0, 0.2, 0.2]
+    assert table["methods"][0]["metrics"]["kl_reference"]["value"] == 3.0
+    names = [cell["cell"] for cell in table["cells"]]
+    assert len(names) == len(set(names)) == 3 * (2 + 3)
+
+
 def test_the_interval_of_a_mean_holds_what_seeds_and_prompts_leave_open(finished):
     method = summarise(*finished, COMPARISON, num_resamples=500)["methods"][0]
     mean = method["metrics"]["reward_mean"]
     assert mean["low"] < mean["value"] < mean["high"]
     seeds = method["seeds"]
-    assert seeds["reward_std"] == pytest.approx(np.std(seeds["reward_mean"], ddof=1))
+    assert seeds["outcome_std"] == pytest.approx(np.std(seeds["outcome"], ddof=1))
 
 
 def test_the_page_stands_alone_and_shows_names_as_text(finished):
@@ -84,15 +70,16 @@ def test_the_page_stands_alone_and_shows_names_as_text(finished):
     assert 'href="http' not in page
 
 
-def test_holm_by_hand():
-    # 0.01 * 3, then max with 0.03 * 2, then max with 0.04 * 1.
-    adjusted = holm({"a": 0.04, "b": 0.01, "c": 0.03})
-    assert adjusted == pytest.approx({"b": 0.03, "c": 0.06, "a": 0.06})
+def test_the_headline_names_the_winner_at_the_budget_and_a_curve_without_value_there(finished):
+    table = {**summarise(*finished, COMPARISON, num_resamples=100), "studies": {}}
+    assert say_verdict(table) == (
+        "At 4 nats, rpo has the highest reward; clearly above <b>sft</b>; not to be told from kto."
+    )
+    assert say_verdict({**table, "winner": None}) == "No curve reaches 4 nats."
 
 
-@given(st.dictionaries(st.text(), st.floats(0, 1), min_size=1))
-def test_an_adjusted_p_value_is_never_smaller_and_keeps_the_order(p_values):
-    adjusted = holm(p_values)
-    assert all(p <= adjusted[name] <= 1 for name, p in p_values.items())
-    order = sorted(p_values, key=p_values.__getitem__)
-    assert sorted(adjusted.values()) == [adjusted[name] for name in order]
+def test_the_picture_has_a_line_for_each_method_with_straight_pieces_between_its_points(finished):
+    table = {**summarise(*finished, COMPARISON, num_resamples=100), "studies": {}}
+    drawing = curves(table)
+    assert all(name in drawing for name in ("rpo", "kto", "&lt;b&gt;sft&lt;/b&gt;"))
+    assert "divergence from the reference" in drawing

@@ -18,7 +18,7 @@ from rpo_pipeline.evaluation.statistics import (
     Interval,
     detectable_difference,
     holm,
-    mean_interval,
+    percentile_interval,
     resample_prompts,
 )
 from rpo_pipeline.evaluation.text_metrics import similarity_columns, text_columns

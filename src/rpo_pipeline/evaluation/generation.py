@@ -10,7 +10,12 @@ from rpo_pipeline.params import SamplingParams
 
 
 def generate(
-    engines: Mapping[str, Engine], prompts: pd.DataFrame, sampling: SamplingParams, *, seed: int
+    engines: Mapping[str, Engine],
+    prompts: pd.DataFrame,
+    sampling: SamplingParams,
+    *,
+    seed: int,
+    scores_reference: bool = True,
 ) -> pd.DataFrame:
     """Sample responses with each model, one model in memory at a time.
 
@@ -20,7 +25,7 @@ def generate(
     The table holds model, prompt_id, prompt, sample, response, num_tokens, and in nats logps (of
     the response under the model), ref_logps (of the response under the reference) and
     reference_sample_logps (of the reference's response under the model); the last two are NaN if
-    the vocabulary of the model is not the reference's.
+    the vocabulary of the model is not the reference's, the last also without ``scores_reference``.
     """
     rows = prompts.loc[prompts.index.repeat(sampling.responses_per_prompt)].reset_index(drop=True)
     rows["sample"] = rows.groupby("prompt_id").cumcount()
@@ -43,7 +48,9 @@ def generate(
             vocabularies[name] = engine.vocabulary
             table = rows.assign(model=name, response=samples["response"])
             table = table.join(engine.sample_logps(written[name]))
-            table["reference_sample_logps"] = logps(engine, name, written["reference"])
+            table["reference_sample_logps"] = (
+                logps(engine, name, written["reference"]) if scores_reference else np.nan
+            )
             tables[name] = table
     with engines["reference"] as reference:
         for name, table in tables.items():

@@ -1,7 +1,7 @@
 """Parameters of evaluation, comparison and promotion."""
 
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -105,10 +105,20 @@ class MethodParams(Params):
     parameter: str
     """Dotted name of the parameter that the grid varies: ``rpo.tau``, ``kto.beta``; for SFT, which
     has no temperature, ``training.learning_rate``."""
-    grid: list[float] = Field(min_length=1)
-    """Values of the parameter; the best on validation prompts is evaluated on test prompts."""
+    grid: list[float]
+    """Values of the parameter, each a point of the method's curve of reward over divergence."""
     settings: dict[str, Any] = {}
     """Other parameters of this method, by dotted name: ``{rpo.estimator: self_normalized}``."""
+
+    @field_validator("grid")
+    @classmethod
+    def _makes_a_curve(cls, grid: list[float]) -> list[float]:
+        if len(grid) < 2 or len(set(grid)) < len(grid):
+            raise ValueError(
+                "a curve needs at least two different values, better four or five that reach from "
+                f"less to more divergence than comparison.budget, got {grid}"
+            )
+        return grid
 
 
 STUDIES = {"num_responses": (1, math.inf), "reward_noise": (0, math.inf), "logged_share": (0, 1)}
@@ -116,7 +126,7 @@ STUDIES = {"num_responses": (1, math.inf), "reward_noise": (0, math.inf), "logge
 
 
 class StudiesParams(Params):
-    """Studies of the effect of a property of the log on each method, at its best value."""
+    """Studies of the effect of a property of the log on each method, at its value of the table."""
 
     levels: dict[Literal["num_responses", "reward_noise", "logged_share"], list[float]]
     """Levels of each property. ``num_responses``: largest number of labelled responses of a train
@@ -126,7 +136,7 @@ class StudiesParams(Params):
     methods: list[str]
     """Names of the methods to study."""
     seeds: list[Seed] = Field(min_length=1)
-    """Seeds; with the first of ``comparison.seeds``, an unchanged log needs no new training."""
+    """Seeds; with those of ``comparison.seeds``, an unchanged log needs no new training."""
 
     @model_validator(mode="after")
     def _levels_are_possible(self) -> Self:
@@ -139,19 +149,32 @@ class StudiesParams(Params):
 
 
 class ComparisonParams(Params):
-    """``kedro run --pipelines comparison`` compares methods at their best temperature over seeds.
+    """``kedro run --pipelines comparison`` compares methods at the same divergence, over seeds.
 
     A cell is one training: a method with one value of its grid and one seed.
     """
 
     methods: list[MethodParams] = Field(min_length=1)
     """Methods; the others are compared with the first."""
+    metric: Literal["reward_mean", "rank_correlation"]
+    """Number that is compared, by test prompt: raw reward of new responses, or the rank correlation
+    of log-ratio and reward over logged ones, where no labeler of new text can be trusted."""
+    budget: float = Field(gt=0)
+    """Divergence from the reference, in nats a response, at which the winner is named. Each method
+    is reported at the value that comes nearest to it from below on validation prompts."""
+    budgets: list[Annotated[float, Field(gt=0)]]
+    """Other divergences, in nats a response, at which the curves are compared."""
     seeds: list[Seed] = Field(min_length=1)
-    """Each method's best value is trained with all of them, the grid with the first."""
+    """Each method's chosen value is trained with all of them."""
+    curve_seeds: list[Seed] = Field(min_length=1)
+    """Those of the seeds with which every value of a grid is trained."""
     settings: dict[str, Any]
     """Parameters of every cell, by dotted name, such as a shorter training."""
+    rows: int | None = Field(gt=0)
+    """Largest number of labelled train rows, as whole prompts, that a cell is trained on; null for
+    all. The choice of the prompts is the same for all cells."""
     num_prompts: int = Field(gt=1)
-    """Largest number of validation or test prompts that a cell is evaluated on."""
+    """Largest number of validation prompts, and of test prompts, that are read."""
     studies: StudiesParams | None = None
     """Studies with a changed log; null for none."""
 
@@ -160,10 +183,19 @@ class ComparisonParams(Params):
         names = [method.name for method in self.methods]
         if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"names of methods and seeds must differ, got {names}, {self.seeds}")
+        if not set(self.curve_seeds) <= set(self.seeds):
+            raise ValueError(
+                f"curve_seeds must be among the seeds {self.seeds}, got {self.curve_seeds}"
+            )
         unknown = set(self.studies.methods if self.studies else ()) - set(names)
         if unknown:
             raise ValueError(f"studies.methods: {sorted(unknown)} are none of {names}")
         return self
+
+    @property
+    def every_budget(self) -> list[float]:
+        """Main and other budgets, in nats, from small to large."""
+        return sorted({self.budget, *self.budgets})
 
     @property
     def mixes_samples(self) -> bool:

@@ -4,25 +4,14 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from rpo_pipeline.engine import Engine
-from rpo_pipeline.evaluation import (
-    distinct,
-    generate,
-    held_out_prompts,
-    log_ratios,
-    prompt_means,
-    rank_correlations,
-)
-from rpo_pipeline.labeling import label_responses
-from rpo_pipeline.params import ComparisonParams, EvaluationParams
+from rpo_pipeline.params import ComparisonParams
 from rpo_pipeline.partition import (
     add_levels,
     partition_rows,
@@ -32,19 +21,15 @@ from rpo_pipeline.partition import (
 from rpo_pipeline.search.comparison_cells import (
     Cell,
     Settings,
+    curve_cells,
     final_cells,
-    grid_cells,
     settings_of,
     study_cells,
 )
+from rpo_pipeline.search.comparison_curve import PROMPTS, RESULT, choose_values
 from rpo_pipeline.search.comparison_material import Material, change_log
-from rpo_pipeline.search.comparison_table import (
-    PROMPTS,
-    RESULT,
-    choose_values,
-    summarise,
-    summarise_studies,
-)
+from rpo_pipeline.search.comparison_measure import measure
+from rpo_pipeline.search.comparison_table import summarise, summarise_studies
 from rpo_pipeline.storage import named_content, replacing, result_key
 from rpo_pipeline.training import read_metrics, train_policy, training_rows
 
@@ -57,7 +42,7 @@ MISMATCHED = {"mismatched_prompt_id": "prompt_id", "mismatched_logps": "logps"}
 def run_comparison(
     material: Material, settings: Settings, comparison: ComparisonParams, folder: Path
 ) -> dict[str, Any]:
-    """Choose each method's best value on validation prompts, and report it on test prompts.
+    """Draw the curve of each method, and report its value nearest the main budget, on test prompts.
 
     Args:
         material: Data and caches of all cells.
@@ -72,13 +57,14 @@ def run_comparison(
     def run(cells: list[Cell]) -> dict[Cell, Path]:
         return run_cells(cells, material, settings, comparison, folder)
 
-    grid = run(grid_cells(comparison.methods, comparison.seeds[0]))
-    chosen = choose_values(grid)
-    final = run(final_cells(comparison.methods, chosen, comparison.seeds))
+    curves = run(curve_cells(comparison))
+    chosen = choose_values(curves, comparison.budget)
+    final = run(final_cells(comparison, chosen))
     studies = run(study_cells(comparison, chosen))
     num_resamples = settings.evaluation.bootstrap_samples
-    table = summarise(grid, final, comparison, num_resamples=num_resamples)
-    return {**table, "studies": summarise_studies(studies, num_resamples=num_resamples)}
+    table = summarise(curves, final, comparison, num_resamples=num_resamples)
+    changed = summarise_studies(studies, comparison.metric, num_resamples=num_resamples)
+    return {**table, "studies": changed}
 
 
 def run_cells(
@@ -108,27 +94,37 @@ def run_cells(
         content = own.model_dump(mode="json", exclude_defaults=True)
         log = change_log(material, *cell.study, seed=cell.seed) if cell.study else material
         judges = named_content(own.evaluation, known)
+        # A value is chosen by the cells of the curves, whose log is that of the run.
+        on_validation = cell.seed in comparison.curve_seeds and log.digest == material.digest
         key = result_key(
-            *(cell.split, comparison.num_prompts, content, log.digest, judges),
-            code=[_finish, change_log],
+            *(on_validation, comparison.num_prompts, content, log.digest, judges),
+            code=[_train_and_measure, change_log],
         )
         folders[cell] = folder / key
         if not (folder / key).is_dir():
             logger.info("cell: %s", cell.name)
             workspace = folder / f"unfinished-{key}"
             workspace.mkdir(parents=True, exist_ok=True)
-            _finish(cell, log, own, comparison, workspace, folder / key)
+            by_prompt, numbers = _train_and_measure(
+                log, own, workspace, comparison.num_prompts, on_validation=on_validation
+            )
+            with replacing(folder / key) as prepared:
+                prepared.mkdir()
+                by_prompt.to_parquet(prepared / PROMPTS, index=False)
+                (prepared / RESULT).write_text(json.dumps(numbers, indent=2))
+            shutil.rmtree(workspace)
     return folders
 
 
-def _finish(
-    cell: Cell,
+def _train_and_measure(
     material: Material,
     settings: Settings,
-    comparison: ComparisonParams,
     workspace: Path,
-    target: Path,
-) -> None:
+    num_prompts: int,
+    *,
+    on_validation: bool,
+) -> tuple[pd.DataFrame, dict[str, float | None]]:
+    """Train a cell, and return the tables of ``measure`` with the numbers of its training."""
     summary = train_policy(
         _training_rows(material, settings),
         material.reference,
@@ -138,27 +134,23 @@ def _finish(
         workspace=workspace,
         cache=material.model_cache,
     )
-    prompts = held_out_prompts(material.rows, comparison.num_prompts, cell.split)
-    by_prompt, numbers = _measure(material, settings, workspace / "best", prompts)
+    by_prompt, numbers = measure(
+        material, settings, workspace / "best", num_prompts, on_validation=on_validation
+    )
     steps = read_metrics(workspace)
-    result = {
-        "cell": cell.name,
+    return by_prompt, {
         "seconds": summary.seconds,
         "num_steps": summary.num_steps,
         "loss_std": float(steps["train/loss"].std()),
         "grad_norm_std": float(steps["train/grad_norm"].std()),
         **numbers,
     }
-    with replacing(target) as prepared:
-        prepared.mkdir()
-        by_prompt.to_parquet(prepared / PROMPTS, index=False)
-        (prepared / RESULT).write_text(json.dumps(result, indent=2))
-    shutil.rmtree(workspace)
 
 
 def _training_rows(material: Material, settings: Settings) -> pd.DataFrame:
     assert settings.qrpo is not None
     rows = material.labelled
+    rows = rows[rows["split"] != "test"].reset_index(drop=True)
     rpo = settle_estimation(
         rows, settings.rpo, settings.qrpo, settings.training, settings.labeling
     ).rpo
@@ -168,48 +160,3 @@ def _training_rows(material: Material, settings: Settings) -> pd.DataFrame:
     tau = cast("float", rpo.tau)  # a method without a tau of its own takes the run's
     _, targets, _ = partition_rows(rows, samples, rpo, tau=tau)
     return training_rows(rows, targets, rows[["row_id", *MISMATCHED]].rename(columns=MISMATCHED))
-
-
-def _measure(
-    material: Material, settings: Settings, policy: Path, prompts: pd.DataFrame
-) -> tuple[pd.DataFrame, dict[str, float | None]]:
-    """Sample responses of a trained policy and the reference, and rank the logged responses."""
-    engine = partial(Engine, policy=settings.policy, training=settings.training)
-    answers = generate(
-        {
-            "reference": engine(material.reference, cache=material.model_cache),
-            "challenger": engine(policy, cache=material.model_cache),
-        },
-        prompts,
-        settings.evaluation.sampling,
-        seed=0,  # the same noise for every cell
-    )
-    rows = material.labelled
-    rows = rows[rows["prompt_id"].isin(prompts["prompt_id"])].rename(columns={"logps": "ref_logps"})
-    per_token = settings.rpo.logp_reduction == "mean"
-    heldout = rows.assign(log_ratio=log_ratios(rows, engine(policy), per_token=per_token))
-    return _sum_up(answers, heldout, settings.evaluation, material.label_cache)
-
-
-def _sum_up(
-    answers: pd.DataFrame, heldout: pd.DataFrame, evaluation: EvaluationParams, label_cache: Path
-) -> tuple[pd.DataFrame, dict[str, float | None]]:
-    """Measure each prompt, for the cell and (``reference_...``) for the reference."""
-    texts = answers["prompt"].tolist(), answers["response"].tolist()
-    labels = label_responses(*texts, evaluation.labelers, label_cache, every=True)
-    answers = pd.concat([answers, labels], axis=1)
-    tables = {
-        name: rows.sort_values(["prompt_id", "sample"], ignore_index=True)
-        for name, rows in answers.groupby("model")
-    }
-    columns: dict[str, Any] = {"prompt_id": sorted(answers["prompt_id"].unique())}
-    for model, prefix in (("challenger", ""), ("reference", "reference_")):
-        means = prompt_means(tables[model], tables["reference"])
-        columns |= {f"{prefix}{name}": values for name, values in means.items()}
-    correlations = rank_correlations(heldout)
-    numbers: dict[str, float | None] = {
-        "distinct_2": distinct(tables["challenger"], 2)[0],
-        "reference_distinct_2": distinct(tables["reference"], 2)[0],
-        "rank_correlation": float(np.mean(correlations)) if len(correlations) else None,
-    }
-    return pd.DataFrame(columns), numbers

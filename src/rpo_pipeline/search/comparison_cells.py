@@ -1,6 +1,6 @@
 """Cells of a comparison; a cell is one training: a method with one value and one seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from rpo_pipeline.params import (
     ObjectiveParams,
     Params,
     PolicyParams,
-    Split,
+    RpoParams,
     TrainingParams,
 )
 
@@ -46,14 +46,12 @@ class Plan(Params):
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One training, and the split whose prompts it is evaluated on."""
+    """One training, which is measured on test prompts."""
 
     method: MethodParams
     value: float
     """Value of the method's parameter."""
     seed: int
-    split: Split
-    """``validation`` for the choice of the value, ``test`` for the reported numbers."""
     study: tuple[str, float] | None = None
     """Property of the log that is changed, and its level; None for the log as it is."""
 
@@ -61,7 +59,7 @@ class Cell:
     def name(self) -> str:
         """Readable name, such as ``kto beta=0.1 seed 3``."""
         short = self.method.parameter.rpartition(".")[2]
-        name = f"{self.method.name} {short}={self.value:g} seed {self.seed} {self.split}"
+        name = f"{self.method.name} {short}={self.value:g} seed {self.seed}"
         return f"{name} {self.study[0]}={self.study[1]:g}" if self.study else name
 
 
@@ -70,28 +68,45 @@ def trains(comparison: ComparisonParams, objective: str) -> bool:
     return any(method.objective == objective for method in comparison.methods)
 
 
-def samples_reference(comparison: ComparisonParams) -> bool:
-    """Tell whether a method or a study of the comparison reads samples of the reference."""
+def samples_reference(
+    comparison: ComparisonParams, rpo: RpoParams, labeling: LabelingParams
+) -> bool:
+    """Tell whether a method or a study of the comparison may read samples of the reference.
+
+    Args:
+        comparison: Methods and studies.
+        rpo: Block of the run, whose estimator a method has that names none.
+        labeling: Labelers; ``rpo.estimator: auto`` takes samples only if one scores new text.
+    """
+    estimators = {
+        {**comparison.settings, **method.settings}.get("rpo.estimator", rpo.estimator)
+        for method in comparison.methods
+    }
     return (
         comparison.mixes_samples
         or trains(comparison, "qrpo")
-        or any(
-            method.settings.get("rpo.estimator") == "reference_samples"
-            for method in comparison.methods
-        )
+        or "reference_samples" in estimators
+        or ("auto" in estimators and any(each.scores_new_text for each in labeling.labelers))
     )
 
 
-def grid_cells(methods: Sequence[MethodParams], seed: int) -> list[Cell]:
-    """List a cell for each value of each method, for the choice on validation prompts."""
-    return [Cell(method, value, seed, "validation") for method in methods for value in method.grid]
+def curve_cells(comparison: ComparisonParams) -> list[Cell]:
+    """List a cell for each value of each method and each seed of the curves."""
+    return [
+        Cell(method, value, seed)
+        for method in comparison.methods
+        for value in method.grid
+        for seed in comparison.curve_seeds
+    ]
 
 
-def final_cells(
-    methods: Sequence[MethodParams], chosen: Mapping[str, float], seeds: Sequence[int]
-) -> list[Cell]:
-    """List a cell for each method at its chosen value and each seed, to report on test prompts."""
-    return [Cell(method, chosen[method.name], seed, "test") for method in methods for seed in seeds]
+def final_cells(comparison: ComparisonParams, chosen: Mapping[str, float]) -> list[Cell]:
+    """List a cell for each method at its chosen value and each seed."""
+    return [
+        Cell(method, chosen[method.name], seed)
+        for method in comparison.methods
+        for seed in comparison.seeds
+    ]
 
 
 def study_cells(comparison: ComparisonParams, chosen: Mapping[str, float]) -> list[Cell]:
@@ -100,7 +115,7 @@ def study_cells(comparison: ComparisonParams, chosen: Mapping[str, float]) -> li
     if studies is None:
         return []
     return [
-        Cell(method, chosen[method.name], seed, "test", (study, level))
+        Cell(method, chosen[method.name], seed, (study, level))
         for study, levels in studies.levels.items()
         for level in levels
         for method in comparison.methods

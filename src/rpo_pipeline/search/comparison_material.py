@@ -1,5 +1,6 @@
 """Data that the cells of a comparison are trained on, as logged and as studies change it."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -7,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rpo_pipeline.engine import Engine
-from rpo_pipeline.params import ComparisonParams
+from rpo_pipeline.engine import Engine, row_seed
+from rpo_pipeline.errors import DataError
+from rpo_pipeline.evaluation import held_out_prompts
+from rpo_pipeline.params import ComparisonParams, Split
 from rpo_pipeline.partition import labelled_rows, score_mismatched
 from rpo_pipeline.search.comparison_cells import trains
 from rpo_pipeline.storage import model_fingerprint, value_digest
+
+HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class Material:
     """Data and caches of all cells, computed once."""
 
     rows: pd.DataFrame
-    """Rows of the log from ``partition.join_scores``, with mismatched_prompt_id and
+    """Rows of the log from ``choose_rows``, with mismatched_prompt_id and
     mismatched_logps, null where there is no pair."""
     samples: pd.DataFrame
     """Samples of the reference for each prompt; empty if no method reads them."""
@@ -44,13 +49,61 @@ class Material:
         return labelled_rows(self.rows)
 
 
+def choose_rows(scored_rows: pd.DataFrame, comparison: ComparisonParams) -> pd.DataFrame:
+    """Choose the rows that a comparison reads, so that a big log makes short trainings.
+
+    Args:
+        scored_rows: Rows of the log, from ``partition.join_scores``.
+        comparison: ``rows`` and ``num_prompts``.
+
+    Returns:
+        Whole train prompts with at most ``rows`` labelled rows, in an order that depends on the
+        prompt alone, and the first ``num_prompts`` prompts of validation and of test.
+
+    Raises:
+        DataError: If a split has no prompt, no train prompt fits, or no responses can be ranked.
+    """
+    chosen = {
+        "train": _train_prompts(scored_rows, comparison.rows),
+        **{
+            split: held_out_prompts(scored_rows, comparison.num_prompts, split)["prompt_id"]
+            for split in HELD_OUT
+        },
+    }
+    empty = [split for split, prompts in chosen.items() if prompts.empty]
+    if empty:
+        raise DataError(
+            f"a comparison needs prompts of every split, and there is none of {', '.join(empty)}: "
+            "see ingestion.split_shares, and comparison.rows, which must hold the labelled rows of "
+            f"one train prompt at least, got {comparison.rows}"
+        )
+    parts = {
+        split: scored_rows[(scored_rows["split"] == split) & scored_rows["prompt_id"].isin(prompts)]
+        for split, prompts in chosen.items()
+    }
+    rewards = parts["test"].groupby("prompt_id")["raw_reward"].nunique()
+    if comparison.metric == "rank_correlation" and not (rewards > 1).any():
+        raise DataError(
+            "comparison.metric: rank_correlation needs test prompts with different rewards, and "
+            f"none of {len(rewards)} has two; take reward_mean, or a log with more responses"
+        )
+    return pd.concat(parts.values()).sort_index().reset_index(drop=True)
+
+
+def _train_prompts(scored_rows: pd.DataFrame, most: int | None) -> pd.Series:
+    labelled = labelled_rows(scored_rows)
+    sizes = labelled.loc[labelled["split"] == "train", "prompt_id"].value_counts()
+    shuffled = sizes.loc[sorted(sizes.index, key=lambda prompt_id: row_seed(0, prompt_id))]
+    return shuffled[shuffled.cumsum() <= (most or math.inf)].index.to_series()
+
+
 def gather_rows(
     scored_rows: pd.DataFrame, pairs: pd.DataFrame, sampled_rows: pd.DataFrame
 ) -> pd.DataFrame:
     """Put the logged and the sampled rows of a comparison into one table.
 
     Args:
-        scored_rows: Rows of the log, from ``partition.join_scores``.
+        scored_rows: Rows of the log, from ``choose_rows``.
         pairs: KTO's mismatched pairs of the logged rows, from ``partition.score_mismatched``.
         sampled_rows: Samples as rows of a log, with the mismatched columns.
 

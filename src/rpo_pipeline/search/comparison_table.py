@@ -1,59 +1,27 @@
-"""Summarises finished cells of a comparison: each method at its best value, with intervals.
+"""Summarises finished cells of a comparison: curves, each method near the main budget, studies.
 
-Shapes: S seeds, P prompts, B resamples.
+Shapes: S seeds, P prompts, D draws.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from rpo_pipeline.evaluation import (
-    Array,
-    Interval,
-    detectable_difference,
-    holm,
-    mean_interval,
-    resample_prompts,
-)
+from rpo_pipeline.evaluation import Array, Interval, detectable_difference
 from rpo_pipeline.params import ComparisonParams, MethodParams
 from rpo_pipeline.search.comparison_cells import Cell
+from rpo_pipeline.search.comparison_curve import read_result, stack, summarise_curves
+from rpo_pipeline.search.comparison_draws import Draws, holm_of, interval_of
+from rpo_pipeline.search.comparison_measure import METRICS, RANK
 
-PROMPTS, RESULT = "prompts.parquet", "result.json"
-"""Files of a finished cell: numbers by prompt, and numbers of the whole cell."""
-METRICS = (
-    "reward_mean",
-    "win_rate",
-    "toxicity_mean",
-    "kl_reference",
-    "length_mean",
-    "empty_share",
-)
-STUDIED = ("distinct_2", "rank_correlation", "grad_norm_std")
+STUDIED = ("distinct_2", "grad_norm_std")
 """Numbers of a whole cell that studies report."""
 
 
-def choose_values(folders: Mapping[Cell, Path]) -> dict[str, float]:
-    """Choose the value of each method with the highest mean raw reward on validation prompts."""
-    means = pd.DataFrame(
-        [
-            {
-                "method": cell.method.name,
-                "value": cell.value,
-                "reward": pd.read_parquet(folder / PROMPTS)["reward_mean"].mean(),
-            }
-            for cell, folder in folders.items()
-        ]
-    )
-    best = means.loc[means.groupby("method")["reward"].idxmax()]
-    return {str(m): float(v) for m, v in zip(best["method"], best["value"], strict=True)}
-
-
 def summarise(
-    grid: Mapping[Cell, Path],
+    curves: Mapping[Cell, Path],
     final: Mapping[Cell, Path],
     comparison: ComparisonParams,
     *,
@@ -62,60 +30,62 @@ def summarise(
     """Summarise the numbers of all cells.
 
     Intervals come from resampling seeds and prompts together, the same for all methods, so that
-    differences are paired in both. P-values of differences in reward have Holm's correction.
+    differences are paired in both. P-values of differences have Holm's correction.
 
     Args:
-        grid: Folder of each cell of the grid.
-        final: Folder of each reported cell.
-        comparison: Methods, the first of which is the baseline of the differences, and seeds.
+        curves: Folder of each cell of the curves.
+        final: Folder of each cell of the chosen values.
+        comparison: Methods, the first of which is the baseline of the differences; metric, budgets
+            and seeds.
         num_resamples: Number of resamples for each interval.
 
     Returns:
-        ``methods``, each with its grid, chosen value, metrics as {value, low, high}, spread over
-        seeds and difference to the baseline; ``reference``; ``num_prompts``; ``seeds``;
-        ``detectable_difference`` in raw reward; ``cells``, one by one.
+        ``methods``, each with curve and budgets of ``summarise_curves``, its chosen value, metrics
+        as {value, low, high}, spread over seeds and difference to the baseline in the metric;
+        ``winner`` at the main budget; ``reference``; ``num_prompts``; ``detectable_difference``;
+        ``cells``, one by one; and of the parameters ``baseline``, ``metric``, ``budget``, ``seeds``
+        and ``curve_seeds``.
     """
-    tables = {method.name: _stack(method, final, comparison.seeds) for method in comparison.methods}
+    tables = {m.name: stack(_own(m, final)) for m in comparison.methods}
     first = tables[comparison.methods[0].name]
-    num_prompts = first["reward_mean"].shape[1]
-    prompts = resample_prompts(num_prompts, num_resamples, seed=0)
-    seeds = resample_prompts(len(comparison.seeds), num_resamples, seed=1)
-    differences = _differences(tables, seeds, prompts)
+    draws = Draws.of(first[comparison.metric], num_resamples)
+    points, winner = summarise_curves(curves, comparison, num_resamples)
+    differences = _differences(tables, draws, comparison.metric)
     detectable = [detectable_difference(interval) or 0.0 for interval in differences.values()]
     return {
         "baseline": comparison.methods[0].name,
+        **comparison.model_dump(include={"metric", "budget", "seeds", "curve_seeds"}),
+        "winner": winner,
         "methods": [
             {
-                **_choice(method, grid, final),
-                "metrics": {name: _interval(table[name], seeds, prompts)[0] for name in METRICS},
-                "seeds": _spread(method, final),
-                "difference": differences.get(method.name),
+                **{"name": name, "parameter": cell.method.parameter, "value": cell.value},
+                **points[name],
+                "metrics": _metrics(tables[name], draws),
+                "seeds": _spread(tables[name][comparison.metric], _own(cell.method, final)),
+                "difference": differences.get(name),
             }
-            for method, table in zip(comparison.methods, tables.values(), strict=True)
+            for name, cell in {cell.method.name: cell for cell in final}.items()
         ],
-        "reference": {
-            name: mean_interval(first[f"reference_{name}"].mean(axis=0), prompts)
-            for name in METRICS
-        },
-        "num_prompts": num_prompts,
-        "seeds": list(comparison.seeds),
-        "cells": [_cell(cell, folder) for cell, folder in [*grid.items(), *final.items()]],
+        "reference": _metrics(first, draws, "reference_"),
+        "num_prompts": first[comparison.metric].shape[1],
+        "cells": _cells({**curves, **final}),
         "detectable_difference": float(np.median(detectable)) if detectable else None,
     }
 
 
 def summarise_studies(
-    cells: Mapping[Cell, Path], *, num_resamples: int
+    cells: Mapping[Cell, Path], metric: str, *, num_resamples: int
 ) -> dict[str, list[dict[str, Any]]]:
     """Summarise the numbers of the studies.
 
     Args:
         cells: Folder of each cell of a study.
+        metric: ``comparison.metric``.
         num_resamples: Number of resamples of seeds and prompts for each interval.
 
     Returns:
-        For each study a list of: method, level, reward_mean as {value, low, high}, and means over
-        seeds of distinct_2, rank_correlation and grad_norm_std.
+        For each study a list of: method, level, outcome (the metric as {value, low, high}), and
+        means of rank_correlation, distinct_2 and grad_norm_std.
     """
     groups: dict[tuple[str, float, str], list[Path]] = {}
     for cell, folder in cells.items():
@@ -123,106 +93,75 @@ def summarise_studies(
             groups.setdefault((*cell.study, cell.method.name), []).append(folder)
     studies: dict[str, list[dict[str, Any]]] = {}
     for (study, level, method), folders in groups.items():
-        rewards = np.stack([pd.read_parquet(f / PROMPTS)["reward_mean"] for f in folders])
-        draws = [
-            resample_prompts(size, num_resamples, seed=axis)
-            for axis, size in enumerate(rewards.shape[::-1])
-        ]
-        results = [json.loads((folder / RESULT).read_text()) for folder in folders]
+        table = stack(folders)
+        draws = Draws.of(table[metric], num_resamples)
         studies.setdefault(study, []).append(
             {
                 "method": method,
                 "level": level,
-                "reward_mean": _interval(rewards, draws[1], draws[0])[0],
-                **{name: _mean_of(results, name) for name in STUDIED},
+                "outcome": interval_of(draws.means(table[metric])),
+                RANK: interval_of(draws.means(table[RANK]))["value"],
+                **{name: _mean_of(folders, name) for name in STUDIED},
             }
         )
     return studies
 
 
-def _mean_of(results: Sequence[Mapping[str, Any]], name: str) -> float:
-    return float(np.mean([r[name] for r in results if r[name] is not None] or [np.nan]))
+def _own(method: MethodParams, final: Mapping[Cell, Path]) -> list[Path]:
+    return [folder for cell, folder in final.items() if cell.method.name == method.name]
 
 
-def _stack(
-    method: MethodParams, final: Mapping[Cell, Path], seeds: Sequence[int]
-) -> dict[str, Array]:
-    """Read each metric of a method, shape ``(S, P)``."""
-    by_seed = {c.seed: folder for c, folder in final.items() if c.method.name == method.name}
-    tables = [pd.read_parquet(by_seed[seed] / PROMPTS).set_index("prompt_id") for seed in seeds]
-    names = map(str, tables[0].columns)
-    return {
-        name: np.stack([table[name].to_numpy(np.float64) for table in tables]) for name in names
-    }
+def _mean_of(folders: Sequence[Path], name: str) -> float:
+    return float(np.mean([read_result(folder)[name] for folder in folders]))
 
 
-def _interval(
-    values: Array, seeds: np.ndarray[Any, Any], prompts: np.ndarray[Any, Any]
-) -> tuple[Interval, float]:
-    """Compute the mean of ``(S, P)`` with its interval, and the p-value of a mean of 0."""
-    drawn = np.array([values[s][:, p].mean() for s, p in zip(seeds, prompts, strict=True)])
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    # The observed mean counts as one more resample, so that no p-value is 0.
-    tail = (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (len(drawn) + 1)
-    interval: Interval = {"value": float(values.mean()), "low": float(low), "high": float(high)}
-    return interval, min(1.0, 2 * float(tail))
+def _metrics(table: Mapping[str, Array], draws: Draws, prefix: str = "") -> dict[str, Interval]:
+    names = [name for name in METRICS if f"{prefix}{name}" in table]
+    return {name: interval_of(draws.means(table[f"{prefix}{name}"])) for name in names}
 
 
 def _differences(
-    tables: Mapping[str, Mapping[str, Array]],
-    seeds: np.ndarray[Any, Any],
-    prompts: np.ndarray[Any, Any],
+    tables: Mapping[str, Mapping[str, Array]], draws: Draws, metric: str
 ) -> dict[str, Interval]:
-    """Compute the difference in reward of each method to the first, with its ``p_holm``."""
-    first, *others = tables
-    differences = {
-        name: _interval(tables[name]["reward_mean"] - tables[first]["reward_mean"], seeds, prompts)
+    """Compute the difference of each method to the first, with its ``p_holm``."""
+    drawn = {name: draws.means(table[metric]) for name, table in tables.items()}
+    first, *others = drawn
+    p_holm = holm_of(drawn)
+    return {
+        name: {**interval_of(drawn[name] - drawn[first]), "p_holm": p_holm.get(name)}
         for name in others
     }
-    adjusted = holm({name: p for name, (_, p) in differences.items()})
+
+
+def _spread(outcomes: Array, folders: Sequence[Path]) -> dict[str, Any]:
+    """Describe the spread of outcomes ``(S, P)`` over seeds, and the average training."""
+    means = np.nanmean(outcomes, axis=1)
     return {
-        name: {**interval, "p_holm": adjusted[name]} for name, (interval, _) in differences.items()
+        "outcome": means.tolist(),
+        "outcome_std": float(means.std(ddof=1)) if len(means) > 1 else None,
+        **{name: _mean_of(folders, name) for name in (*STUDIED, "loss_std", "seconds")},
     }
 
 
-def _choice(
-    method: MethodParams, grid: Mapping[Cell, Path], final: Mapping[Cell, Path]
-) -> dict[str, Any]:
-    """Name a method's parameter, the value that was chosen for it, and the grid of its values."""
-    return {
-        "name": method.name,
-        "parameter": method.parameter,
-        "value": next(c.value for c in final if c.method.name == method.name),
-        "grid": [
+def _cells(cells: Mapping[Cell, Path]) -> list[dict[str, Any]]:
+    """List parameters and numbers of each cell, once."""
+    by_name = {cell.name: (cell, folder) for cell, folder in cells.items()}
+    rows = []
+    for cell, folder in by_name.values():
+        table = stack([folder])
+        rows.append(
             {
+                **read_result(folder),
+                "cell": cell.name,
+                "method": cell.method.name,
                 "value": cell.value,
-                "reward_mean": float(pd.read_parquet(folder / PROMPTS)["reward_mean"].mean()),
+                "seed": cell.seed,
+                **{name: _mean(table[name]) for name in METRICS if name in table},
             }
-            for cell, folder in grid.items()
-            if cell.method.name == method.name
-        ],
-    }
+        )
+    return rows
 
 
-def _cell(cell: Cell, folder: Path) -> dict[str, Any]:
-    means = pd.read_parquet(folder / PROMPTS).set_index("prompt_id").mean()
-    return {
-        **json.loads((folder / RESULT).read_text()),
-        "method": cell.method.name,
-        "value": cell.value,
-        "seed": cell.seed,
-        "split": cell.split,
-        **{name: float(means[name]) for name in METRICS},
-    }
-
-
-def _spread(method: MethodParams, final: Mapping[Cell, Path]) -> dict[str, Any]:
-    """Describe the spread over seeds, and the average training."""
-    own = [folder for cell, folder in final.items() if cell.method.name == method.name]
-    results = [json.loads((folder / RESULT).read_text()) for folder in own]
-    rewards = [pd.read_parquet(f / PROMPTS)["reward_mean"].mean() for f in own]
-    return {
-        "reward_mean": [float(reward) for reward in rewards],
-        "reward_std": float(np.std(rewards, ddof=1)) if len(rewards) > 1 else None,
-        **{name: _mean_of(results, name) for name in [*STUDIED, "loss_std", "seconds"]},
-    }
+def _mean(values: Array) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else None

@@ -32,6 +32,13 @@ def plan_comparison(
     return Plan(settings=settings, folders=named_content(settings)).model_dump(mode="json")
 
 
+def choose_rows(scored_rows: pd.DataFrame, comparison: ComparisonParams) -> pd.DataFrame:
+    """Choose the rows of the log that the comparison reads."""
+    from rpo_pipeline.search import choose_rows
+
+    return choose_rows(scored_rows, comparison)
+
+
 def score_pairs(
     scored_rows: pd.DataFrame,
     reference: Path,
@@ -57,18 +64,20 @@ def sample_for_all(
     policy: PolicyParams,
     rpo: RpoParams,
     training: TrainingParams,
+    labeling: LabelingParams,
     comparison: ComparisonParams,
     cache: Path,
 ) -> pd.DataFrame:
-    """Sample the reference for every prompt, if a compared method needs samples."""
+    """Sample the reference for the prompts of a training, if a compared method needs samples."""
     from rpo_pipeline.engine import Engine
     from rpo_pipeline.partition import labelled_rows, prompts_to_sample, sample_reference
     from rpo_pipeline.search import samples_reference
 
     engine = Engine(reference, policy, training, cache)
-    every = "quantile" if samples_reference(comparison) else "monte_carlo"
+    every = "quantile" if samples_reference(comparison, rpo, labeling) else "monte_carlo"
     settings = rpo.model_copy(update={"estimator": every})
-    prompts = prompts_to_sample(labelled_rows(scored_rows), settings)
+    rows = labelled_rows(scored_rows)
+    prompts = prompts_to_sample(rows[rows["split"] != "test"], settings)
     return sample_reference(prompts, engine, rpo.reference_samples.num_samples)
 
 

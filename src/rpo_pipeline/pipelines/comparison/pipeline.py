@@ -2,6 +2,7 @@ from kedro.pipeline import Node, Pipeline
 
 from ..partition_estimation.nodes import label_samples
 from .nodes import (
+    choose_rows,
     compare_methods,
     gather_rows,
     plan_comparison,
@@ -10,22 +11,24 @@ from .nodes import (
     score_pairs,
 )
 
+ROWS = "comparison_log"
 POLICY, TRAINING, COMPARISON = "params:policy", "params:training", "params:comparison"
 BLOCKS = ["params:labeling", POLICY, "params:_objectives", TRAINING, "params:evaluation"]
 REFERENCE = ["reference", POLICY, TRAINING, COMPARISON, "reference_cache"]
 
 
 def create_pipeline() -> Pipeline:
-    """Objectives at each one's best temperature, over seeds, in one table."""
+    """Objectives at the same divergence from the reference, over seeds, in one table."""
     return Pipeline(
         [
             Node(plan_comparison, BLOCKS, "comparison_plan", name="plan_comparison"),
-            Node(score_pairs, ["scored_rows", *REFERENCE], "comparison_pairs", name="score_pairs"),
+            Node(choose_rows, ["scored_rows", COMPARISON], ROWS, name="choose_rows"),
+            Node(score_pairs, [ROWS, *REFERENCE], "comparison_pairs", name="score_pairs"),
             Node(
                 sample_for_all,
                 [
-                    *("scored_rows", "reference", POLICY, "params:rpo", TRAINING, COMPARISON),
-                    "reference_cache",
+                    *(ROWS, "reference", POLICY, "params:rpo", TRAINING, "params:labeling"),
+                    *(COMPARISON, "reference_cache"),
                 ],
                 "comparison_draws",
                 name="sample_for_all",
@@ -38,7 +41,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 gather_rows,
-                ["scored_rows", "comparison_pairs", "comparison_samples", *REFERENCE],
+                [ROWS, "comparison_pairs", "comparison_samples", *REFERENCE],
                 "comparison_rows",
                 name="gather_rows",
             ),
