@@ -53,7 +53,8 @@ def files(tmp_path_factory):
     summary.challenger["lm_eval_missing_acc"] = {"value": None, "low": None, "high": None}
     generations = make_generations()
     generations.loc[0, "response"] = "<script>document.title = 'planted'</script> zebra"
-    long = {"parameters": {"promotion": {"mode": "auto"}, "policy": {"path": "x" * 300}}}
+    shipped = {"promotion": {"mode": "auto"}, "training": {"objective": "kto"}}
+    long = {"parameters": {**shipped, "policy": {"path": "x" * 300}}}
     pages = {
         "report": render_report(make_findings(summary=summary, generations=generations, **long)),
         "comparison": render_comparison(make_comparison()),

@@ -30,9 +30,10 @@ def settle_estimation(
 
     ``qrpo`` takes ``quantile`` and its own tau. Other objectives that do not use log_z still report
     its health; no tau is searched for them, and ``tau: auto`` is the middle of the grid.
-    ``rpo.estimator: auto`` takes ``reference_samples`` if log-probabilities are summed, prompts have
-    fewer responses than ``below_responses`` on average, and the labeler of new text labelled most
-    of the log, whose scale the samples then share; else ``monte_carlo`` (docs/decisions/069).
+    ``rpo.estimator: auto`` takes ``reference_samples`` if log-probabilities are summed, prompts
+    have fewer responses than ``below_responses`` on average, and the labeler of new text labelled
+    most of the log, whose scale the samples then share; else ``monte_carlo``
+    (docs/decisions/069).
 
     Args:
         rows: Labelled rows: prompt_id, split, labeler.
