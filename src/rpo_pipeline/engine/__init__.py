@@ -2,7 +2,7 @@
 
 from rpo_pipeline.engine.building import check_architecture, make_language_model
 from rpo_pipeline.engine.chat_templates import adapt_template
-from rpo_pipeline.engine.checks import check_folder, check_precision
+from rpo_pipeline.engine.checks import check_precision
 from rpo_pipeline.engine.embedding import SentenceEncoder, embed_responses
 from rpo_pipeline.engine.encoding import SOURCE, TemplateRefusalError, encode_chats
 from rpo_pipeline.engine.engine import Engine
@@ -11,7 +11,8 @@ from rpo_pipeline.engine.loading import (
     LanguageModel,
     default_device,
     load_language_model,
-    reason_of,
+    load_pretrained,
+    loading_errors,
 )
 from rpo_pipeline.engine.routes import Route
 from rpo_pipeline.engine.sampling import row_seed

@@ -14,8 +14,6 @@ from huggingface_hub.errors import StrictDataclassError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
@@ -30,6 +28,7 @@ from rpo_pipeline.engine.loading import (
     as_language_model,
     load_language_model,
     without_dropout,
+    writer_class,
 )
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.params import FromConfigParams, PolicyParams
@@ -79,7 +78,7 @@ def check_architecture(settings: FromConfigParams) -> PreTrainedConfig:
                 "(policy.from_config in conf/*/parameters_policy.yml)"
             )
         logger.warning("policy.from_config.%s is no setting of a %r model", name, kind)
-    check_kind("policy.from_config", config, _auto_class(config))
+    check_kind("policy.from_config", config, writer_class(config))
     return config
 
 
@@ -142,14 +141,10 @@ def build_language_model(
         config.pad_token_id = config.decoder_start_token_id = tokenizer.pad_token_id
         config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, None
         torch.manual_seed(seed)
-        model = _auto_class(config).from_config(without_dropout(config))
+        model = writer_class(config).from_config(without_dropout(config))
     except REFUSALS as err:
         raise _cannot_build(settings.model_type, settings.model_extra or {}, err) from err
     return as_language_model(model, tokenizer, dtype=dtype)
-
-
-def _auto_class(config: PreTrainedConfig) -> Any:  # noqa: ANN401 (transformers' factories share no type)
-    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
 def _cannot_build(kind: str, sizes: Mapping[str, Any], error: Exception) -> ModelError:

@@ -10,16 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel
 
 from rpo_pipeline.engine.batches import micro_batches
-from rpo_pipeline.engine.checks import check_folder, check_precision, check_weights
+from rpo_pipeline.engine.checks import check_precision, check_weights
 from rpo_pipeline.engine.groups import Group, pack_rows
-from rpo_pipeline.engine.loading import LanguageModel, default_device, reason_of
+from rpo_pipeline.engine.loading import (
+    LanguageModel,
+    default_device,
+    load_pretrained,
+    loading_errors,
+)
 from rpo_pipeline.engine.routes import read_responses
 from rpo_pipeline.engine.scoring import group_scores
 from rpo_pipeline.engine.tokenisation import TextFormat
-from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.storage import use_hub_or_cache
 
 Array = NDArray[np.float32]
@@ -39,32 +43,17 @@ class SentenceEncoder:
     """
 
     def __init__(self, name_or_path: str, revision: str | None) -> None:
+        setting = "name_or_path of labeler `fitted_reward_model`"
         use_hub_or_cache(name_or_path)
-        try:
-            check_folder(name_or_path)
-            model, loading = AutoModel.from_pretrained(
+        with loading_errors(name_or_path, "a sentence encoder from", setting):
+            self._model, self._tokenizer, report = load_pretrained(
+                AutoModel,
                 name_or_path,
-                revision=revision,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # a message below names them all
-                output_loading_info=True,
+                revision,
+                ignore_mismatched_sizes=True,  # check_weights names them all
             )
-            self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                name_or_path, revision=revision, trust_remote_code=False
-            )
-        except RpoError:
-            raise
-        except Exception as err:  # readers of files may raise any error
-            raise ModelError(
-                f"cannot load a sentence encoder from {name_or_path!r}: {reason_of(err)} "
-                "(name_or_path of labeler `fitted_reward_model`: a hub id that can be reached, or "
-                "a directory with config.json, *.safetensors and the tokenizer)"
-            ) from err
-        check_weights(name_or_path, loading, UNREAD)
-        check_precision(name_or_path, model, revision)
-        self._model: PreTrainedModel = model
+        check_weights(name_or_path, report, UNREAD)
+        check_precision(name_or_path, self._model, revision)
         nn.Module.to(self._model, default_device())  # transformers' own wrapper of it is untyped
         self._model.eval()
 
