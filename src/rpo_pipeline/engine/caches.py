@@ -12,12 +12,7 @@ from rpo_pipeline.storage import MODEL_LIBRARIES, model_fingerprint, path_digest
 def logps_key(model: Path, policy: PolicyParams) -> str:
     """Hash what a log-probability depends on besides the tokens of its row.
 
-    Args:
-        model: Model directory: weights, configuration, tokenizer.
-        policy: Settings of the policy; only the precision counts, as limits show in the tokens.
-
-    Returns:
-        32 hexadecimal digits.
+    Of the policy only the precision counts, as limits show in the tokens.
     """
     return result_key(
         model_fingerprint(model),
@@ -30,13 +25,7 @@ def logps_key(model: Path, policy: PolicyParams) -> str:
 def samples_key(model: Path, policy: PolicyParams, sampling_temperature: float) -> str:
     """Hash what a sample depends on besides the tokens of its prompt and its noise.
 
-    Args:
-        model: Model directory: weights, configuration, tokenizer.
-        policy: Settings of the policy; only the precision and the limit of a response count.
-        sampling_temperature: Temperature of sampling; 1 is the model's own distribution.
-
-    Returns:
-        32 hexadecimal digits.
+    Of the policy only the precision and the limit of a response count.
     """
     return result_key(
         model_fingerprint(model),

@@ -115,11 +115,9 @@ class LanguageModel:
         )
 
     def save(self, directory: Path, weights: Mapping[str, Tensor] | None = None) -> None:
-        """Write weights, configuration and tokenizer, as transformers reads them.
+        """Write weights, configuration and tokenizer into a folder, as transformers reads them.
 
-        Args:
-            directory: Folder that gets the files.
-            weights: Whole state dict, if the model holds only a part of it; else None.
+        The weights are the whole state dict, if the model holds only a part of it; else null.
         """
         weights = weights or self.model.state_dict()
         self.model.save_pretrained(directory, state_dict=merged_weights(self.model, weights))
@@ -135,21 +133,12 @@ def load_language_model(
     revision: str | None = None,
     day: date = STANDARD_DATE,
 ) -> LanguageModel:
-    """Load a causal or encoder-decoder model with its tokenizer.
+    """Load a causal or encoder-decoder model with its tokenizer, in evaluation mode.
 
-    Args:
-        name_or_path: Model directory or hub id.
-        dtype: Precision of the forward pass, ``float32`` or ``bfloat16``.
-        prefix_sharing: Way in which a decoder computes a prompt once for all its responses.
-        revision: Commit of a hub id.
-        day: Date that a chat template writes from now on, if it asks for the date.
-
-    Returns:
-        The model in evaluation mode, with float32 weights and every dropout 0.
-
-    Raises:
-        ModelError: If there is no such model, or it cannot be trained here, or its weights or its
-            tokenizer are not those of its architecture.
+    The weights are float32 whatever the precision of the forward pass, ``float32`` or ``bfloat16``,
+    and every dropout is 0. From now on, a chat template that asks for the date writes ``day``. A
+    ModelError says that there is no such model, that it cannot be trained here, or that its weights
+    or its tokenizer are not those of its architecture.
     """
     with loading_errors(name_or_path, "a model from", "policy.name_or_path"):
         if revision is None and not Path(name_or_path).is_dir():
@@ -251,15 +240,7 @@ def default_device() -> torch.device:
 def load_checkpoint(directory: Path, policy: PolicyParams) -> LanguageModel:
     """Load a model that the project made, with the precision and sharing of the parameters.
 
-    Args:
-        directory: Folder of the model.
-        policy: Precision, prefix sharing, and limits on tokens.
-
-    Returns:
-        The model in evaluation mode.
-
-    Raises:
-        ModelError: If it cannot be loaded, or has fewer positions than the limits allow tokens.
+    A ModelError says that it cannot be loaded, or has fewer positions than the limits allow tokens.
     """
     language_model = load_language_model(
         directory, dtype=policy.dtype, prefix_sharing=policy.prefix_sharing
@@ -299,15 +280,8 @@ def as_language_model(
 def find_end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the tokens that end an answer, in sampling, evaluation and serving alike.
 
-    Args:
-        model: Model whose generation_config.json may name more of them.
-        tokenizer: Tokenizer whose chat template ends an assistant's turn.
-
-    Returns:
-        Token ids; the first ends the responses of the log.
-
-    Raises:
-        ModelError: If generation_config.json names what is neither the id nor the text of a token.
+    The first ends the responses of the log; generation_config.json may name more, each by its id or
+    its text, or a ModelError is raised.
     """
     named = getattr(model.generation_config, "eos_token_id", None)
     others = named if isinstance(named, list) else [named]

@@ -12,12 +12,8 @@ class StoredModel:
     """A model directory with how it is read; as a context manager it releases the model at the end.
 
     It depends on neither scoring nor sampling, so results that need neither stay fresh when these
-    change.
-
-    Args:
-        directory: Model directory.
-        policy: Precision, prefix sharing, limits on tokens.
-        training: Token budget of a forward pass, ``micro_batch_tokens``.
+    change. The policy gives precision, prefix sharing and limits on tokens; the training, the token
+    budget of a forward pass.
     """
 
     def __init__(self, directory: Path, policy: PolicyParams, training: TrainingParams) -> None:
