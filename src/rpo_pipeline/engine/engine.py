@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from rpo_pipeline.engine.batches import score_groups
+from rpo_pipeline.engine.batches import micro_batches, score_groups
 from rpo_pipeline.engine.caches import logps_key, samples_key
-from rpo_pipeline.engine.embedding import prompt_states
 from rpo_pipeline.engine.groups import Group
 from rpo_pipeline.engine.sampling import sample_responses
+from rpo_pipeline.engine.scoring import group_scores
 from rpo_pipeline.engine.stored_model import StoredModel
 from rpo_pipeline.engine.tokenisation import TextFormat, tokenise_groups
 from rpo_pipeline.params import PolicyParams, TrainingParams
@@ -136,9 +137,12 @@ class Engine(StoredModel):
             Group(ids, [[end]], [place])
             for place, ids in enumerate(self._text_format.encode_prompts(list(prompts)))
         ]
-        return prompt_states(
-            self.language_model, groups, micro_batch_tokens=self.micro_batch_tokens
-        )
+        states = torch.zeros(len(groups), self.language_model.model.config.hidden_size)
+        with torch.inference_mode():
+            for batch, route in micro_batches(self.language_model, groups, self.micro_batch_tokens):
+                _, read = group_scores(self.language_model, batch, route)
+                states[batch.rows.cpu()] = read[batch.prompt_index].cpu()
+        return states.double().numpy()
 
     @property
     def _text_format(self) -> TextFormat:

@@ -65,10 +65,8 @@ class Trials:
     """Whether rows in a batch were compared with the same rows alone."""
     samples_by_padding: dict[bool, bool] = field(default_factory=dict)
     """Whether prompts in a batch got the same responses as alone, by whether they were padded."""
-    warned_of_window: bool = False
-    """Whether a warning of rows over the attention window was given."""
-    warned_of_frequencies: bool = False
-    """Whether a warning of rows beyond the trained length of rotary frequencies was given."""
+    warnings: set[str] = field(default_factory=set)
+    """Warnings of long rows that were given."""
 
 
 @dataclass(frozen=True)
