@@ -5,7 +5,7 @@ from rpo_pipeline.engine.chat_templates import adapt_template
 from rpo_pipeline.engine.checks import check_precision
 from rpo_pipeline.engine.embedding import SentenceEncoder, embed_responses
 from rpo_pipeline.engine.encoding import SOURCE, TemplateRefusalError, encode_chats
-from rpo_pipeline.engine.engine import Engine
+from rpo_pipeline.engine.engine import Engine, StoredModel
 from rpo_pipeline.engine.groups import Group, GroupBatch, pack_rows
 from rpo_pipeline.engine.loading import (
     LanguageModel,
@@ -16,5 +16,4 @@ from rpo_pipeline.engine.loading import (
 )
 from rpo_pipeline.engine.routes import Route
 from rpo_pipeline.engine.sampling import row_seed
-from rpo_pipeline.engine.stored_model import StoredModel
 from rpo_pipeline.engine.train_view import TrainView

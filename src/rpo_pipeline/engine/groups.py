@@ -142,15 +142,9 @@ def pack(
 ) -> Iterator[list[Group]]:
     """Fill micro-batches up to a token budget, longest groups first, so that little is padded.
 
-    Args:
-        groups: Groups in any order.
-        max_tokens: Budget of one micro-batch. A group over it is split; one row that is over it
-            alone still makes a batch.
-        padded_tokens: Function that counts the tokens of a micro-batch in a forward pass.
-        by_prompt: Whether the longest prompts come first, for a pass that pads only prompts.
-
-    Yields:
-        Lists of groups; together they hold every row once.
+    A group over the budget is split; one row that is over it alone still makes a batch. The tokens
+    of a micro-batch are counted by ``padded_tokens``. With ``by_prompt`` the longest prompts come
+    first, for a pass that pads only prompts. Together the batches hold every row once.
     """
 
     def fits(batch: list[Group]) -> bool:
