@@ -94,8 +94,8 @@ def folds_system(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def writes_role(tokenizer: PreTrainedTokenizerBase, role: str) -> bool:
     """Tell whether a chat template writes the messages of a role."""
-    chat = [_USER, {"role": "assistant", "content": "an answer"}]
-    return _writes(tokenizer, [*chat, {"role": role, "content": f"words of a {role}"}])
+    turn = {"role": role, "content": f"words of a {role}"}
+    return _writes(tokenizer, [_USER, _ANSWER, turn])
 
 
 def warn_of_opening(tokenizer: PreTrainedTokenizerBase) -> None:

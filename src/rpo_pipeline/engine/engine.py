@@ -175,29 +175,26 @@ class Engine(StoredModel):
 
     def _logps(self, groups: Sequence[Group]) -> pd.DataFrame:
         """Return columns logps and num_tokens, indexed by ``Group.rows``, prompt by prompt."""
-
-        def score(some: Sequence[Group]) -> pd.DataFrame:
-            sizes = {
-                row: len(ids)
-                for group in some
-                for row, ids in zip(group.rows, group.responses, strict=True)
-            }
-            logps = score_groups(
-                self.language_model, some, micro_batch_tokens=self.micro_batch_tokens
-            )
-            return pd.DataFrame(
-                {"logps": logps.numpy(), "num_tokens": [sizes[row] for row in range(len(sizes))]}
-            )
-
         rows = [row for group in groups for row in group.rows]
-        if self._cache is None:
-            return score(groups).loc[rows]
-        # A shard holds rows prompt by prompt, so that it computes each of its prompts once.
+        responses = [ids for group in groups for ids in group.responses]
         origins = [(i, place) for i, group in enumerate(groups) for place in range(len(group.rows))]
+
+        def score(wanted: Sequence[int]) -> pd.DataFrame:
+            logps = score_groups(
+                self.language_model,
+                _take(groups, origins, wanted),
+                micro_batch_tokens=self.micro_batch_tokens,
+            )
+            sizes = [len(responses[row]) for row in wanted]
+            return pd.DataFrame({"logps": logps.numpy(), "num_tokens": sizes})
+
+        if self._cache is None:
+            return score(range(len(rows))).set_index(pd.Index(rows))
+        # A shard holds rows prompt by prompt, so that it computes each of its prompts once.
         scores = fetch_rows(
             self._cache / "logps" / logps_key(self.directory, self.policy),
             [content_key(group.prompt, ids) for group in groups for ids in group.responses],
-            lambda missing: score(_take(groups, origins, missing)),
+            score,
             prompt_ids=[group.prompt_id for group in groups for _ in group.rows],
             verb="score",
             shard_rows=self._shard_rows,
