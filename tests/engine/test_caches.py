@@ -2,7 +2,7 @@
 
 import pytest
 
-from rpo_pipeline.engine.caches import logps_key, samples_key
+from rpo_pipeline.engine.engine import logps_key, samples_key
 from rpo_pipeline.storage import freshness
 from tests.conftest import build_small
 from tests.training.test_reference import policy

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rpo_pipeline.engine.batches import choose_route, micro_batches, score_groups
 from rpo_pipeline.engine.groups import Group, collate
-from rpo_pipeline.engine.route_checks import Trials
+from rpo_pipeline.engine.loading import Trials
 from rpo_pipeline.engine.scoring import group_logps
 from tests.conftest import SIZES, build_small
 

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rpo_pipeline.engine.batches import score_groups
 from rpo_pipeline.engine.groups import collate
-from rpo_pipeline.engine.route_checks import Trials
+from rpo_pipeline.engine.loading import Trials
 from rpo_pipeline.engine.scoring import group_logps, group_scores
 from rpo_pipeline.engine.tokenisation import tokenise_groups
 from tests.conftest import SIZES, build_small, limits

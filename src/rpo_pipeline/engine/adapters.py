@@ -22,12 +22,7 @@ FOLDER = "adapters"
 def add_adapters(model: nn.Module, lora: LoraParams) -> None:
     """Freeze a model, and give its layers trainable adapters that do not change its output yet.
 
-    Args:
-        model: A transformers model, which is changed in place.
-        lora: Rank and scale of the adapters, and names of the layers.
-
-    Raises:
-        ConfigError: If no layer has one of the names, or an adapter cannot be merged.
+    A ConfigError says that no layer has one of the names, or that an adapter cannot be merged.
     """
     config = LoraConfig(r=lora.r, target_modules=lora.target_modules)
     config.lora_alpha = lora.alpha  # type: ignore[assignment] # any number, whatever peft declares
@@ -41,7 +36,9 @@ def add_adapters(model: nn.Module, lora: LoraParams) -> None:
 
 
 def _check_mergeable(model: nn.Module, lora: LoraParams) -> None:
-    tied = {id(weight) for weight in _tied_weights(model)}
+    names = dict(model.named_parameters())
+    every = model.named_parameters(remove_duplicate=False)
+    tied = {id(weight) for name, weight in every if name not in names}  # several layers share them
     unmergeable = [
         name
         for name, layer in model.named_modules()
@@ -62,23 +59,11 @@ def _is_mergeable(layer: Any, tied: set[int]) -> bool:  # noqa: ANN401 (peft's l
     return id(getattr(layer.get_base_layer(), "weight", None)) not in tied
 
 
-def _tied_weights(model: nn.Module) -> list[Tensor]:
-    """Return the weights that several layers of a model share."""
-    names = dict(model.named_parameters())
-    every = model.named_parameters(remove_duplicate=False)
-    return [weight for name, weight in every if name not in names]
-
-
 def merged_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Merge the adapters into the weights; without adapters, these are returned as they are.
+    """Return a state dict of the model without adapters, merged from the whole one.
 
-    Args:
-        model: Model of the weights.
-        weights: Whole state dict of the model with its adapters.
-
-    Returns:
-        State dict of the model without adapters; the weight of each layer that had one is
-        ``W + alpha / r * B A``, computed for each expert if it holds several.
+    The weight of each layer that had an adapter is ``W + alpha / r * B A``, computed for each
+    expert if it holds several.
     """
     merged = {
         name.replace(".base_layer", ""): tensor
@@ -108,14 +93,9 @@ def _product(layer: LoraLayer, up: Tensor, down: Tensor) -> Tensor:
 
 
 def save_adapters(model: nn.Module, weights: Mapping[str, Tensor], directory: Path) -> None:
-    """Write the adapters of a model alone; without adapters, nothing is written.
+    """Write the adapters of a model alone into a folder; without adapters, nothing is written.
 
     ``PeftModel.from_pretrained`` adds them to the model that training started from.
-
-    Args:
-        model: Model of the weights.
-        weights: Whole state dict of the model.
-        directory: Folder that gets the adapters.
     """
     configs: Mapping[str, LoraConfig] = getattr(model, "peft_config", {})
     if ADAPTER not in configs:

@@ -20,8 +20,7 @@ from rpo_pipeline.engine.groups import (
     tree_tokens,
 )
 from rpo_pipeline.engine.lengths import attention_window, row_kind
-from rpo_pipeline.engine.loading import LanguageModel
-from rpo_pipeline.engine.route_checks import Trials
+from rpo_pipeline.engine.loading import LanguageModel, Trials
 from rpo_pipeline.engine.routes import Route
 from rpo_pipeline.engine.scoring import group_logps, read_by, warn_of_failure
 from rpo_pipeline.engine.single_rows import check_single_rows
@@ -46,17 +45,9 @@ def micro_batches(
 ) -> Iterator[tuple[GroupBatch, Route]]:
     """Cut groups into batches of a token budget, and choose the cheapest route through the model.
 
-    Args:
-        language_model: Model that scores.
-        groups: Groups in any order.
-        max_tokens: Number of tokens of a forward pass, padding included.
-
-    Yields:
-        Padded batches on the model's device, which together hold every row once, and the route of
-        each batch.
-
-    Raises:
-        ModelError: If the score of a row in a batch is not that of the row alone.
+    The budget counts the tokens of a forward pass, padding included. The padded batches lie on the
+    model's device, and together they hold every row once. A ModelError says that the score of a row
+    in a batch is not that of the row alone.
     """
     check_single_rows(language_model, groups)
     model, pad_token_id = language_model.model, language_model.tokenizer.pad_token_id
@@ -71,25 +62,20 @@ def micro_batches(
 def choose_route(language_model: LanguageModel, groups: Sequence[Group]) -> Route:
     """Choose the cheapest route through a model that is exact for these groups.
 
-    Args:
-        language_model: Model whose ``prefix_sharing`` is a route, or ``auto`` to choose by cost.
-        groups: Groups that will be scored.
-
-    Returns:
-        ``off`` if sharing cannot be exact: an attention window is shorter than a row, rotary
-        frequencies depend on the length of a row, or the model has failed the check, which is made
-        at first use and again for longer groups. An encoder-decoder has no ``tree``.
+    It is ``off`` if sharing cannot be exact: an attention window is shorter than a row, rotary
+    frequencies depend on the length of a row, or the model has failed the check, which is made at
+    first use and again for longer groups. An encoder-decoder has no ``tree``. A model whose
+    ``prefix_sharing`` is a route takes that one rather than the cheapest.
     """
-    model, wish = language_model.model, language_model.prefix_sharing
-    if wish == "off" or any(_is_far(model, _longest_row(group)) for group in groups):
+    model, route = language_model.model, language_model.prefix_sharing
+    if route == "off" or any(_is_far(model, group) for group in groups):
         return "off"
     if all(len(group.rows) == 1 for group in groups):
         return "off"
-    route: Route
     if language_model.is_encoder_decoder:
         route = "cache"
-    else:
-        route = _cheapest(model.config.hidden_size, groups) if wish == "auto" else wish
+    elif route == "auto":
+        route = _cheapest(model.config.hidden_size, groups)
     # Checkpointing empties a cache, and processes that share weights must make the same passes.
     if route == "cache" and (model.is_activation_checkpointing or language_model.is_sharded):
         route = "off" if language_model.is_encoder_decoder else "tree"
@@ -99,26 +85,19 @@ def choose_route(language_model: LanguageModel, groups: Sequence[Group]) -> Rout
 def check_routes(language_model: LanguageModel, groups: Sequence[Group]) -> None:
     """Compare the routes with scoring row by row, which a sharded model cannot do any more."""
     check_single_rows(language_model, groups)
-    near = [group for group in groups if not _is_far(language_model.model, _longest_row(group))]
-    if language_model.prefix_sharing == "auto":
-        for route in ("tree", "cache"):
-            choose_route(replace(language_model, prefix_sharing=route), near)
-    else:
-        choose_route(language_model, near)
+    near = [group for group in groups if not _is_far(language_model.model, group)]
+    wish = language_model.prefix_sharing
+    for route in ("tree", "cache") if wish == "auto" else (wish,):
+        choose_route(replace(language_model, prefix_sharing=route), near)
 
 
 def score_groups(
     language_model: LanguageModel, groups: Sequence[Group], *, micro_batch_tokens: int
 ) -> Tensor:
-    """Score groups without gradients, in micro-batches of a token budget.
+    """Score groups, whose rows are 0 to R - 1, without gradients, in batches of a token budget.
 
-    Args:
-        language_model: Model that scores.
-        groups: Groups whose rows are 0 to R - 1, each once.
-        micro_batch_tokens: Number of tokens of a forward pass, padding included.
-
-    Returns:
-        Summed log-probabilities in nats, float32, on the CPU, shape ``(R,)``, by ``Group.rows``.
+    Returned are summed log-probabilities in nats, float32, on the CPU, shape ``(R,)``, by
+    ``Group.rows``.
     """
     num_rows = sum(len(group.rows) for group in groups)
     logps = torch.zeros(num_rows)
@@ -146,31 +125,31 @@ def _companies(language_model: LanguageModel, groups: Sequence[Group]) -> list[l
             piece = group if len(kinds) == 1 else group.take(places)
             key = (kind, _longest_row(piece) > window)
             companies.setdefault(key, []).append(piece)
-    is_far = any(key[1] for key in companies), any(key[0] for key in companies)
-    _warn_of_length(language_model.trials, *is_far, window)
-    return [companies[key] for key in sorted(companies)]
-
-
-def _is_far(model: PreTrainedModel, num_tokens: int) -> bool:
-    return num_tokens > attention_window(model) or row_kind(model, num_tokens) != 0
-
-
-def _warn_of_length(
-    trials: Trials, beyond_window: bool, beyond_frequencies: bool, window: float
-) -> None:
-    if beyond_window and not trials.warned_of_window:
-        logger.warning(
+    if any(beyond_window for _, beyond_window in companies):
+        _warn_once(
+            language_model.trials,
             "prompt groups with rows over the model's attention window of %d tokens are scored row "
             "by row",
             window,
         )
-        trials.warned_of_window = True
-    if beyond_frequencies and not trials.warned_of_frequencies:
-        logger.warning(
+    if any(kind for kind, _ in companies):
+        _warn_once(
+            language_model.trials,
             "the model's rotary frequencies depend on the length of a row: rows beyond its trained "
-            "length are scored apart, and row by row"
+            "length are scored apart, and row by row",
         )
-        trials.warned_of_frequencies = True
+    return [companies[key] for key in sorted(companies)]
+
+
+def _is_far(model: PreTrainedModel, group: Group) -> bool:
+    num_tokens = _longest_row(group)
+    return num_tokens > attention_window(model) or row_kind(model, num_tokens) != 0
+
+
+def _warn_once(trials: Trials, message: str, *values: float) -> None:
+    if message not in trials.warnings:
+        logger.warning(message, *values)
+        trials.warnings.add(message)
 
 
 def _longest_row(group: Group) -> int:

@@ -14,8 +14,6 @@ from huggingface_hub.errors import StrictDataclassError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
@@ -30,6 +28,7 @@ from rpo_pipeline.engine.loading import (
     as_language_model,
     load_language_model,
     without_dropout,
+    writer_class,
 )
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.params import FromConfigParams, PolicyParams
@@ -52,15 +51,9 @@ CHAT_TEMPLATE = (
 def check_architecture(settings: FromConfigParams) -> PreTrainedConfig:
     """Refuse a model that could not be built, before anything is computed for it.
 
-    Args:
-        settings: Architecture by its transformers name, and its configuration.
-
-    Returns:
-        The configuration in the form of transformers.
-
-    Raises:
-        ModelError: If transformers knows no such architecture or refuses the configuration, if a
-            setting is misspelt, or if the model does not write text.
+    A ModelError says that transformers knows no such architecture or refuses the configuration,
+    that a setting is misspelt, or that the model does not write text. Otherwise the configuration
+    is returned in the form of transformers.
     """
     kind = settings.model_type
     sizes = settings.model_dump(exclude={"model_type", "vocab_size"}, exclude_none=True)
@@ -79,24 +72,16 @@ def check_architecture(settings: FromConfigParams) -> PreTrainedConfig:
                 "(policy.from_config in conf/*/parameters_policy.yml)"
             )
         logger.warning("policy.from_config.%s is no setting of a %r model", name, kind)
-    check_kind("policy.from_config", config, _auto_class(config))
+    check_kind("policy.from_config", config, writer_class(config))
     return config
 
 
 def make_language_model(policy: PolicyParams, texts: Iterable[str], *, seed: int) -> LanguageModel:
     """Load the model that a reference starts from, or build it where there is no checkpoint.
 
-    Args:
-        policy: Origin and precision of the model, and the limits on tokens.
-        texts: Texts on which the tokenizer of a built model is fitted.
-        seed: Seed of the weights of a built model.
-
-    Returns:
-        The model in evaluation mode; its chat template, if any, writes today's date.
-
-    Raises:
-        ModelError: If the model cannot be loaded or built, or has fewer positions than the limits
-            allow tokens.
+    The tokenizer of a built model is fitted on the texts, and its weights come from the seed. The
+    chat template of a loaded model, if any, writes today's date. A ModelError says that the model
+    cannot be loaded or built, or has fewer positions than the limits allow tokens.
     """
     if policy.from_config:
         language_model = build_language_model(
@@ -117,39 +102,26 @@ def make_language_model(policy: PolicyParams, texts: Iterable[str], *, seed: int
 def build_language_model(
     settings: FromConfigParams, texts: Iterable[str], *, seed: int, dtype: str
 ) -> LanguageModel:
-    """Build a model with random weights, and fit its tokenizer.
+    """Build a model with random weights and every dropout 0, and fit its tokenizer on texts.
 
-    Args:
-        settings: Architecture by its transformers name, and its configuration.
-        texts: Prompts and responses of the train split, on which the tokenizer is fitted.
-        seed: Seed of the random weights.
-        dtype: Precision of the forward pass.
-
-    Returns:
-        The model in evaluation mode, every dropout 0.
-
-    Raises:
-        ModelError: If transformers knows no such architecture or refuses the configuration.
+    A ModelError says that transformers knows no such architecture or refuses the configuration.
     """
     config = check_architecture(settings)
     try:
-        is_encoder_decoder = bool(config.is_encoder_decoder)
-        tokenizer = fit_tokenizer(
-            texts, vocab_size=settings.vocab_size, is_encoder_decoder=is_encoder_decoder
+        fitted = fit_tokenizer(
+            texts,
+            vocab_size=settings.vocab_size,
+            is_encoder_decoder=bool(config.is_encoder_decoder),
         )
-        tokenizer = _reopened(tokenizer, config)
+        tokenizer = _reopened(fitted, config)
         config.vocab_size = len(tokenizer)
         config.pad_token_id = config.decoder_start_token_id = tokenizer.pad_token_id
         config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, None
         torch.manual_seed(seed)
-        model = _auto_class(config).from_config(without_dropout(config))
+        model = writer_class(config).from_config(without_dropout(config))
     except REFUSALS as err:
         raise _cannot_build(settings.model_type, settings.model_extra or {}, err) from err
     return as_language_model(model, tokenizer, dtype=dtype)
-
-
-def _auto_class(config: PreTrainedConfig) -> Any:  # noqa: ANN401 (transformers' factories share no type)
-    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
 def _cannot_build(kind: str, sizes: Mapping[str, Any], error: Exception) -> ModelError:

@@ -67,15 +67,9 @@ def adapt_template(tokenizer: PreTrainedTokenizerBase, day: date = STANDARD_DATE
     """Make a chat template write the same tokens every day, and move the messages that it refuses.
 
     A system message, or a second turn of the same role, that the template refuses or leaves out is
-    moved into the user turn. A template that reads contents as lists of parts gets such lists. An
-    adapted template stays as it is.
-
-    Args:
-        tokenizer: Tokenizer whose template is changed in place, if it needs a change.
-        day: Date that the template writes if it asks for today's.
-
-    Raises:
-        ModelError: If the template leaves out a user's message.
+    moved into the user turn. A template that reads contents as lists of parts gets such lists. If
+    the template asks for today's date, it writes ``day``. An adapted template stays as it is; one
+    that leaves out a user's message is a ModelError.
     """
     template = tokenizer.chat_template
     if not template:
@@ -100,17 +94,14 @@ def folds_system(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def writes_role(tokenizer: PreTrainedTokenizerBase, role: str) -> bool:
     """Tell whether a chat template writes the messages of a role."""
-    chat = [_USER, {"role": "assistant", "content": "an answer"}]
-    return _writes(tokenizer, [*chat, {"role": role, "content": f"words of a {role}"}])
+    turn = {"role": role, "content": f"words of a {role}"}
+    return _writes(tokenizer, [_USER, _ANSWER, turn])
 
 
 def warn_of_opening(tokenizer: PreTrainedTokenizerBase) -> None:
     """Warn if a chat template opens a new answer in another way than it writes an earlier one.
 
     Templates of thinking models open a thought, or leave earlier thoughts out.
-
-    Args:
-        tokenizer: Tokenizer of any model.
     """
     if not tokenizer.chat_template:
         return
@@ -169,16 +160,6 @@ def _clock(day: date) -> str:
     The longer directives come first, ``%-d`` before ``%d``.
     """
     moment = datetime(day.year, day.month, day.day)
-    directives = [
-        "-d",
-        "-m",
-        "-H",
-        "-I",
-        "-M",
-        "-S",
-        "-j",
-        "-y",
-        *"YmdBbAaHIMSpjyZzfFTDRcxXeuwUWGV",
-    ]
+    directives = [*"-d -m -H -I -M -S -j -y".split(), *"YmdBbAaHIMSpjyZzfFTDRcxXeuwUWGV"]
     steps = "".join(f" | replace('%{one}', '{moment.strftime('%' + one)}')" for one in directives)
     return f"{{% macro {_CLOCK}(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}\n"

@@ -1,4 +1,7 @@
-"""Refuses models that cannot be trained here, before anything is scored."""
+"""Refuses, by a ModelError, models that cannot be trained here, before anything is scored.
+
+Models are named by their folder or hub id.
+"""
 
 import json
 import logging
@@ -31,12 +34,8 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 def check_folder(name_or_path: str | Path) -> None:
     """Make sure that a directory holds a whole model of its own, in safetensors.
 
-    Args:
-        name_or_path: Folder of the model, or a hub id, which transformers checks itself.
-
-    Raises:
-        ModelError: If there is no such directory, or it holds an adapter, a quantised file,
-            pickles, a part of the weights, no tokenizer, or pointers instead of files.
+    It must hold no adapter, quantised file, pickles, part of the weights or pointers instead of
+    files, and it needs a tokenizer. Hub ids are checked by transformers itself.
     """
     folder = Path(name_or_path)
     if not folder.is_dir():
@@ -92,15 +91,7 @@ def _check_shards(folder: Path) -> None:
 
 
 def check_settings(name_or_path: str | Path, settings: Mapping[str, Any]) -> None:
-    """Refuse quantised models and models of more than text by their config.json.
-
-    Args:
-        name_or_path: Folder or hub id of the model.
-        settings: Content of its config.json.
-
-    Raises:
-        ModelError: If its weights are quantised, or it reads more than text.
-    """
+    """Refuse, by its config.json, a model that is quantised or that reads more than text."""
     name = repr(str(name_or_path))
     text = settings.get("text_config") or {}
     quantised = settings.get("quantization_config") or text.get("quantization_config")
@@ -119,15 +110,9 @@ def check_settings(name_or_path: str | Path, settings: Mapping[str, Any]) -> Non
 
 
 def check_kind(name_or_path: str | Path, config: PreTrainedConfig, auto_class: Any) -> None:  # noqa: ANN401 (transformers' factories share no type)
-    """Refuse models that do not write text from left to right.
+    """Refuse models that do not write text from left to right, such as encoders.
 
-    Args:
-        name_or_path: Folder or hub id of the model.
-        config: Configuration of the model.
-        auto_class: Class of transformers that would load the model.
-
-    Raises:
-        ModelError: If it is no language model, or only an encoder.
+    ``auto_class`` is the class of transformers that would load the model.
     """
     kind = config.model_type
     is_encoder = (
@@ -144,23 +129,18 @@ def check_kind(name_or_path: str | Path, config: PreTrainedConfig, auto_class: A
 
 
 def check_weights(
-    name_or_path: str | Path, loading: Mapping[str, Any], ignored: Sequence[str] = ()
+    name_or_path: str | Path, report: Mapping[str, Any], unread: Sequence[str] = ()
 ) -> None:
-    """Make sure that no weight of a loaded model is random.
+    """Make sure that no weight of a loaded model is missing, hence random, or of another shape.
 
-    Args:
-        name_or_path: Folder or hub id of the model.
-        loading: Report of transformers on the weights that it loaded.
-        ignored: Names of parts of the model whose weights are not used.
-
-    Raises:
-        ModelError: If weights are missing or have another shape.
+    ``report`` is what transformers says of the weights that it loaded. Weights with one of the
+    names ``unread`` in theirs are not used.
     """
     name = repr(str(name_or_path))
     missing = sorted(
-        key for key in loading["missing_keys"] if not any(part in key for part in ignored)
+        key for key in report["missing_keys"] if not any(part in key for part in unread)
     )
-    extra = sorted(loading["unexpected_keys"])
+    extra = sorted(report["unexpected_keys"])
     if missing:
         found = f"; it has {len(extra)} that the model does not know: {_some(extra)}"
         raise ModelError(
@@ -168,10 +148,10 @@ def check_weights(
             f"{_some(missing)}{found if extra else ''} (was it saved from a wrapped or compiled "
             "model? save the inner one)"
         )
-    if loading["mismatched_keys"]:
+    if report["mismatched_keys"]:
         shapes = [
             f"{key} {tuple(stored)} for {tuple(wanted)}"
-            for key, stored, wanted in sorted(loading["mismatched_keys"])
+            for key, stored, wanted in sorted(report["mismatched_keys"])
         ]
         raise ModelError(
             f"{name} has weights of other shapes than its config.json says: {_some(shapes)}"
@@ -187,13 +167,8 @@ def check_precision(
 ) -> None:
     """Make sure that no weight was quantised without a word of it in config.json.
 
-    Args:
-        name_or_path: Folder or hub id of the model.
-        model: Loaded model; whole numbers beside its weights, such as positions, are allowed.
-        revision: Commit of a hub id.
-
-    Raises:
-        ModelError: If weights are whole numbers, or of 8 bits or fewer.
+    Weights must not be whole numbers, nor of 8 bits or fewer; whole numbers beside the weights,
+    such as positions, are allowed.
     """
     weights = {name for name, _ in model.named_parameters()}
     found = {
@@ -216,15 +191,8 @@ def check_vocabulary(
 ) -> None:
     """Make sure that every token has a row in the embedding and in the head.
 
-    Padding is masked out everywhere, so the end token replaces a padding token without a row.
-
-    Args:
-        name_or_path: Folder or hub id of the model.
-        model: Loaded model.
-        tokenizer: Loaded tokenizer, whose padding token may change.
-
-    Raises:
-        ModelError: If other tokens lie outside, or there is no end-of-sequence token.
+    Padding is masked out everywhere, so the end token, which must exist, replaces a padding token
+    without a row.
     """
     name = repr(str(name_or_path))
     if tokenizer.eos_token_id is None:

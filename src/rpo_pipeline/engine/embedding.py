@@ -10,16 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel
 
 from rpo_pipeline.engine.batches import micro_batches
-from rpo_pipeline.engine.checks import check_folder, check_precision, check_weights
+from rpo_pipeline.engine.checks import check_precision, check_weights
 from rpo_pipeline.engine.groups import Group, pack_rows
-from rpo_pipeline.engine.loading import LanguageModel, default_device, reason_of
+from rpo_pipeline.engine.loading import (
+    LanguageModel,
+    default_device,
+    load_pretrained,
+    loading_errors,
+)
 from rpo_pipeline.engine.routes import read_responses
-from rpo_pipeline.engine.scoring import group_scores
 from rpo_pipeline.engine.tokenisation import TextFormat
-from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.storage import use_hub_or_cache
 
 Array = NDArray[np.float32]
@@ -30,54 +33,30 @@ UNREAD = ("pooler", "position_ids")
 class SentenceEncoder:
     """Embeds a text as the mean of its token states, at length 1.
 
-    Args:
-        name_or_path: Hub id or directory, with safetensors weights.
-        revision: Commit of a hub id.
-
-    Raises:
-        ModelError: If there is no such model.
+    The model is a directory or a hub id, with its commit, that has safetensors weights; a
+    ModelError says that there is no such model.
     """
 
     def __init__(self, name_or_path: str, revision: str | None) -> None:
+        setting = "name_or_path of labeler `fitted_reward_model`"
         use_hub_or_cache(name_or_path)
-        try:
-            check_folder(name_or_path)
-            model, loading = AutoModel.from_pretrained(
+        with loading_errors(name_or_path, "a sentence encoder from", setting):
+            self._model, self._tokenizer, report = load_pretrained(
+                AutoModel,
                 name_or_path,
-                revision=revision,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # a message below names them all
-                output_loading_info=True,
+                revision,
+                ignore_mismatched_sizes=True,  # check_weights names them all
             )
-            self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                name_or_path, revision=revision, trust_remote_code=False
-            )
-        except RpoError:
-            raise
-        except Exception as err:  # readers of files may raise any error
-            raise ModelError(
-                f"cannot load a sentence encoder from {name_or_path!r}: {reason_of(err)} "
-                "(name_or_path of labeler `fitted_reward_model`: a hub id that can be reached, or "
-                "a directory with config.json, *.safetensors and the tokenizer)"
-            ) from err
-        check_weights(name_or_path, loading, UNREAD)
-        check_precision(name_or_path, model, revision)
-        self._model: PreTrainedModel = model
+        check_weights(name_or_path, report, UNREAD)
+        check_precision(name_or_path, self._model, revision)
         nn.Module.to(self._model, default_device())  # transformers' own wrapper of it is untyped
         self._model.eval()
 
     def embed(self, texts: Sequence[str], *, max_tokens: int, micro_batch_tokens: int) -> Array:
-        """Embed texts.
+        """Embed texts in any order, shape ``(N, H)``.
 
-        Args:
-            texts: Texts in any order.
-            max_tokens: Number of tokens at which a text is cut.
-            micro_batch_tokens: Number of tokens of a forward pass, padding included.
-
-        Returns:
-            Embeddings, shape ``(N, H)``.
+        A text is cut at ``max_tokens``; ``micro_batch_tokens`` counts the tokens of a forward pass,
+        padding included.
         """
         limit = min(max_tokens, getattr(self._model.config, "max_position_embeddings", max_tokens))
         encoded = self._tokenizer(
@@ -102,27 +81,6 @@ class SentenceEncoder:
         return states.numpy()
 
 
-def prompt_states(
-    language_model: LanguageModel, groups: Sequence[Group], *, micro_batch_tokens: int
-) -> NDArray[np.float64]:
-    """Read the prompts of groups, whose rows are 0 to P - 1, one each.
-
-    Args:
-        language_model: Decoder or encoder-decoder.
-        groups: One group per prompt, with one response of any kind.
-        micro_batch_tokens: Number of tokens of a forward pass, padding included.
-
-    Returns:
-        States of ``group_scores``, by row, shape ``(P, H)``.
-    """
-    states = torch.zeros(len(groups), language_model.model.config.hidden_size)
-    with torch.inference_mode():
-        for batch, route in micro_batches(language_model, groups, micro_batch_tokens):
-            _, read = group_scores(language_model, batch, route)
-            states[batch.rows.cpu()] = read[batch.prompt_index].cpu()
-    return states.double().numpy()
-
-
 def embed_responses(
     language_model: LanguageModel,
     prompts: Sequence[str],
@@ -131,18 +89,11 @@ def embed_responses(
     max_tokens: int,
     micro_batch_tokens: int,
 ) -> Array:
-    """Embed responses as a language model reads them after their prompts.
+    """Embed responses as a language model reads them after their prompts, shape ``(N, H)``.
 
-    Args:
-        language_model: Decoder or encoder-decoder.
-        prompts: Prompt of each response.
-        responses: Responses to embed.
-        max_tokens: Number of tokens at which a prompt or a response is cut.
-        micro_batch_tokens: Number of tokens of a forward pass, padding included.
-
-    Returns:
-        Mean of the last hidden states that predict the tokens of the response, which are the states
-        of the token before each. Shape ``(N, H)``.
+    An embedding is the mean of the last hidden states that predict the tokens of the response,
+    which are the states of the token before each. Each prompt and each response is cut at
+    ``max_tokens``; ``micro_batch_tokens`` counts the tokens of a forward pass, padding included.
     """
     limits = (max_tokens, max_tokens)
     text_format = TextFormat(language_model.tokenizer, language_model.is_encoder_decoder, *limits)

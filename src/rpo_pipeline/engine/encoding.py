@@ -28,19 +28,10 @@ class TemplateRefusalError(ValueError):
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | Chat], *, is_encoder_decoder: bool
 ) -> list[list[int]]:
-    """Encode whole prompts.
+    """Encode whole prompts: texts and, if the tokenizer has a chat template, chats.
 
-    Args:
-        tokenizer: Tokenizer of the model that reads the prompts.
-        prompts: Texts and, if the tokenizer has a chat template, chats; the template then writes a
-            text as one user turn.
-        is_encoder_decoder: Whether an encoder reads the prompts, which keeps the end token.
-
-    Returns:
-        Token ids, in the order of the prompts.
-
-    Raises:
-        TemplateRefusalError: If the chat template refuses a chat.
+    The template writes a text as one user turn, and a TemplateRefusalError says that it refuses a
+    chat. A prompt keeps the end token only if an encoder reads it.
     """
     if not prompts:
         return []
@@ -60,16 +51,7 @@ def encode_prompts(
 def encode_texts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, add_special_tokens: bool
 ) -> list[list[int]]:
-    """Encode texts, in which control tokens are plain text.
-
-    Args:
-        tokenizer: Tokenizer of any model.
-        texts: Texts by people or models.
-        add_special_tokens: Whether the tokenizer adds its special tokens around each text.
-
-    Returns:
-        Token ids, in the order of the texts.
-    """
+    """Encode texts by people or models, in which control tokens are plain text."""
     if not texts:
         return []
     encode = partial(tokenizer.__call__, add_special_tokens=add_special_tokens, verbose=False)
@@ -88,16 +70,7 @@ def encode_chats(
 ) -> list[list[int]]:
     """Encode chats as the chat template writes them; only the template writes control tokens.
 
-    Args:
-        tokenizer: Tokenizer with a chat template.
-        chats: Messages with role and content.
-        add_generation_prompt: Whether the template opens the assistant's answer.
-
-    Returns:
-        Token ids, in the order of the chats.
-
-    Raises:
-        TemplateRefusalError: If the template refuses a chat.
+    A TemplateRefusalError says that the template refuses a chat.
     """
     write: Any = partial(tokenizer.apply_chat_template, add_generation_prompt=add_generation_prompt)
     pattern = _pattern(tokenizer)
@@ -131,15 +104,7 @@ def cut_prompt(
 ) -> list[int]:
     """Cut a prompt at a limit, but keep the tokens that the model needs at its end.
 
-    Args:
-        prompt: Token ids.
-        limit: Number of tokens that stay.
-        tokenizer: Tokenizer that gave the token ids.
-        is_encoder_decoder: Whether an encoder reads the prompt, whose end is then cut; otherwise
-            its start is cut.
-
-    Returns:
-        At most ``limit`` token ids.
+    A prompt that an encoder reads loses its end, another one its start.
     """
     if len(prompt) <= limit:
         return prompt
@@ -166,12 +131,8 @@ def decode_answer(
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Return the tokens that only the tokenizer and its chat template may write.
 
-    Args:
-        tokenizer: Tokenizer of any model.
-
-    Returns:
-        The special tokens, and the added tokens by which the template separates turns. Added tokens
-        that the model itself writes, such as those around its thoughts, are text.
+    These are the special tokens, and the added tokens by which the template separates turns. Added
+    tokens that the model itself writes, such as those around its thoughts, are text.
     """
     added = tokenizer.added_tokens_decoder.values()
     turns = _write_turns(tokenizer) if tokenizer.chat_template else ""

@@ -2,35 +2,75 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import torch
 
-from rpo_pipeline.engine.batches import score_groups
-from rpo_pipeline.engine.caches import logps_key, samples_key
-from rpo_pipeline.engine.embedding import prompt_states
+from rpo_pipeline.engine.batches import micro_batches, score_groups
 from rpo_pipeline.engine.groups import Group
+from rpo_pipeline.engine.loading import LanguageModel, load_checkpoint
 from rpo_pipeline.engine.sampling import sample_responses
-from rpo_pipeline.engine.stored_model import StoredModel
+from rpo_pipeline.engine.scoring import group_scores
 from rpo_pipeline.engine.tokenisation import TextFormat, tokenise_groups
 from rpo_pipeline.params import PolicyParams, TrainingParams
-from rpo_pipeline.storage import SHARD_ROWS, content_key, fetch_rows
+from rpo_pipeline.storage import (
+    MODEL_LIBRARIES,
+    SHARD_ROWS,
+    content_key,
+    fetch_rows,
+    model_fingerprint,
+    path_digest,
+    result_key,
+)
 
 SAMPLING_TEMPERATURE = 1.0
 """Temperature of the model's own distribution, under which log_z is an expectation."""
 
 
+class StoredModel:
+    """A model directory with how it is read; as a context manager it releases the model at the end.
+
+    It depends on neither scoring nor sampling, so results that need neither stay fresh when these
+    change. The policy gives precision, prefix sharing and limits on tokens; the training, the token
+    budget of a forward pass.
+    """
+
+    def __init__(self, directory: Path, policy: PolicyParams, training: TrainingParams) -> None:
+        self.directory = directory
+        self.policy = policy
+        self.micro_batch_tokens = training.micro_batch_tokens
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    @cached_property
+    def language_model(self) -> LanguageModel:
+        """The model in evaluation mode; a ModelError says why it cannot be loaded."""
+        return load_checkpoint(self.directory, self.policy)
+
+    def release(self) -> None:
+        """Free the memory of the model; it is loaded again when it is needed again."""
+        self.__dict__.pop("language_model", None)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Number of rows of the greatest length that fit into a forward pass, at least one."""
+        longest = self.policy.max_prompt_tokens + self.policy.max_response_tokens
+        return max(1, self.micro_batch_tokens // longest)
+
+
 class Engine(StoredModel):
     """Scores and samples with one model, which is loaded when it is first needed.
 
-    Args:
-        directory: Model directory.
-        policy: Precision, prefix sharing, limits on tokens.
-        training: Token budget of a forward pass, ``micro_batch_tokens``.
-        cache: Folder of cached log-probabilities and samples; null to cache none.
-        shard_rows: Number of rows that are computed between two writes to the cache.
+    Log-probabilities and samples are cached in a folder, unless it is null. ``shard_rows`` are
+    computed between two writes to the cache. The other arguments are those of ``StoredModel``.
     """
 
     def __init__(
@@ -54,12 +94,9 @@ class Engine(StoredModel):
     def logps(self, table: pd.DataFrame) -> pd.DataFrame:
         """Score rows of text; what the cache holds is not scored again.
 
-        Args:
-            table: Columns row_id, prompt_id, prompt and response.
-
-        Returns:
-            row_id, logps (summed, nats), num_tokens, and whether prompt_is_cut and response_is_cut
-            at the limits on tokens, in the order of the table.
+        The table has columns row_id, prompt_id, prompt and response. Returned are row_id, logps
+        (summed, nats), num_tokens, and whether prompt_is_cut and response_is_cut at the limits on
+        tokens, in the order of the table.
         """
         groups = tokenise_groups(table, self._text_format)
         end = self._text_format.end_token_id
@@ -72,11 +109,8 @@ class Engine(StoredModel):
     def sample_logps(self, samples: pd.DataFrame) -> pd.DataFrame:
         """Score sampled responses, of this model or another with its vocabulary, token by token.
 
-        Args:
-            samples: Columns prompt_id, prompt and token_ids, as ``sample`` gives them.
-
-        Returns:
-            logps (summed, nats) and num_tokens, in the order of the samples.
+        The samples have columns prompt_id, prompt and token_ids, as ``sample`` gives them. Returned
+        are logps (summed, nats) and num_tokens, in the order of the samples.
         """
         return self._logps(tokenise_groups(samples, self._text_format, as_drawn=True)).sort_index()
 
@@ -89,13 +123,10 @@ class Engine(StoredModel):
     ) -> pd.DataFrame:
         """Write a response to each prompt; what the cache holds is not drawn again.
 
-        Args:
-            table: Columns prompt_id and prompt, one line per response.
-            seeds: Seed of the noise of each line; with the prompt's tokens it names the sample.
-            sampling_temperature: Temperature of sampling; 1 is the model's own distribution.
-
-        Returns:
-            response, and token_ids as they were drawn, in the order of the table.
+        The table has columns prompt_id and prompt, one line per response. The noise of a line comes
+        from its seed, which with the prompt's tokens names the sample; temperature 1 is the model's
+        own distribution. Returned are response, and token_ids as they were drawn, in the order of
+        the table.
         """
         prompts = self._text_format.encode_prompts(table["prompt"].tolist())
         return self._samples(prompts, seeds, table["prompt_id"].tolist(), sampling_temperature)
@@ -106,13 +137,8 @@ class Engine(StoredModel):
         The noise of a sample comes from the tokens of its prompt and from its number, so one that
         is drawn again is the same, and a larger number draws the additional ones only.
 
-        Args:
-            prompts: Columns prompt_id and prompt, one line per prompt.
-            num_samples: Responses to each prompt.
-
-        Returns:
-            prompt_id, prompt, sample (its number, from 0), response and token_ids; one line per
-            sample, in the order of the prompts.
+        The prompts have columns prompt_id and prompt. Returned are prompt_id, prompt, sample (its
+        number, from 0), response and token_ids; one line per sample, in the order of the prompts.
         """
         encoded = self._text_format.encode_prompts(prompts["prompt"].tolist())
         drawn = [(ids, number) for ids in encoded for number in range(num_samples)]
@@ -136,9 +162,12 @@ class Engine(StoredModel):
             Group(ids, [[end]], [place])
             for place, ids in enumerate(self._text_format.encode_prompts(list(prompts)))
         ]
-        return prompt_states(
-            self.language_model, groups, micro_batch_tokens=self.micro_batch_tokens
-        )
+        states = torch.zeros(len(groups), self.language_model.model.config.hidden_size)
+        with torch.inference_mode():
+            for batch, route in micro_batches(self.language_model, groups, self.micro_batch_tokens):
+                _, read = group_scores(self.language_model, batch, route)
+                states[batch.rows.cpu()] = read[batch.prompt_index].cpu()
+        return states.double().numpy()
 
     @property
     def _text_format(self) -> TextFormat:
@@ -146,29 +175,26 @@ class Engine(StoredModel):
 
     def _logps(self, groups: Sequence[Group]) -> pd.DataFrame:
         """Return columns logps and num_tokens, indexed by ``Group.rows``, prompt by prompt."""
-
-        def score(some: Sequence[Group]) -> pd.DataFrame:
-            sizes = {
-                row: len(ids)
-                for group in some
-                for row, ids in zip(group.rows, group.responses, strict=True)
-            }
-            logps = score_groups(
-                self.language_model, some, micro_batch_tokens=self.micro_batch_tokens
-            )
-            return pd.DataFrame(
-                {"logps": logps.numpy(), "num_tokens": [sizes[row] for row in range(len(sizes))]}
-            )
-
         rows = [row for group in groups for row in group.rows]
-        if self._cache is None:
-            return score(groups).loc[rows]
-        # A shard holds rows prompt by prompt, so that it computes each of its prompts once.
+        responses = [ids for group in groups for ids in group.responses]
         origins = [(i, place) for i, group in enumerate(groups) for place in range(len(group.rows))]
+
+        def score(wanted: Sequence[int]) -> pd.DataFrame:
+            logps = score_groups(
+                self.language_model,
+                _take(groups, origins, wanted),
+                micro_batch_tokens=self.micro_batch_tokens,
+            )
+            sizes = [len(responses[row]) for row in wanted]
+            return pd.DataFrame({"logps": logps.numpy(), "num_tokens": sizes})
+
+        if self._cache is None:
+            return score(range(len(rows))).set_index(pd.Index(rows))
+        # A shard holds rows prompt by prompt, so that it computes each of its prompts once.
         scores = fetch_rows(
             self._cache / "logps" / logps_key(self.directory, self.policy),
             [content_key(group.prompt, ids) for group in groups for ids in group.responses],
-            lambda missing: score(_take(groups, origins, missing)),
+            score,
             prompt_ids=[group.prompt_id for group in groups for _ in group.rows],
             verb="score",
             shard_rows=self._shard_rows,
@@ -218,3 +244,32 @@ def _take(
     for row, (group, place) in enumerate(origins[row] for row in rows):
         taken.setdefault(group, {})[row] = place
     return [replace(groups[group].take([*p.values()]), rows=[*p]) for group, p in taken.items()]
+
+
+def logps_key(model: Path, policy: PolicyParams) -> str:
+    """Hash what a log-probability depends on besides the tokens of its row.
+
+    Of the policy only the precision counts, as limits show in the tokens.
+    """
+    return result_key(
+        model_fingerprint(model),
+        policy.dtype,
+        code=[load_checkpoint, score_groups],
+        libraries=MODEL_LIBRARIES,
+    )
+
+
+def samples_key(model: Path, policy: PolicyParams, sampling_temperature: float) -> str:
+    """Hash what a sample depends on besides the tokens of its prompt and its noise.
+
+    Of the policy only the precision and the limit of a response count.
+    """
+    return result_key(
+        model_fingerprint(model),
+        path_digest(model / "generation_config.json"),  # it may name tokens that end a response
+        policy.dtype,
+        policy.max_response_tokens,
+        sampling_temperature,
+        code=[load_checkpoint, sample_responses],
+        libraries=MODEL_LIBRARIES,
+    )

@@ -3,11 +3,14 @@
 Shapes: P prompts, R rows (responses), L tokens of the longest, T scored tokens.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 PART_PADDING = 64
 """Number of padded tokens that cost about as much as one more call of a model."""
@@ -98,13 +101,13 @@ def collate(groups: Sequence[Group], pad_token_id: int) -> GroupBatch:
 
 def rowwise_tokens(groups: Sequence[Group]) -> int:
     """Count the padded tokens of a row ``[prompt | response]`` per response."""
-    return _num_rows(groups) * (_longest_prompt(groups) + _longest_response(groups))
+    responses = [len(ids) for group in groups for ids in group.responses]
+    return len(responses) * (_longest_prompt(groups) + max(responses))
 
 
 def tree_tokens(groups: Sequence[Group]) -> int:
     """Count the padded tokens of a row ``[prompt | y_1 | ... | y_n]`` per group."""
-    rows = (len(group.prompt) + sum(map(len, group.responses)) for group in groups)
-    return len(groups) * max(rows)
+    return len(groups) * max(group.num_tokens for group in groups)
 
 
 def shared_tokens(groups: Sequence[Group]) -> int:
@@ -114,21 +117,16 @@ def shared_tokens(groups: Sequence[Group]) -> int:
     return prompts + sum(len(part) * lengths[part[0]] for part in parts_of_like_length(lengths))
 
 
-def parts_of_like_length(lengths: Sequence[int], padding: int = PART_PADDING) -> list[list[int]]:
+def parts_of_like_length(lengths: Sequence[int]) -> list[list[int]]:
     """Cut rows into parts that are computed one after the other, so that little is padded.
 
-    Args:
-        lengths: Number of tokens of each row.
-        padding: Number of tokens that may be padded in a part, equal to the cost of another part.
-
-    Returns:
-        Positions in ``lengths``, the longest first, each once.
+    The parts hold positions in ``lengths``, the longest first, each once.
     """
     parts: list[list[int]] = []
-    padded = padding
+    padded = 0
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        padded += lengths[parts[-1][0]] - lengths[row] if parts else 1
-        if padded > padding:
+        padded += lengths[parts[-1][0]] - lengths[row] if parts else 0
+        if not parts or padded > PART_PADDING:
             parts.append([])
             padded = 0
         parts[-1].append(row)
@@ -144,49 +142,47 @@ def pack(
 ) -> Iterator[list[Group]]:
     """Fill micro-batches up to a token budget, longest groups first, so that little is padded.
 
-    Args:
-        groups: Groups in any order.
-        max_tokens: Budget of one micro-batch. A group over it is split; one row that is over it
-            alone still makes a batch.
-        padded_tokens: Function that counts the tokens of a micro-batch in a forward pass.
-        by_prompt: Whether the longest prompts come first, for a pass that pads only prompts.
-
-    Yields:
-        Lists of groups; together they hold every row once.
+    A group over the budget is split; one row that is over it alone still makes a batch. The tokens
+    of a micro-batch are counted by ``padded_tokens``. With ``by_prompt`` the longest prompts come
+    first, for a pass that pads only prompts. Together the batches hold every row once.
     """
-    pieces = [piece for group in groups for piece in _split(group, max_tokens, padded_tokens)]
-    batch: list[Group] = []
+
+    def fits(batch: list[Group]) -> bool:
+        return padded_tokens(batch) <= max_tokens
+
+    pieces = [piece for group in groups for piece in _split(group, fits)]
     order = (lambda piece: len(piece.prompt)) if by_prompt else lambda piece: padded_tokens([piece])
-    for piece in sorted(pieces, key=order, reverse=True):
-        if batch and padded_tokens([*batch, piece]) > max_tokens:
+    yield from _fill(sorted(pieces, key=order, reverse=True), fits)
+
+
+def _split(group: Group, fits: Callable[[list[Group]], bool]) -> Iterator[Group]:
+    for places in _fill(range(len(group.rows)), lambda places: fits([group.take(places)])):
+        yield group.take(places)
+
+
+def pack_rows(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Cut rows, the longest first, into batches of a token budget, padding included.
+
+    A row over the budget is a batch of its own. The batches hold positions in ``lengths``.
+    """
+    longest_first = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    return _fill(longest_first, lambda rows: lengths[rows[0]] * len(rows) <= max_tokens)
+
+
+def _fill(items: Iterable[T], fits: Callable[[list[T]], bool]) -> Iterator[list[T]]:
+    """Cut items, in their order, into batches as large as fits; a batch of one always does."""
+    batch: list[T] = []
+    for item in items:
+        if batch and not fits([*batch, item]):
             yield batch
             batch = []
-        batch.append(piece)
+        batch.append(item)
     if batch:
         yield batch
 
 
-def _split(
-    group: Group, max_tokens: int, padded_tokens: Callable[[Sequence[Group]], int]
-) -> Iterator[Group]:
-    start = 0
-    for stop in range(1, len(group.rows) + 1):
-        if stop - start > 1 and padded_tokens([group.take(range(start, stop))]) > max_tokens:
-            yield group.take(range(start, stop - 1))
-            start = stop - 1
-    yield group.take(range(start, len(group.rows)))
-
-
-def _num_rows(groups: Sequence[Group]) -> int:
-    return sum(len(group.rows) for group in groups)
-
-
 def _longest_prompt(groups: Sequence[Group]) -> int:
     return max(len(group.prompt) for group in groups)
-
-
-def _longest_response(groups: Sequence[Group]) -> int:
-    return max(len(ids) for group in groups for ids in group.responses)
 
 
 def _pad(sequences: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
@@ -195,23 +191,3 @@ def _pad(sequences: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor,
     padded = torch.full(mask.shape, pad_token_id, dtype=torch.long)
     padded[mask] = torch.tensor([token for ids in sequences for token in ids], dtype=torch.long)
     return padded, mask
-
-
-def pack_rows(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Cut rows, the longest first, into batches of a token budget, padding included.
-
-    Args:
-        lengths: Number of tokens of each row.
-        max_tokens: Budget of one batch; a longer row is a batch of its own.
-
-    Yields:
-        Positions of the rows.
-    """
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.params import PolicyParams
@@ -20,11 +20,7 @@ POSITIONS = re.compile(r"(^|\.)(wpe|\w*pos\w*_emb\w*|embed_pos\w*)$")
 def attention_window(model: PreTrainedModel) -> float:
     """Return the number of tokens that every layer attends to, by any name in the configuration.
 
-    Args:
-        model: Decoder or encoder-decoder.
-
-    Returns:
-        The shortest window or chunk of a layer; infinite without one.
+    It is the shortest window or chunk of a layer; infinite without one.
     """
     sizes = [math.inf]
     for name, value in model.config.get_text_config().to_dict().items():
@@ -37,18 +33,12 @@ def row_kind(model: PreTrainedModel, num_tokens: int) -> int:
     """Tell which rotary frequencies a model uses for a row; a batch holds rows of one kind.
 
     transformers chooses them for a whole batch by its longest row. Dynamic scaling has a set for
-    each length beyond the trained one, LongRoPE has one set for all of them.
-
-    Args:
-        model: Decoder or encoder-decoder.
-        num_tokens: Number of tokens of the row, prompt and response.
-
-    Returns:
-        0 for the frequencies of short rows, and for every row if they do not depend on the length.
+    each length beyond the trained one, LongRoPE has one set for all of them. The kind is 0 for the
+    frequencies of short rows, and for every row if they do not depend on the length.
     """
     config = model.config.get_text_config()
     kind = 0
-    for rope in _ropes(getattr(config, "rope_parameters", None)):
+    for rope in _ropes(config):
         name = str(rope.get("rope_type"))
         trained = rope.get("original_max_position_embeddings")
         if name == "longrope" and num_tokens > (trained or config.max_position_embeddings):
@@ -60,8 +50,7 @@ def row_kind(model: PreTrainedModel, num_tokens: int) -> int:
 
 def forget_lengths(model: PreTrainedModel) -> None:
     """Reset the frequencies that a longer row left behind, so that no other row uses them."""
-    config = model.config.get_text_config()
-    ropes = list(_ropes(getattr(config, "rope_parameters", None)))
+    ropes = _ropes(model.config.get_text_config())
     if any("dynamic" in str(rope.get("rope_type")) for rope in ropes):
         for module in model.modules():
             rotary: Any = module  # no type says what a rotary embedding has
@@ -73,24 +62,18 @@ def forget_lengths(model: PreTrainedModel) -> None:
 def check_positions(model: PreTrainedModel, policy: PolicyParams) -> None:
     """Make sure that the longest row within the limits on tokens has a position for each token.
 
-    Args:
-        model: Decoder or encoder-decoder.
-        policy: Limits on tokens, ``max_prompt_tokens`` and ``max_response_tokens``.
-
-    Raises:
-        ModelError: If the model has a table of positions that is shorter.
+    A ModelError says that the model has a table of positions that is shorter.
     """
-    limits = {"max_prompt_tokens": policy.max_prompt_tokens}
-    limits |= {"max_response_tokens": policy.max_response_tokens}
+    prompt = {"max_prompt_tokens": policy.max_prompt_tokens}
+    response = {"max_response_tokens": policy.max_response_tokens}
     if model.config.is_encoder_decoder:  # one reads the prompt, the other writes the response
-        decoder = model.get_decoder()
-        asked = {model.get_encoder(): ["max_prompt_tokens"], decoder: ["max_response_tokens"]}
+        asked = {model.get_encoder(): prompt, model.get_decoder(): response}
     else:
-        asked = {model: ["max_prompt_tokens", "max_response_tokens"]}
-    for part, names in asked.items():
-        needed, positions = sum(limits[name] for name in names), num_positions(part)
+        asked = {model: prompt | response}
+    for part, limits in asked.items():
+        needed, positions = sum(limits.values()), num_positions(part)
         if needed > positions:
-            sums = " + ".join(f"policy.{name} = {limits[name]}" for name in names)
+            sums = " + ".join(f"policy.{name} = {limit}" for name, limit in limits.items())
             raise ModelError(
                 f"the model has {positions:.0f} positions, and a row may have {needed} tokens "
                 f"({sums}): lower them to at most {positions:.0f} together "
@@ -111,8 +94,9 @@ def num_positions(model: nn.Module) -> float:
     return min(sizes)
 
 
-def _ropes(parameters: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+def _ropes(config: PreTrainedConfig) -> Iterator[Mapping[str, Any]]:
     """Yield the settings of rotary positions: one set, or one for each type of layer."""
+    parameters: Mapping[str, Any] | None = getattr(config, "rope_parameters", None)
     if parameters and "rope_type" in parameters:
         yield parameters
     elif parameters:

@@ -2,7 +2,8 @@
 
 import logging
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -35,7 +36,6 @@ from rpo_pipeline.engine.checks import (
 )
 from rpo_pipeline.engine.encoding import control_tokens
 from rpo_pipeline.engine.lengths import check_positions
-from rpo_pipeline.engine.route_checks import Trials
 from rpo_pipeline.engine.tokenisation import TextFormat, find_end_token
 from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.params import PolicyParams, PrefixSharing
@@ -46,6 +46,27 @@ logger = logging.getLogger(__name__)
 REASON_CHARACTERS = 300
 
 transformers_logging.disable_progress_bar()  # the bars of the project show a run, not each file
+
+
+@dataclass
+class Trials:
+    """Results of what was tried on a model; null before it was tried.
+
+    Copies of a ``LanguageModel`` with another precision or another route share one object.
+    """
+
+    routes: dict[str, bool] = field(default_factory=dict)
+    """Whether each route agreed with scoring row by row."""
+    route_lengths: dict[str, int] = field(default_factory=dict)
+    """Number of tokens of the longest group that each route was tried for."""
+    head_is_plain: bool | None = None
+    """Whether the logits are those of a linear head, neither scaled nor capped."""
+    compared_rows: bool = False
+    """Whether rows in a batch were compared with the same rows alone."""
+    samples_by_padding: dict[bool, bool] = field(default_factory=dict)
+    """Whether prompts in a batch got the same responses as alone, by whether they were padded."""
+    warnings: set[str] = field(default_factory=set)
+    """Warnings of long rows that were given."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +113,9 @@ class LanguageModel:
         )
 
     def save(self, directory: Path, weights: Mapping[str, Tensor] | None = None) -> None:
-        """Write weights, configuration and tokenizer, as transformers reads them.
+        """Write weights, configuration and tokenizer into a folder, as transformers reads them.
 
-        Args:
-            directory: Folder that gets the files.
-            weights: Whole state dict, if the model holds only a part of it; else None.
+        The weights are the whole state dict, if the model holds only a part of it; else null.
         """
         weights = weights or self.model.state_dict()
         self.model.save_pretrained(directory, state_dict=merged_weights(self.model, weights))
@@ -112,38 +131,14 @@ def load_language_model(
     revision: str | None = None,
     day: date = STANDARD_DATE,
 ) -> LanguageModel:
-    """Load a causal or encoder-decoder model with its tokenizer.
+    """Load a causal or encoder-decoder model with its tokenizer, in evaluation mode.
 
-    Args:
-        name_or_path: Model directory or hub id.
-        dtype: Precision of the forward pass, ``float32`` or ``bfloat16``.
-        prefix_sharing: Way in which a decoder computes a prompt once for all its responses.
-        revision: Commit of a hub id.
-        day: Date that a chat template writes from now on, if it asks for the date.
-
-    Returns:
-        The model in evaluation mode, with float32 weights and every dropout 0.
-
-    Raises:
-        ModelError: If there is no such model, or it cannot be trained here, or its weights or its
-            tokenizer are not those of its architecture.
+    The weights are float32 whatever the precision of the forward pass, ``float32`` or ``bfloat16``,
+    and every dropout is 0. From now on, a chat template that asks for the date writes ``day``. A
+    ModelError says that there is no such model, that it cannot be trained here, or that its weights
+    or its tokenizer are not those of its architecture.
     """
-    model, tokenizer, loading = _read(name_or_path, revision)
-    check_weights(name_or_path, loading)
-    check_precision(name_or_path, model, revision)
-    check_vocabulary(name_or_path, model, tokenizer)
-    adapt_template(tokenizer, day)
-    nn.Module.to(model, default_device())  # transformers' own wrapper of it is untyped
-    language_model = as_language_model(model, tokenizer, dtype=dtype)
-    return replace(language_model, prefix_sharing=prefix_sharing)
-
-
-def _read(
-    name_or_path: str | Path, revision: str | None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
-    """Read a model and its tokenizer; with them, what transformers says of the weights."""
-    try:
-        check_folder(name_or_path)
+    with loading_errors(name_or_path, "a model from", "policy.name_or_path"):
         if revision is None and not Path(name_or_path).is_dir():
             logger.warning(
                 "%s is no folder here, so it is taken from the hub as it is today, which may "
@@ -157,31 +152,69 @@ def _read(
         config = AutoConfig.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=False
         )
-        auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        auto_class = writer_class(config)
         check_kind(name_or_path, config, auto_class)
-        loaded: Any = auto_class.from_pretrained(
+        model, tokenizer, report = load_pretrained(
+            auto_class,
             name_or_path,
+            revision,
             config=without_dropout(config),
-            revision=revision,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # a message below names them all
-            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # check_weights names them all
         )
-        model, loading = loaded
-        tokenizer = AutoTokenizer.from_pretrained(
-            name_or_path, revision=revision, trust_remote_code=False
-        )
-        return model, tokenizer, loading
+    check_weights(name_or_path, report)
+    check_precision(name_or_path, model, revision)
+    check_vocabulary(name_or_path, model, tokenizer)
+    adapt_template(tokenizer, day)
+    nn.Module.to(model, default_device())  # transformers' own wrapper of it is untyped
+    language_model = as_language_model(model, tokenizer, dtype=dtype)
+    return replace(language_model, prefix_sharing=prefix_sharing)
+
+
+def writer_class(config: PreTrainedConfig) -> Any:  # noqa: ANN401 (transformers' factories share no type)
+    """Return the factory of transformers for models of text of this configuration."""
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+@contextmanager
+def loading_errors(name_or_path: str | Path, what: str, setting: str) -> Iterator[None]:
+    """Check the folder of a model, and raise a ModelError for every error of its readers.
+
+    The error says what cannot be loaded, why, and which setting names it.
+    """
+    try:
+        check_folder(name_or_path)
+        yield
     except RpoError:
         raise
     except Exception as err:  # readers of files may raise any error
         raise ModelError(
-            f"cannot load a model from {str(name_or_path)!r}: {reason_of(err)} "
-            "(policy.name_or_path: a hub id that can be reached, or a directory with config.json, "
-            "*.safetensors and the tokenizer)"
+            f"cannot load {what} {str(name_or_path)!r}: {reason_of(err)} ({setting}: a hub id that "
+            "can be reached, or a directory with config.json, *.safetensors and the tokenizer)"
         ) from err
+
+
+def load_pretrained(
+    auto_class: Any,  # noqa: ANN401 (transformers' factories share no type)
+    name_or_path: str | Path,
+    revision: str | None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,  # noqa: ANN401 (of transformers)
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
+    """Load a model and its tokenizer, and with them transformers' report on the weights."""
+    model, report = auto_class.from_pretrained(
+        name_or_path,
+        revision=revision,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+        **options,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(
+        name_or_path, revision=revision, trust_remote_code=False
+    )
+    return model, tokenizer, report
 
 
 def reason_of(err: Exception) -> str:
@@ -205,15 +238,7 @@ def default_device() -> torch.device:
 def load_checkpoint(directory: Path, policy: PolicyParams) -> LanguageModel:
     """Load a model that the project made, with the precision and sharing of the parameters.
 
-    Args:
-        directory: Folder of the model.
-        policy: Precision, prefix sharing, and limits on tokens.
-
-    Returns:
-        The model in evaluation mode.
-
-    Raises:
-        ModelError: If it cannot be loaded, or has fewer positions than the limits allow tokens.
+    A ModelError says that it cannot be loaded, or has fewer positions than the limits allow tokens.
     """
     language_model = load_language_model(
         directory, dtype=policy.dtype, prefix_sharing=policy.prefix_sharing
@@ -253,15 +278,8 @@ def as_language_model(
 def find_end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the tokens that end an answer, in sampling, evaluation and serving alike.
 
-    Args:
-        model: Model whose generation_config.json may name more of them.
-        tokenizer: Tokenizer whose chat template ends an assistant's turn.
-
-    Returns:
-        Token ids; the first ends the responses of the log.
-
-    Raises:
-        ModelError: If generation_config.json names what is neither the id nor the text of a token.
+    The first ends the responses of the log; generation_config.json may name more, each by its id or
+    its text, or a ModelError is raised.
     """
     named = getattr(model.generation_config, "eos_token_id", None)
     others = named if isinstance(named, list) else [named]

@@ -239,15 +239,8 @@ def head_reads(
     """Pass only some positions to the output head, and keep the states at all of them.
 
     A hook on the head, rather than a call to the layers below, keeps what a model does in between
-    (T5 scales its states).
-
-    Args:
-        model: Model with an output head.
-        positions: Positions of the states that are kept.
-        limit: Number of these states that the head gets; None for all.
-
-    Yields:
-        List that holds the states, shape ``(T, H)``, once the model has been called.
+    (T5 scales its states). The head gets the first ``limit`` of the states; null for all. The
+    yielded list holds the states, shape ``(T, H)``, once the model has been called.
     """
     seen: list[Tensor] = []
 

@@ -54,17 +54,10 @@ def read_responses(
     with_logits: bool = True,
     in_one_pass: bool = False,
 ) -> Reading:
-    """Run the model over a batch of groups.
+    """Run the model over a batch of groups, and return states and logits at the response tokens.
 
-    Args:
-        model: Decoder or encoder-decoder.
-        batch: Groups, padded, on the model's device.
-        route: Route through the model.
-        with_logits: Whether all logits are computed, not only those of one token of each pass.
-        in_one_pass: Whether an encoder-decoder's rows are not cut into parts of like length.
-
-    Returns:
-        States and logits at the response tokens.
+    Without logits, only those of one token of each pass are computed. In one pass, an
+    encoder-decoder's rows are not cut into parts of like length.
     """
     encoded = None
     if model.config.is_encoder_decoder:

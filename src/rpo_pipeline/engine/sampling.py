@@ -67,28 +67,30 @@ def sample_responses(
     max_new_tokens: int,
     batch_size: int = 128,
 ) -> list[SampledResponse]:
-    """Sample one response per (prompt, seed).
+    """Sample one response per (prompt, seed), in the order of the prompts, which are token ids.
 
-    Args:
-        language_model: Model that writes.
-        prompts: Token ids of each prompt.
-        seeds: Seed of each row; the same seed and prompt give the same noise for every model.
-        sampling_temperature: Temperature; 1 samples from the model's own distribution, 0 takes the
-            most likely token each time.
-        max_new_tokens: Number of tokens at which a response is cut.
-        batch_size: Number of rows generated together; 1 if the model does not keep rows apart.
-
-    Returns:
-        Responses in the order of the prompts.
+    The same seed and prompt give the same noise for every model. Temperature 1 samples from the
+    model's own distribution, 0 takes the most likely token each time. A response is cut at
+    ``max_new_tokens``. ``batch_size`` rows are generated together, or single ones if the model does
+    not keep rows apart.
     """
+    ends = language_model.model.generation_config.eos_token_id
     sampled: dict[int, SampledResponse] = {}
     with tqdm(total=len(prompts), desc="sampling", unit="row", disable=None, leave=None) as bar:
         for rows in _batches(language_model, prompts, batch_size):
             noise = LogitsProcessorList()
             if sampling_temperature > 0:
                 noise.append(GumbelNoise([seeds[row] for row in rows], sampling_temperature))
-            ids = _generate(language_model, [prompts[row] for row in rows], noise, max_new_tokens)
-            sampled |= zip(rows, (_to_response(language_model, row) for row in ids), strict=True)
+            output, given = _call(
+                language_model,
+                [prompts[row] for row in rows],
+                max_new_tokens,
+                logits_processor=noise,
+            )
+            for row, written in zip(rows, output[:, given:].tolist(), strict=True):
+                ids = until_end(written, ends)
+                text = decode_answer(language_model.tokenizer, ids, ends)
+                sampled[row] = SampledResponse(text, ids)
             bar.update(len(rows))
     return [sampled[row] for row in range(len(prompts))]
 
@@ -151,17 +153,6 @@ def _difference(alone: Tensor, together: Tensor) -> float:
     return worst
 
 
-def _generate(
-    language_model: LanguageModel,
-    prompts: list[list[int]],
-    noise: LogitsProcessorList,
-    max_new_tokens: int,
-) -> list[list[int]]:
-    ends = language_model.model.generation_config.eos_token_id
-    output, given = _call(language_model, prompts, max_new_tokens, logits_processor=noise)
-    return [until_end(row, ends) for row in output[:, given:].tolist()]
-
-
 def _call(
     language_model: LanguageModel,
     prompts: Sequence[list[int]],
@@ -177,8 +168,3 @@ def _call(
             **batch.to(model.device), do_sample=False, max_new_tokens=max_new_tokens, **options
         )
     return output, 1 if language_model.is_encoder_decoder else batch["input_ids"].shape[1]
-
-
-def _to_response(language_model: LanguageModel, ids: list[int]) -> SampledResponse:
-    ends = language_model.model.generation_config.eos_token_id
-    return SampledResponse(decode_answer(language_model.tokenizer, ids, ends), ids)

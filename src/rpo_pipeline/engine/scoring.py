@@ -21,14 +21,7 @@ def group_logps(language_model: LanguageModel, batch: GroupBatch, route: Route =
     """Compute the log-probability of each response given its prompt, summed over its tokens.
 
     The vocabulary projection runs on response tokens only, whatever the route. Gradients flow.
-
-    Args:
-        language_model: Model that scores.
-        batch: Groups, padded, on the model's device.
-        route: Route through the model.
-
-    Returns:
-        Log-probabilities in nats, float32, shape ``(R,)``.
+    Returned are nats, float32, shape ``(R,)``.
     """
     return _read(language_model, batch, route)[0]
 
@@ -38,15 +31,8 @@ def group_scores(
 ) -> tuple[Tensor, Tensor]:
     """Compute ``group_logps``, and the states of the prompts, which a value head reads.
 
-    Args:
-        language_model: Model that scores.
-        batch: Groups, padded, on the model's device.
-        route: Route through the model.
-
-    Returns:
-        Summed log-probabilities in nats, float32, shape ``(R,)``, and states of the prompts,
-        detached, float32, shape ``(P, H)``: the mean of the encoder's over the prompt's tokens, or
-        for a decoder the last layer's at the prompt's last token.
+    The states are detached, float32, shape ``(P, H)``: the mean of the encoder's over the prompt's
+    tokens, or for a decoder the last layer's at the prompt's last token.
     """
     logps, reading = _read(language_model, batch, route)
     if reading.prompts is not None:
@@ -80,13 +66,8 @@ def read_by(
 ) -> tuple[Tensor, Reading]:
     """Score a batch by one route, without a check of the numbers.
 
-    Args:
-        language_model: Model that scores.
-        batch: Groups, padded, on the model's device.
-        route: Route through the model.
-
-    Returns:
-        Summed log-probabilities in nats, float32, shape ``(R,)``, and the inputs of the head.
+    Returned are summed log-probabilities in nats, float32, shape ``(R,)``, and the inputs of the
+    head.
     """
     model, trials = language_model.model, language_model.trials
     labels = batch.response_ids[batch.loss_mask]

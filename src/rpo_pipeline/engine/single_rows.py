@@ -18,14 +18,9 @@ ROUNDING = 1e-2
 def check_single_rows(language_model: LanguageModel, groups: Sequence[Group]) -> None:
     """Compare the route ``off`` with rows that go through the model alone, at first use.
 
-    The shortest row and one of about middle length share a batch, so that one is padded.
-
-    Args:
-        language_model: Model that will score.
-        groups: Groups that it will score.
-
-    Raises:
-        ModelError: If it cannot score them, or the score of a row depends on its batch.
+    The shortest row and one of about middle length share a batch, so that one is padded. A
+    ModelError says that the model cannot score them, or that the score of a row depends on its
+    batch.
     """
     trials = language_model.trials
     if trials.compared_rows or language_model.is_sharded:
@@ -39,9 +34,15 @@ def check_single_rows(language_model: LanguageModel, groups: Sequence[Group]) ->
     if not rows:
         return
     trials.compared_rows = True
-    rows.sort(key=_length)
-    longer = (row for row in rows[len(rows) // 2 :] if _pads(row, rows[0]))
-    tried = [rows[0], next(longer, rows[-1])]
+    rows.sort(key=lambda row: row.num_tokens)
+    shortest = rows[0]
+    # A longer row makes a decoder pad the shortest one, and a prompt of another length an encoder.
+    padding = (
+        row
+        for row in rows[len(rows) // 2 :]
+        if row.num_tokens > shortest.num_tokens and len(row.prompt) != len(shortest.prompt)
+    )
+    tried = [shortest, next(padding, rows[-1])]
     kind = language_model.model.config.model_type
     with torch.no_grad():
         try:
@@ -59,16 +60,6 @@ def check_single_rows(language_model: LanguageModel, groups: Sequence[Group]) ->
             f"alone (by {difference:.2g} nats a token, at most {ROUNDING} allowed), so its scores "
             "would be wrong; name a model of another type in policy.name_or_path"
         )
-
-
-def _length(row: Group) -> int:
-    return len(row.prompt) + len(row.responses[0])
-
-
-def _pads(longer: Group, shorter: Group) -> bool:
-    """Tell whether a row makes another one padded, for a decoder and for an encoder."""
-    same_prompt = len(longer.prompt) == len(shorter.prompt)
-    return _length(longer) > _length(shorter) and not same_prompt
 
 
 def _difference(language_model: LanguageModel, rows: Sequence[Group]) -> float:

@@ -44,18 +44,11 @@ class TextFormat:
         return find_end_token(self.tokenizer)
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Encode prompts.
+        """Encode prompts, and cut them at ``max_prompt_tokens``.
 
-        Args:
-            prompts: Texts, each of which becomes one user turn if the model has a chat template;
-                messages of chats; or messages as JSON text, as the prompt column holds them.
-
-        Returns:
-            Token ids, cut at ``max_prompt_tokens``.
-
-        Raises:
-            DataError: If there are messages and the model has no chat template.
-            ModelError: If the chat template refuses a chat.
+        A prompt is a text, which becomes one user turn if the model has a chat template; messages
+        of a chat; or messages as JSON text, as the prompt column holds them. A DataError says that
+        there are messages and no chat template, a ModelError that the template refuses a chat.
         """
         return [self.cut(ids) for ids in self.encode_uncut(prompts)]
 
@@ -66,54 +59,37 @@ class TextFormat:
 
     def encode_uncut(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Encode whole prompts, as ``encode_prompts`` does before its cut."""
-        if not self.tokenizer.chat_template:
-            if any(not isinstance(prompt, str) for prompt in prompts):
-                raise DataError(
-                    "a prompt is a list of chat messages, and the tokenizer of this model has no "
-                    "chat template to write them as text (policy.name_or_path: a chat model, or "
-                    "give prompts as plain text)"
-                )
-            return self._encode(_texts(prompts))
-        chats = [as_messages(prompt) for prompt in prompts]
-        _warn_of_roles(chats, self.tokenizer)
-        return self._encode(chats)
-
-    def cut(self, prompt: list[int]) -> list[int]:
-        """Cut a prompt at the limit, but keep the tokens that the model needs at its end."""
-        limit, is_encoder_decoder = self.max_prompt_tokens, self.is_encoder_decoder
-        return cut_prompt(prompt, limit, self.tokenizer, is_encoder_decoder=is_encoder_decoder)
-
-    def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        try:
-            return encode_prompts(
-                self.tokenizer, prompts, is_encoder_decoder=self.is_encoder_decoder
+        read: Sequence[Prompt]
+        if self.tokenizer.chat_template:
+            read = chats = [as_messages(prompt) for prompt in prompts]
+            _warn_of_roles(chats, self.tokenizer)
+        elif all(isinstance(prompt, str) for prompt in prompts):
+            read = _texts(prompts)
+        else:
+            raise DataError(
+                "a prompt is a list of chat messages, and the tokenizer of this model has no "
+                "chat template to write them as text (policy.name_or_path: a chat model, or "
+                "give prompts as plain text)"
             )
+        try:
+            return encode_prompts(self.tokenizer, read, is_encoder_decoder=self.is_encoder_decoder)
         except TemplateRefusalError as err:
             raise ModelError(
                 f"{err} (policy.name_or_path: a model that takes them, or leave such chats out of "
                 "the log)"
             ) from err
 
-
-@dataclass(frozen=True)
-class Truncation:
-    """Numbers of prompts and responses, and of those that the limits on tokens cut."""
-
-    num_prompts: int
-    cut_prompts: int
-    num_responses: int
-    cut_responses: int
+    def cut(self, prompt: list[int]) -> list[int]:
+        """Cut a prompt at the limit, but keep the tokens that the model needs at its end."""
+        limit, is_encoder_decoder = self.max_prompt_tokens, self.is_encoder_decoder
+        return cut_prompt(prompt, limit, self.tokenizer, is_encoder_decoder=is_encoder_decoder)
 
 
 def find_end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """Find the token that ends a response, which the chat template writes after an answer.
 
-    Args:
-        tokenizer: Tokenizer of any model.
-
-    Returns:
-        The first special token behind an assistant turn; without a template or such a token, the
-        end-of-sequence token.
+    It is the first special token behind an assistant turn; without a template or such a token, the
+    end-of-sequence token.
     """
     if not tokenizer.chat_template:
         return int(tokenizer.eos_token_id)
@@ -134,17 +110,11 @@ def find_end_token(tokenizer: PreTrainedTokenizerBase) -> int:
 def tokenise_groups(
     table: pd.DataFrame, text_format: TextFormat, *, as_drawn: bool = False
 ) -> list[Group]:
-    """Turn rows into prompt groups.
+    """Turn rows of a table into one prompt group per prompt_id, in order of prompt_id.
 
-    Args:
-        table: Columns prompt_id, prompt (text or messages), response; the rows of a prompt need
-            not be adjacent.
-        text_format: Text format of the model.
-        as_drawn: Whether the tokens of a response are those of the column token_ids, not of its
-            text.
-
-    Returns:
-        One group per prompt_id in order of prompt_id; ``Group.rows`` are positions in ``table``.
+    The columns are prompt_id, prompt (text or messages) and response; the rows of a prompt need not
+    be adjacent. Of responses as they were drawn, the tokens are those of the column token_ids, not
+    of their text. ``Group.rows`` are positions in the table.
     """
     if table.empty:
         return []
@@ -167,28 +137,9 @@ def tokenise_groups(
         for prompt, (start, stop) in zip(prompts, pairwise([*starts, len(order)]), strict=True)
     ]
     if not as_drawn:
-        _warn_of_cuts(count_truncation(groups, text_format), text_format)
+        _warn_of_cuts(groups, text_format)
         _warn_of_unknown(prompts, responses, table["response"], text_format.tokenizer)
     return groups
-
-
-def count_truncation(groups: Sequence[Group], text_format: TextFormat) -> Truncation:
-    """Count what the limits on tokens cut.
-
-    Args:
-        groups: Groups that ``tokenise_groups`` returned.
-        text_format: Text format with which they were made.
-
-    Returns:
-        Numbers of prompts and responses, and how many of each are cut.
-    """
-    ends = [ids[-1] for group in groups for ids in group.responses]
-    return Truncation(
-        num_prompts=len(groups),
-        cut_prompts=sum(group.prompt_is_cut for group in groups),
-        num_responses=len(ends),
-        cut_responses=sum(end != text_format.end_token_id for end in ends),
-    )
 
 
 def _texts(prompts: Sequence[Prompt]) -> list[str]:
@@ -204,17 +155,16 @@ def _texts(prompts: Sequence[Prompt]) -> list[str]:
     return [render_prompt(prompt) for prompt in prompts]
 
 
-def _warn_of_cuts(truncation: Truncation, text_format: TextFormat) -> None:
-    if truncation.cut_responses or truncation.cut_prompts:
+def _warn_of_cuts(groups: Sequence[Group], text_format: TextFormat) -> None:
+    ends = [ids[-1] for group in groups for ids in group.responses]
+    cut_responses = sum(end != text_format.end_token_id for end in ends)
+    cut_prompts = sum(group.prompt_is_cut for group in groups)
+    if cut_responses or cut_prompts:
         logger.warning(
             "%d of %d responses are cut at policy.max_response_tokens = %d, and %d of %d prompts "
             "at policy.max_prompt_tokens = %d",
-            truncation.cut_responses,
-            truncation.num_responses,
-            text_format.max_response_tokens,
-            truncation.cut_prompts,
-            truncation.num_prompts,
-            text_format.max_prompt_tokens,
+            *(cut_responses, len(ends), text_format.max_response_tokens),
+            *(cut_prompts, len(groups), text_format.max_prompt_tokens),
         )
 
 

@@ -37,20 +37,10 @@ class TrainView:
     def load(
         cls, directory: Path, policy: PolicyParams, *, micro_batch_tokens: int, seed: int
     ) -> Self:
-        """Load the model that a training starts from.
+        """Load the model that a training starts from; of one with adapters, these alone train.
 
-        Args:
-            directory: Model directory.
-            policy: Precision, prefix sharing, limits on tokens, and adapters.
-            micro_batch_tokens: Number of tokens of a forward pass, padding included.
-            seed: Seed of torch from now on, which decides new adapters too.
-
-        Returns:
-            The model; only its adapters are trainable if the policy has some.
-
-        Raises:
-            ModelError: If it cannot be loaded.
-            ConfigError: If the adapters fit no layer.
+        torch is seeded from now on, which decides new adapters too. A ModelError says that the
+        model cannot be loaded, a ConfigError that the adapters fit no layer.
         """
         language_model = load_checkpoint(directory, policy)
         torch.manual_seed(seed)

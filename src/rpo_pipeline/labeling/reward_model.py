@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -19,14 +18,14 @@ from transformers import (
 from rpo_pipeline.engine import (
     TemplateRefusalError,
     adapt_template,
-    check_folder,
     check_precision,
     default_device,
     encode_chats,
+    load_pretrained,
+    loading_errors,
     pack_rows,
-    reason_of,
 )
-from rpo_pipeline.errors import ConfigError, ModelError, RpoError
+from rpo_pipeline.errors import ConfigError, ModelError
 from rpo_pipeline.ingestion import as_messages, render_prompt
 from rpo_pipeline.labeling.labelers import settings_fingerprint
 from rpo_pipeline.params import FittedRewardModelParams, RewardModelParams
@@ -202,31 +201,18 @@ def _head_labels(model: PreTrainedModel) -> list[str]:
 def _load(settings: RewardModelParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load tokenizer and weights in safetensors, and check that they include the head."""
     use_hub_or_cache(settings.name_or_path)
-    try:
-        check_folder(settings.name_or_path)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
+    setting = f"name_or_path of labeler `{settings.title}`"
+    with loading_errors(settings.name_or_path, "the reward model", setting):
+        model, tokenizer, report = load_pretrained(
+            AutoModelForSequenceClassification,
             settings.name_or_path,
-            revision=settings.revision,
+            settings.revision,
             dtype=getattr(torch, settings.dtype),
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            settings.name_or_path, revision=settings.revision, trust_remote_code=False
-        )
-    except RpoError:
-        raise
-    except Exception as err:  # loaders of foreign files raise errors of any type
-        raise ModelError(
-            f"cannot load the reward model {settings.name_or_path!r}: {reason_of(err)} "
-            f"(name_or_path of labeler `{settings.title}`: a hub id that can be reached, or a "
-            "directory with config.json, *.safetensors and the tokenizer)"
-        ) from err
-    if info["missing_keys"]:
+    if report["missing_keys"]:
         raise ModelError(
             f"{settings.name_or_path!r} is no reward model: it has no weights for "
-            f"{', '.join(sorted(info['missing_keys']))}, which would be random"
+            f"{', '.join(sorted(report['missing_keys']))}, which would be random"
         )
     check_precision(settings.name_or_path, model, settings.revision)
     adapt_template(tokenizer)
