@@ -176,6 +176,7 @@ def test_a_log_of_lone_responses_takes_log_z_from_the_levels_of_its_prompts(labe
     np.testing.assert_allclose(table["log_z"], expected, rtol=1e-12)
     np.testing.assert_allclose(targets["target"], lone["reward"] / 0.5 - expected, rtol=1e-12)
     assert table["log_z_se"].isna().all()
+    assert health["from_other_prompts"]
     assert not warns_of(health, "teaches nothing")
 
 

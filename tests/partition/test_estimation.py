@@ -41,6 +41,10 @@ def test_objectives_without_log_z_report_it_at_the_middle_of_the_grid(objective)
     assert settle(log(4), tau="auto").rpo.tau == "auto"
 
 
+def test_nothing_is_sampled_for_an_objective_without_log_z():
+    assert settle(log(1), labelers=[RULES], objective="tgo").rpo.estimator == "monte_carlo"
+
+
 @pytest.mark.parametrize("responses", [1, 2, 8])
 def test_averaged_log_probabilities_need_no_samples(responses):
     settled = settle(log(responses), labelers=[RULES], logp_reduction="mean")

@@ -35,6 +35,18 @@ def test_a_train_prompt_of_two_responses_needs_no_levels_and_no_model(tmp_path):
     assert add_levels(rows, nowhere)["level"].isna().all()
 
 
+def test_a_few_prompts_of_two_responses_do_not_end_the_levels(tmp_path):
+    """Their level is the mean of the rows of other prompts, for both of their responses."""
+    rewards = [1.0, 0.0, *([0.5] * 38), 9.0]
+    rows = log(rewards, num_test=1)
+    rows.loc[1, "prompt_id"] = "p000"
+    nowhere = Engine(tmp_path / "nowhere", limits(32, 16), block("training"))
+    levels = add_levels(rows, nowhere)["level"]
+    assert levels[:2].tolist() == pytest.approx([0.5, 0.5])
+    assert levels[2] == pytest.approx((1.0 + 37 * 0.5) / 39)
+    assert levels.iloc[-1] == pytest.approx(0.5)
+
+
 def test_few_prompts_take_the_mean_of_the_other_train_rows(tmp_path):
     nowhere = Engine(tmp_path / "nowhere", limits(32, 16), block("training"))
     levels = add_levels(log([1.0, 0.0, 0.5, 9.0], num_test=1), nowhere)["level"]
@@ -48,7 +60,7 @@ def test_where_the_prompt_says_nothing_the_level_is_the_mean(engine, caplog):
     train = rewards[:75]
     np.testing.assert_allclose(levels[:75], (train.sum() - train) / 74)
     np.testing.assert_allclose(levels[75:], train.mean())
-    assert "the level of a prompt is the mean reward of train" in caplog.text
+    assert "the level of one is the mean reward of train" in caplog.text
 
 
 def test_where_the_prompt_tells_the_reward_the_level_is_predicted_from_it(engine):

@@ -35,6 +35,7 @@ SFT = {
     "parameter": "training.learning_rate",
     "grid": [1e-3, 4e-3],
 }
+SUMMED = {"rpo.logp_reduction": "sum"}
 UNCHANGED = {"reward_noise": 0, "num_responses": 1, "logged_share": 1}
 SHORT = {"training.num_epochs": 1, "training.global_batch_groups": 4}
 
@@ -262,7 +263,9 @@ def test_other_weights_of_a_labeler_in_an_old_place_measure_a_cell_anew(material
         ({}, "reference_samples", ["column"], True),
         ({"rpo.estimator": "monte_carlo"}, "reference_samples", ["column"], False),
         ({"rpo.estimator": "auto"}, "monte_carlo", ["column"], False),
-        ({"rpo.estimator": "auto"}, "monte_carlo", ["column", "sentiment"], True),
+        ({"rpo.estimator": "auto"}, "monte_carlo", ["column", "sentiment"], False),
+        ({**SUMMED, "rpo.estimator": "auto"}, "monte_carlo", ["column", "sentiment"], True),
+        ({**SUMMED, "rpo.estimator": "auto"}, "monte_carlo", ["column"], False),
     ],
 )
 def test_the_reference_is_sampled_only_if_an_estimator_may_read_it(

@@ -56,6 +56,16 @@ def test_where_every_tau_diverges_too_far_the_largest_is_taken_and_it_is_said(ca
     assert "was exceeded at every tau" in caplog.text
 
 
+@pytest.mark.parametrize("reached", [0.0, 1.0])
+def test_where_a_smaller_tau_moves_no_further_the_largest_such_is_taken_and_it_is_said(
+    reached, caplog
+):
+    chosen = choose_by_divergence(lambda _: reached, 3.0, start=2.0)
+    assert chosen["tau"] == 2.0
+    assert len(chosen["candidates"]) == 2
+    assert "was not reached" in caplog.text
+
+
 def test_a_divergence_that_is_noise_ends_the_search_within_the_limit():
     found = {1.0: 4.0, 3.0: 1.0}
     chosen = choose_by_divergence(lambda tau: found.get(tau, 5.0), 3.0, start=1.0)

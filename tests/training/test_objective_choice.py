@@ -109,6 +109,8 @@ def test_a_log_of_single_responses_is_refused_by_what_learns_from_differences(na
         ("rpo", table(targets=[0.7] * 5), {"fit_level": True}),
         ("qrpo", table(targets=[0.0] * 5), {}),
         ("dro", table(rewards=[0.0] * 5), {}),
+        ("tgo", table(rewards=[1.0] * 5), {}),
+        ("awr", table(sizes=(1,) * 5), {}),
     ],
 )
 def test_rows_that_would_teach_nothing_are_refused_before_training(name, rows, rpo):
@@ -116,6 +118,12 @@ def test_rows_that_would_teach_nothing_are_refused_before_training(name, rows, r
         build(name, rows, **rpo)
 
 
-@pytest.mark.parametrize("name", sorted({*BUILDERS} - {"kto", "rebel", "nca", "infonca"}))
+def test_where_no_reward_is_above_the_median_tgo_divides_at_the_mean():
+    """Of thumbs that most people raised; otherwise every raised one would be pushed down."""
+    objective = build("tgo", table(rewards=[1.0, 1.0, 1.0, -1.0, -1.0]))
+    assert objective.threshold == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("name", sorted({*BUILDERS} - {"kto", "rebel", "nca", "infonca", "awr"}))
 def test_single_responses_with_targets_teach_the_others(name):
     assert build(name, table(sizes=(1,) * 5)) is not None

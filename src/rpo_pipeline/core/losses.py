@@ -161,7 +161,7 @@ def awr_loss(logps: Tensor, weights: Tensor) -> Tensor:
         Loss of each row in nats, shape ``(R,)``.
 
     Source:
-        Peng et al., arXiv:1910.00177, with the mean reward as the value.
+        Peng et al., arXiv:1910.00177, with ``tau log mean exp(r / tau)`` as the value.
     """
     return weights * sft_loss(logps)
 

@@ -188,8 +188,9 @@ def partition_of_levels(levels: Tensor, deviations: Tensor, *, tau: float) -> Pa
     """Estimate ``log_z`` of prompts with one response from the rewards of other prompts.
 
     ``log_z = level / tau + log mean exp(deviation / tau)``. The reward of the prompt's own response
-    does not enter: with no prompt of two responses, nothing tells whether a high reward is due to
-    the prompt or to the response, and ``log_z = r / tau`` would leave no target.
+    is one of the deviations and no more: without prompts of two responses, nothing tells whether a
+    high reward is due to the prompt or to the response, and ``log_z = r / tau`` would leave no
+    target.
 
     Args:
         levels: Expected reward of each prompt, which its own response has not told, shape ``(G,)``.

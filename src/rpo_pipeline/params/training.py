@@ -59,8 +59,8 @@ class RpoParams(Params):
     """Estimator of log_z; see docs/method.md. ``auto`` chooses by the number of responses a prompt
     and by what can label new text."""
     logp_reduction: Literal["sum", "mean"]
-    """Log-probability of a response in the objectives rpo, qrpo and dro: the ``sum`` over its
-    tokens (as in theory) or their ``mean`` (as in the authors' code). KTO always sums."""
+    """Log-probability of a response in the objectives rpo, qrpo, dro and rebel: the ``sum`` over
+    its tokens (as in theory) or their ``mean`` (as in the authors' code). Other objectives sum."""
     self_normalized_alpha: float = Field(gt=0)
     """Factor of the log-weights of ``self_normalized``."""
     self_normalized_clip: float = Field(gt=0)
@@ -178,9 +178,8 @@ class ObjectiveParams(Params):
 
     def read_by(self, objective: str) -> dict[str, Params]:
         """Return the blocks that the training of an objective reads, by name."""
-        own = {"qrpo": None, "infonca": "nca"}.get(objective, objective)
-        blocks = {"rpo": self.rpo, own: getattr(self, own) if own else None}
-        return {name: block for name, block in blocks.items() if name and block}
+        own = {"qrpo": "rpo", "infonca": "nca"}.get(objective, objective)
+        return {"rpo": self.rpo, own: getattr(self, own)}
 
 
 ObjectiveName = Literal["rpo", "sft", "kto", "dro", "qrpo", "rebel", "tgo", "nca", "infonca", "awr"]

@@ -64,6 +64,7 @@ def partition_rows(
     table = _table(rows, used, estimate, tau)
     rows["rho"] = _rho(rows, table, rpo)
     health = health_report(rows, used, table, estimate.log_z_without.numpy(), rpo, tau=tau)
+    health["from_other_prompts"] = _has_levels(used, rpo)
     for warning in health["warnings"]:
         logger.warning(warning)
     return table, rows[["row_id", "target", "rho"]], health
@@ -97,7 +98,7 @@ def _used_rows(rows: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
 
 def _by_rewards(used: pd.DataFrame, rpo: RpoParams, tau: float) -> Partition:
     group, num_groups = _groups(used)
-    if rpo.prior_strength and is_single(used):
+    if _has_levels(used, rpo):
         return _by_levels(used, group, num_groups, tau)
     return estimate_partition(
         _tensor(used["reward"]),
@@ -108,6 +109,10 @@ def _by_rewards(used: pd.DataFrame, rpo: RpoParams, tau: float) -> Partition:
         normalised=rpo.estimator != "reference_weighted",
         prior=_train_prior(used, rpo, tau) if rpo.prior_strength else None,
     )
+
+
+def _has_levels(used: pd.DataFrame, rpo: RpoParams) -> bool:
+    return bool(rpo.prior_strength) and rpo.estimator != "quantile" and is_single(used)
 
 
 def _by_levels(used: pd.DataFrame, group: Tensor, num_groups: int, tau: float) -> Partition:

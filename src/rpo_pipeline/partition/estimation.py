@@ -59,7 +59,11 @@ def settle_estimation(
         changes = {"tau": middle if rpo.tau == "auto" else rpo.tau, "max_divergence": None}
     reason = "rpo.estimator names it"
     if rpo.estimator == "auto":
-        changes["estimator"], reason = _choose(rows[rows["split"] == "train"], rpo, labeling)
+        if training.objective == "rpo":
+            changes["estimator"], reason = _choose(rows[rows["split"] == "train"], rpo, labeling)
+        else:
+            changes["estimator"] = "monte_carlo"
+            reason = f"training.objective {training.objective} does not use log_z"
         logger.info("rpo.estimator: %s, as %s", changes["estimator"], reason)
     return Estimation(rpo=rpo.model_copy(update=changes), reason=reason)
 
@@ -67,7 +71,8 @@ def settle_estimation(
 def _choose(train: pd.DataFrame, rpo: RpoParams, labeling: LabelingParams) -> tuple[str, str]:
     mean = len(train) / max(1, train["prompt_id"].nunique())
     shape = f"train prompts have {mean:.1f} responses on average"
-    levels = "; the level of a prompt comes from other prompts" if is_single(train) else ""
+    has_levels = rpo.prior_strength and is_single(train)
+    levels = "; the level of a prompt comes from other prompts" if has_levels else ""
     if rpo.logp_reduction == "mean":
         return "monte_carlo", f"{shape} and log-probabilities are averaged over tokens{levels}"
     if mean >= rpo.reference_samples.below_responses:

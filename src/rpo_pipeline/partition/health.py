@@ -121,7 +121,7 @@ def _warnings(health: dict[str, Any]) -> list[str]:
         warnings.append(
             f"{health['num_rows_that_teach_nothing']} of {health['num_rows']} rows are the only "
             "response of their prompt and have target 0: each teaches nothing (rpo.prior_strength "
-            "borrows from prompts with several responses, rpo.estimator: reference_samples samples)"
+            "above 0 borrows from other prompts, rpo.estimator: reference_samples samples)"
         )
     if health["estimator"] == "self_normalized":
         lacking = health["num_prompts"] - health["num_behaviour_prompts"]

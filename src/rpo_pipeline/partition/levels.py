@@ -1,4 +1,4 @@
-"""The reward that is expected of each prompt, for logs without a prompt of two responses."""
+"""The reward that is expected of each prompt, for logs with one response a prompt."""
 
 import logging
 
@@ -13,38 +13,43 @@ logger = logging.getLogger(__name__)
 FOLDS = 5
 MIN_PROMPTS = 50
 """Smallest number of train prompts for a regression; below, the mean of train is the level."""
+FEW_REPEATS = 0.05
+"""Share of train prompts with several responses, up to which these cannot tell how much rewards
+vary within a prompt."""
 
 
 def is_single(rows: pd.DataFrame) -> bool:
-    """Tell whether no train prompt of labelled rows has two responses."""
-    train = rows.loc[rows["split"] == "train", "prompt_id"]
-    return bool(len(train)) and train.is_unique
+    """Tell whether hardly any train prompt of labelled rows has two responses."""
+    sizes = rows.loc[rows["split"] == "train", "prompt_id"].value_counts()
+    return bool(len(sizes)) and float((sizes > 1).mean()) <= FEW_REPEATS
 
 
 def add_levels(rows: pd.DataFrame, engine: Engine) -> pd.DataFrame:
-    """Add the expected reward of each row's prompt, if no train prompt has two responses.
+    """Add the expected reward of each row's prompt, if hardly any has two responses.
 
-    The level is the mean reward of the other train rows. If a ridge regression on the states of
-    the reference at the end of the prompt predicts the rewards of prompts that it was not fitted on
-    with a smaller squared error, the level is its prediction, for a train prompt by a regression
-    that was not fitted on it.
+    The level is the mean reward of the train rows of other prompts. If a ridge regression on the
+    states of the reference at the end of the prompt predicts the rewards of prompts that it was not
+    fitted on with a smaller squared error, the level is its prediction, for a train prompt by a
+    regression that was not fitted on it.
 
     Args:
         rows: Labelled rows: prompt_id, prompt, split, reward.
-        engine: The reference, which is loaded only if no train prompt has two responses.
+        engine: The reference, which is loaded only if levels are needed.
 
     Returns:
-        The rows with the column level, in units of the reward; null if a train prompt has two
-        responses.
+        The rows with the column level, in units of the reward, the same for the rows of a prompt;
+        null if more than a few train prompts have two responses.
     """
     if not is_single(rows):
         return rows.assign(level=np.nan)
     train = (rows["split"] == "train").to_numpy()
     rewards = rows.loc[train, "reward"].to_numpy(np.float64)
+    by_prompt = rows[train].groupby("prompt_id")["reward"]
     levels = np.full(len(rows), rewards.mean())
-    if train.sum() > 1:
-        levels[train] = (rewards.sum() - rewards) / (len(rewards) - 1)
-    if train.sum() < MIN_PROMPTS:
+    if by_prompt.ngroups > 1:
+        rest = len(rewards) - by_prompt.transform("size")
+        levels[train] = (rewards.sum() - by_prompt.transform("sum")) / rest
+    if by_prompt.ngroups < MIN_PROMPTS:
         return rows.assign(level=levels)
     prompts = rows.drop_duplicates("prompt_id")
     with engine:
@@ -57,7 +62,7 @@ def add_levels(rows: pd.DataFrame, engine: Engine) -> pd.DataFrame:
     if errors[0] < errors[1]:
         levels[train], levels[~train] = held_out, others
     logger.info(
-        "no train prompt has two responses: the level of a prompt is %s (squared error %.3f by "
+        "hardly any train prompt has two responses: the level of one is %s (squared error %.3f by "
         "regression on the prompt, %.3f by the mean, on prompts that were left out)",
         "its prediction from the prompt" if errors[0] < errors[1] else "the mean reward of train",
         *errors,

@@ -76,18 +76,19 @@ def samples_reference(
     Args:
         comparison: Methods and studies.
         rpo: Block of the run, whose estimator a method has that names none.
-        labeling: Labelers; ``rpo.estimator: auto`` takes samples only if one scores new text.
+        labeling: Labelers; ``rpo.estimator: auto`` takes samples only if one scores new text, and
+            only where log-probabilities are summed.
     """
-    estimators = {
-        {**comparison.settings, **method.settings}.get("rpo.estimator", rpo.estimator)
-        for method in comparison.methods
-    }
-    return (
-        comparison.mixes_samples
-        or trains(comparison, "qrpo")
-        or "reference_samples" in estimators
-        or ("auto" in estimators and any(each.scores_new_text for each in labeling.labelers))
-    )
+    can_label = any(each.scores_new_text for each in labeling.labelers)
+
+    def samples(method: MethodParams) -> bool:
+        own = {**comparison.settings, **method.settings}
+        estimator = own.get("rpo.estimator", rpo.estimator)
+        summed = own.get("rpo.logp_reduction", rpo.logp_reduction) == "sum"
+        is_auto = estimator == "auto" and method.objective == "rpo" and summed and can_label
+        return estimator == "reference_samples" or is_auto or method.objective == "qrpo"
+
+    return comparison.mixes_samples or any(map(samples, comparison.methods))
 
 
 def curve_cells(comparison: ComparisonParams) -> list[Cell]:

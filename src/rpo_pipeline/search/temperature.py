@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ CLOSE = 0.85
 """Share of the largest divergence from which on a tau is close enough to it."""
 MAX_TRIALS = 7
 """Largest number of trainings of a search by divergence."""
+FLAT = 1.05
+"""Factor by which a smaller tau must raise the divergence, for a still smaller one to be tried."""
 FACTORS = 3.0, 30.0
 """Smallest and largest factor between the first values of tau, until the divergence lies between
 two of them."""
@@ -100,7 +103,7 @@ def choose_tau(trials: Trials) -> dict[str, Any]:
     """Choose tau by what short trainings write to validation prompts.
 
     Losses with different targets cannot be compared. ``rpo.max_divergence`` takes the smallest tau
-    whose divergence is not larger, by bisection from ``rpo.tau``; without it, ``tau: auto`` takes
+    whose divergence is not larger, searched from ``rpo.tau``; without it, ``tau: auto`` takes
     the largest tau of the grid whose reward is close to the best.
 
     Args:
@@ -113,6 +116,8 @@ def choose_tau(trials: Trials) -> dict[str, Any]:
         DataError: If there is no validation prompt.
     """
     rpo = trials.rpo
+    for earlier in trials.workspace.glob("tau-*"):  # each holds a model
+        shutil.rmtree(earlier)
     if rpo.max_divergence is None:
         return choose({tau: trials.rewards(tau) for tau in sorted(rpo.tau_grid)})
     start = sorted(rpo.tau_grid)[len(rpo.tau_grid) // 2] if rpo.tau == "auto" else rpo.tau
@@ -176,10 +181,17 @@ def choose_by_divergence(
         tau = _next_tau(tried, largest)
     within = [tau for tau, found in tried.items() if found <= largest]
     chosen = min(within, default=max(tried))
+    if within and len(within) == len(tried) and tried[chosen] < CLOSE * largest:
+        chosen = max(tau for tau in within if FLAT * tried[tau] >= max(tried.values()))
+        logger.warning(
+            "rpo.max_divergence: %g nats a response was not reached, because a tau below %g moves "
+            "the policy no further (raise training.learning_rate or rpo.tau_search_epochs)",
+            *(largest, chosen),
+        )
     if not within:
         logger.warning(
             "rpo.max_divergence: %g nats a response was exceeded at every tau that was tried, up "
-            "to %g, where it is %.2f (lower training.learning_rate or training.num_epochs)",
+            "to %g, where it is %.2f (lower training.learning_rate or rpo.tau_search_epochs)",
             *(largest, chosen, tried[chosen]),
         )
     logger.info(
@@ -192,22 +204,30 @@ def choose_by_divergence(
 
 def _next_tau(tried: Mapping[float, float], largest: float) -> float | None:
     """Return the next tau to try: beyond those tried, or between two; None if one is close."""
+    taus = sorted(tried)
+    if len(taus) > 1 and tried[taus[0]] <= FLAT * tried[taus[1]]:
+        return None  # a smaller tau moves the policy no further
     above = [tau for tau, found in tried.items() if found > largest]
     within = [tau for tau, found in tried.items() if found <= largest]
     if not within:
-        return max(tried) * _factor(tried[max(tried)] / largest)
+        return _rounded(max(tried) * _factor(tried[max(tried)] / largest))
     low, high = max(above, default=None), min(within)
     if tried[high] >= CLOSE * largest:
         return None
     if low is None:
-        return high / _factor(largest / max(tried[high], 1e-3 * largest))
+        return _rounded(high / _factor(largest / max(tried[high], 1e-3 * largest)))
     if low >= high:  # noise: a larger tau diverged further
         return None
     # The divergence is about a power of tau, so it is interpolated in logarithms.
     floor = 1e-3 * largest
     logs = [math.log(max(value, floor)) for value in (tried[low], tried[high], 0.93 * largest)]
     share = (logs[0] - logs[2]) / (logs[0] - logs[1]) if logs[0] > logs[1] else 0.5
-    return float(low * (high / low) ** min(max(share, 0.1), 0.9))
+    return _rounded(low * (high / low) ** min(max(share, 0.1), 0.9))
+
+
+def _rounded(tau: float) -> float:
+    """Return a tau of three digits, as it is shown and named in folders."""
+    return float(f"{tau:.3g}")
 
 
 def _factor(ratio: float) -> float:

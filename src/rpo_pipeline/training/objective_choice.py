@@ -26,15 +26,19 @@ from rpo_pipeline.training.objectives import (
     WeightedRpoObjective,
 )
 
+LARGEST_LOG_WEIGHT = 50.0
+"""Largest logarithm of a weight of awr: of a validation row whose reward train does not reach."""
 _FROM_DIFFERENCES = (
     "it learns only from differences between the rewards of a prompt (training.objective: rpo, tgo "
     "or kto learns from one response a prompt)"
 )
 _FROM_REWARDS = "each equals what is expected of its prompt (look at `labeling`)"
 REMEDIES = {
-    "rpo": f"{_FROM_REWARDS}; for one response a prompt set rpo.estimator: auto",
+    "rpo": f"{_FROM_REWARDS}; for one response a prompt rpo.prior_strength must be above 0",
     "qrpo": _FROM_REWARDS,
     "dro": _FROM_REWARDS,
+    "tgo": "all have the same reward (look at `labeling`)",
+    "awr": "they have the same weights, so the rewards would not count (awr.mean_over: train)",
     **dict.fromkeys(("rebel", "nca", "infonca"), _FROM_DIFFERENCES),
 }
 """End of the message where no row teaches anything, by objective."""
@@ -65,8 +69,8 @@ def build_objective(
     train = rows[rows["split"] == "train"]
     if len(train) and teaches_nothing(name, settings, train):
         raise DataError(
-            f"no row would teach {name} anything: the gradient of each of {len(train)} train rows "
-            f"is 0 before the first step. They have {train['prompt_id'].nunique()} prompts and "
+            f"no row would teach {name} anything: before the first step, the reward of none of "
+            f"{len(train)} train rows counts. They have {train['prompt_id'].nunique()} prompts and "
             f"{train['reward'].nunique()} different rewards, and {REMEDIES[name]}"
         )
     return BUILDERS[name](settings, rows, groups)
@@ -106,7 +110,7 @@ def _weighted(
     num_responses = torch.zeros_like(targets)
     for group in groups:
         num_responses[group.rows] = float(len(group.rows))
-    level = torch.zeros((), dtype=torch.float64, device=targets.device)
+    level = torch.zeros((), device=targets.device)
     if fits_level:  # before the first step every log-ratio is 0, and the residual is -target
         learned = torch.tensor((rows["split"] == "train").tolist(), device=targets.device)
         weight = (1 / (1 + num_responses * rho)) * learned
@@ -133,13 +137,14 @@ def _dro(settings: ObjectiveParams, rows: pd.DataFrame, _: Sequence[Group]) -> D
 
 def _tgo(settings: ObjectiveParams, rows: pd.DataFrame, _: Sequence[Group]) -> TgoObjective:
     assert settings.tgo is not None
-    median = float(rows.loc[rows["split"] == "train", "reward"].median())
-    rewards = _tensor(rows["reward"])
+    train = rows.loc[rows["split"] == "train", "reward"]
+    # If most responses have the highest reward, none is above the median.
+    threshold = train.median() if (train > train.median()).any() else train.mean()
     return TgoObjective(
         ref_logps=_tensor(rows["ref_logps"]),
         per_token=False,
-        rewards=rewards,
-        threshold=median,
+        rewards=_tensor(rows["reward"]),
+        threshold=float(threshold),
         beta=settings.tgo.beta,
     )
 
@@ -170,7 +175,7 @@ def _awr_weights(settings: AwrParams, rows: pd.DataFrame, groups: Sequence[Group
         return _softmax_shares(scaled, groups)
     train = torch.from_numpy(scaled[rows["split"] == "train"].to_numpy(np.float64, copy=True))
     log_mean = float(train.logsumexp(0)) - float(np.log(len(train)))
-    return _tensor(np.exp(scaled - log_mean))
+    return _tensor(np.exp((scaled - log_mean).clip(upper=LARGEST_LOG_WEIGHT)))
 
 
 def _softmax_shares(scaled: pd.Series, groups: Sequence[Group]) -> Tensor:
@@ -225,7 +230,9 @@ BUILDERS: Mapping[str, Callable[[ObjectiveParams, pd.DataFrame, Sequence[Group]]
 
 
 def teaches_nothing(name: str, settings: ObjectiveParams, train: pd.DataFrame) -> bool:
-    """Tell whether every gradient is 0 before the first step, where every log-ratio is 0.
+    """Tell whether the rewards of train count for nothing before the first step.
+
+    Every log-ratio is 0 there. Then every gradient is 0, or that of a loss without rewards.
 
     Args:
         name: ``training.objective``.
@@ -243,6 +250,12 @@ def teaches_nothing(name: str, settings: ObjectiveParams, train: pd.DataFrame) -
             pulls = train["reward"] - train.groupby("prompt_id")["reward"].transform("mean")
         case "dro":
             pulls = train["reward"]
+        case "tgo":
+            pulls = train["reward"] - train["reward"].mean()
+        case "awr":
+            assert settings.awr is not None
+            groups = "prompt_id" if settings.awr.mean_over == "prompt" else "split"
+            pulls = train["reward"] - train.groupby(groups)["reward"].transform("mean")
         case _:
             return False
     return bool((pulls.abs() < 1e-9).all())
