@@ -78,6 +78,9 @@ def samples_reference(
         rpo: Block of the run, whose estimator a method has that names none.
         labeling: Labelers; ``rpo.estimator: auto`` takes samples only if one scores new text, and
             only where log-probabilities are summed.
+
+    Returns:
+        Whether samples are needed.
     """
     can_label = any(each.scores_new_text for each in labeling.labelers)
 

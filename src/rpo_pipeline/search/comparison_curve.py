@@ -148,10 +148,9 @@ def read_result(folder: Path) -> dict[str, Any]:
 def _winner(drawn: Mapping[str, Array]) -> dict[str, Any] | None:
     """Name the method with the highest outcome at the main budget, from draws of shape ``(D,)``.
 
-    Returns:
-        ``method``; ``above``, ``level`` and ``out_of_reach``, the methods whose interval of the
-        difference to it is, and is not, wholly below 0, and those whose curve ends before the
-        budget. Null if every curve does.
+    The result holds ``method``; ``above``, the methods whose interval of the difference to it lies
+    wholly below 0; ``level``, those whose does not; and ``out_of_reach``, those whose curve ends
+    before the budget. It is null if every curve does.
     """
     reached = {name: values for name, values in drawn.items() if np.isfinite(values[0])}
     if not reached:

@@ -63,9 +63,8 @@ def _counts(number: int, num_resamples: int, seed: int) -> Array:
 def interval_of(drawn: Array) -> Interval:
     """Read a number and its 95 % interval from its draws, shape ``(D,)``.
 
-    Returns:
-        ``{value, low, high}``; null if the sample has no number. The ends are null also if less
-        than ``ENOUGH`` of the resamples have one.
+    The interval is null if the sample has no number, and its ends are null if less than ``ENOUGH``
+    of the resamples have one.
     """
     known = drawn[1:][np.isfinite(drawn[1:])]
     if not np.isfinite(drawn[0]):
