@@ -110,6 +110,21 @@ def test_rho_is_a_number_from_zero_or_auto(raw, rho):
     assert validate_blocks(raw)["rpo"].rho == rho
 
 
+@pytest.mark.parametrize(
+    ("objectives", "by_sum", "by_mean"),
+    [
+        (["rpo", "qrpo", "dro", "rebel"], False, True),
+        (["kto", "tgo", "nca", "infonca"], False, False),
+        (["sft", "awr"], True, True),
+    ],
+)
+def test_held_out_responses_are_ranked_by_what_the_loss_reads(raw, objectives, by_sum, by_mean):
+    for reduction, wanted in (("sum", by_sum), ("mean", by_mean)):
+        raw["rpo"]["logp_reduction"] = reduction
+        rpo = validate_blocks(raw)["rpo"]
+        assert [rpo.averages_tokens(name) for name in objectives] == [wanted] * len(objectives)
+
+
 def test_quantile_is_refused_for_any_objective_but_qrpo(raw):
     raw["rpo"]["estimator"] = "quantile"
     message = refused(raw)

@@ -82,6 +82,17 @@ class RpoParams(Params):
         """Whether tau is chosen by trainings."""
         return self.tau == "auto" or self.max_divergence is not None
 
+    @property
+    def fixed_tau(self) -> float:
+        """The tau that is set; the middle of the grid for ``auto``, where no search is made."""
+        return sorted(self.tau_grid)[len(self.tau_grid) // 2] if self.tau == "auto" else self.tau
+
+    def averages_tokens(self, objective: str) -> bool:
+        """Tell whether the loss of an objective reads log-probabilities averaged over tokens."""
+        if objective in ("sft", "awr"):
+            return True
+        return self.logp_reduction == "mean" and objective in ("rpo", "qrpo", "dro", "rebel")
+
     def tau_or(self, chosen: float) -> float:
         """Return the tau that was chosen by trainings, or the one that is set."""
         return chosen if self.tau == "auto" or self.max_divergence is not None else self.tau

@@ -55,8 +55,7 @@ def settle_estimation(
         return Estimation(rpo=rpo.model_copy(update=quantile), reason="training.objective: qrpo")
     changes: dict[str, object] = {}
     if training.objective != "rpo":
-        middle = sorted(rpo.tau_grid)[len(rpo.tau_grid) // 2]
-        changes = {"tau": middle if rpo.tau == "auto" else rpo.tau, "max_divergence": None}
+        changes = {"tau": rpo.fixed_tau, "max_divergence": None}
     reason = "rpo.estimator names it"
     if rpo.estimator == "auto":
         if training.objective == "rpo":

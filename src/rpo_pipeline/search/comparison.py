@@ -5,7 +5,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -157,6 +157,5 @@ def _training_rows(material: Material, settings: Settings) -> pd.DataFrame:
     rows = add_levels(rows, Engine(material.reference, settings.policy, settings.training))
     wanted = prompts_to_sample(rows, rpo)["prompt_id"]
     samples = material.samples[material.samples["prompt_id"].isin(wanted)]
-    tau = cast("float", rpo.tau)  # a method without a tau of its own takes the run's
-    _, targets, _ = partition_rows(rows, samples, rpo, tau=tau)
+    _, targets, _ = partition_rows(rows, samples, rpo, tau=rpo.fixed_tau)
     return training_rows(rows, targets, rows[["row_id", *MISMATCHED]].rename(columns=MISMATCHED))

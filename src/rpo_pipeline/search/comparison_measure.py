@@ -63,7 +63,7 @@ def measure(
     rows = material.labelled
     rows = rows[rows["prompt_id"].isin(prompts[0]["prompt_id"])]
     rows = rows.rename(columns={"logps": "ref_logps"})
-    per_token = settings.rpo.logp_reduction == "mean"
+    per_token = settings.rpo.averages_tokens(settings.training.objective)
     heldout = rows.assign(log_ratio=log_ratios(rows, challenger, per_token=per_token))
     tables = _label(answers[is_test].reset_index(drop=True), settings, material.label_cache)
     numbers = {

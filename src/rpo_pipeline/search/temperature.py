@@ -120,8 +120,7 @@ def choose_tau(trials: Trials) -> dict[str, Any]:
         shutil.rmtree(earlier)
     if rpo.max_divergence is None:
         return choose({tau: trials.rewards(tau) for tau in sorted(rpo.tau_grid)})
-    start = sorted(rpo.tau_grid)[len(rpo.tau_grid) // 2] if rpo.tau == "auto" else rpo.tau
-    return choose_by_divergence(trials.divergence, rpo.max_divergence, start=start)
+    return choose_by_divergence(trials.divergence, rpo.max_divergence, start=rpo.fixed_tau)
 
 
 def rows_at_tau(

@@ -137,7 +137,8 @@ def score_heldout(
     from rpo_pipeline.evaluation import log_ratios
 
     rows = heldout_rows.dropna(subset=["reward", "ref_logps"], ignore_index=True)
-    engine, per_token = Engine(challenger, policy, training), rpo.logp_reduction == "mean"
+    engine = Engine(challenger, policy, training)
+    per_token = rpo.averages_tokens(training.objective)
     rows["log_ratio"] = log_ratios(rows, engine, per_token=per_token)
     return rows[["row_id", "prompt_id", "raw_reward", "reward", "log_ratio", "scaled_reward"]]
 
