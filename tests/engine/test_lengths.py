@@ -12,7 +12,7 @@ from rpo_pipeline.engine.batches import choose_route, score_groups
 from rpo_pipeline.engine.building import build_language_model
 from rpo_pipeline.engine.groups import Group
 from rpo_pipeline.engine.lengths import attention_window, check_positions, forget_lengths, row_kind
-from rpo_pipeline.engine.loading import Trials
+from rpo_pipeline.engine.trials import Trials
 from rpo_pipeline.errors import ModelError
 from rpo_pipeline.params import FromConfigParams
 from tests.conftest import SIZES, TEXTS, build_small, limits

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from rpo_pipeline.engine.batches import choose_route, micro_batches, score_groups
 from rpo_pipeline.engine.groups import Group, collate
-from rpo_pipeline.engine.loading import Trials
 from rpo_pipeline.engine.scoring import group_logps
+from rpo_pipeline.engine.trials import Trials
 from tests.conftest import SIZES, build_small
 
 SIZES["qwen2"] = {**SIZES["llama"], "num_key_value_heads": 2}

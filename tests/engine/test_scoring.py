@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rpo_pipeline.engine.batches import score_groups
 from rpo_pipeline.engine.groups import collate
-from rpo_pipeline.engine.loading import Trials
 from rpo_pipeline.engine.scoring import group_logps, group_scores
 from rpo_pipeline.engine.tokenisation import tokenise_groups
+from rpo_pipeline.engine.trials import Trials
 from tests.conftest import SIZES, build_small, limits
 
 SIZES["gemma2"] = {**SIZES["llama"], "num_key_value_heads": 2, "head_dim": 8}

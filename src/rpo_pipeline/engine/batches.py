@@ -20,10 +20,11 @@ from rpo_pipeline.engine.groups import (
     tree_tokens,
 )
 from rpo_pipeline.engine.lengths import attention_window, row_kind
-from rpo_pipeline.engine.loading import LanguageModel, Trials
+from rpo_pipeline.engine.loading import LanguageModel
 from rpo_pipeline.engine.routes import Route
 from rpo_pipeline.engine.scoring import group_logps, read_by, warn_of_failure
 from rpo_pipeline.engine.single_rows import check_single_rows
+from rpo_pipeline.engine.trials import Trials
 
 logger = logging.getLogger(__name__)
 

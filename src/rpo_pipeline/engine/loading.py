@@ -37,6 +37,7 @@ from rpo_pipeline.engine.checks import (
 from rpo_pipeline.engine.encoding import control_tokens
 from rpo_pipeline.engine.lengths import check_positions
 from rpo_pipeline.engine.tokenisation import TextFormat, find_end_token
+from rpo_pipeline.engine.trials import Trials
 from rpo_pipeline.errors import ModelError, RpoError
 from rpo_pipeline.params import PolicyParams, PrefixSharing
 from rpo_pipeline.storage import use_hub_or_cache
@@ -46,27 +47,6 @@ logger = logging.getLogger(__name__)
 REASON_CHARACTERS = 300
 
 transformers_logging.disable_progress_bar()  # the bars of the project show a run, not each file
-
-
-@dataclass
-class Trials:
-    """Results of what was tried on a model; null before it was tried.
-
-    Copies of a ``LanguageModel`` with another precision or another route share one object.
-    """
-
-    routes: dict[str, bool] = field(default_factory=dict)
-    """Whether each route agreed with scoring row by row."""
-    route_lengths: dict[str, int] = field(default_factory=dict)
-    """Number of tokens of the longest group that each route was tried for."""
-    head_is_plain: bool | None = None
-    """Whether the logits are those of a linear head, neither scaled nor capped."""
-    compared_rows: bool = False
-    """Whether rows in a batch were compared with the same rows alone."""
-    samples_by_padding: dict[bool, bool] = field(default_factory=dict)
-    """Whether prompts in a batch got the same responses as alone, by whether they were padded."""
-    warnings: set[str] = field(default_factory=set)
-    """Warnings of long rows that were given."""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,9 @@
 from rpo_pipeline.evaluation.comparison import compare_models
 from rpo_pipeline.evaluation.credibility import measure_labelers
 from rpo_pipeline.evaluation.generation import generate
-from rpo_pipeline.evaluation.harness import add_tasks, run_tasks
-from rpo_pipeline.evaluation.judge import judge_pairs
+from rpo_pipeline.evaluation.harness import add_tasks
 from rpo_pipeline.evaluation.metrics import distinct, prompt_means, rank_correlations
 from rpo_pipeline.evaluation.rows import (
-    best_responses,
     held_out_prompts,
     hold_out,
     log_ratios,
@@ -21,4 +19,12 @@ from rpo_pipeline.evaluation.statistics import (
     percentile_interval,
     resample_prompts,
 )
-from rpo_pipeline.evaluation.text_metrics import similarity_columns, text_columns
+from rpo_pipeline.evaluation.steps import (
+    EvaluationSettings,
+    evaluate,
+    judge_generations,
+    label_generations,
+    measure_tasks,
+    name_models,
+    score_rows,
+)

@@ -72,9 +72,9 @@ def generate_responses(
 ) -> pd.DataFrame:
     """Sample responses of every model to the same test prompts."""
     from rpo_pipeline.engine import Engine
-    from rpo_pipeline.evaluation import generate, prompts_of
+    from rpo_pipeline.evaluation import generate, name_models, prompts_of
 
-    models = _name_models(reference, challenger, champion)
+    models = name_models(reference, challenger, champion)
     engines = {name: Engine(model, policy, training, cache) for name, model in models.items()}
     return generate(engines, prompts_of(heldout_rows), evaluation.sampling, seed=training.seed)
 
@@ -88,18 +88,9 @@ def label_generations(
     cache: Path,
 ) -> pd.DataFrame:
     """Label the generations, and measure their text against the logged responses."""
-    from rpo_pipeline.evaluation import best_responses, similarity_columns, text_columns
-    from rpo_pipeline.labeling import label_responses, warn_of_shared_labelers
+    from rpo_pipeline.evaluation import label_generations
 
-    warn_of_shared_labelers(labeling.labelers, evaluation.labelers)
-    texts = generations["prompt"].tolist(), generations["response"].tolist()
-    best = best_responses(heldout_rows)
-    train = frozenset(feedback.loc[feedback["split"] == "train", "response"])
-    labels = label_responses(*texts, evaluation.labelers, cache, every=True)
-    measured = [labels, text_columns(generations, best, train)]
-    if evaluation.encoder:
-        measured.append(similarity_columns(generations, best, evaluation.encoder))
-    return pd.concat([generations, *measured], axis=1)
+    return label_generations(generations, feedback, heldout_rows, labeling, evaluation, cache)
 
 
 def measure_labelers(
@@ -119,10 +110,9 @@ def judge_generations(
     generations: pd.DataFrame, feedback: pd.DataFrame, evaluation: EvaluationParams, cache: Path
 ) -> pd.DataFrame:
     """Compare the generations by a judge, if there is one, and check it on test ratings."""
-    from rpo_pipeline.evaluation import judge_pairs
+    from rpo_pipeline.evaluation import judge_generations
 
-    held_out = (feedback["split"] == "test") & feedback["raw_reward"].notna()
-    return judge_pairs(generations, feedback[held_out], evaluation.judge, cache)
+    return judge_generations(generations, feedback, evaluation, cache)
 
 
 def score_heldout(
@@ -134,13 +124,10 @@ def score_heldout(
 ) -> pd.DataFrame:
     """Compute the policy's log-ratio on the labelled rows of the test prompts."""
     from rpo_pipeline.engine import Engine
-    from rpo_pipeline.evaluation import log_ratios
+    from rpo_pipeline.evaluation import score_rows
 
-    rows = heldout_rows.dropna(subset=["reward", "ref_logps"], ignore_index=True)
-    engine = Engine(challenger, policy, training)
     per_token = rpo.averages_tokens(training.objective)
-    rows["log_ratio"] = log_ratios(rows, engine, per_token=per_token)
-    return rows[["row_id", "prompt_id", "raw_reward", "reward", "log_ratio", "scaled_reward"]]
+    return score_rows(heldout_rows, Engine(challenger, policy, training), per_token=per_token)
 
 
 def run_tasks(
@@ -152,14 +139,10 @@ def run_tasks(
     training: TrainingParams,
 ) -> dict[str, Any]:
     """Run the tasks of the lm-evaluation-harness that are set, if any, on every model."""
-    from rpo_pipeline.engine import StoredModel
-    from rpo_pipeline.evaluation import run_tasks
+    from rpo_pipeline.evaluation import measure_tasks, name_models
 
-    if evaluation.lm_eval is None:
-        return {}
-    paths = _name_models(reference, challenger, champion)
-    models = {name: StoredModel(path, policy, training) for name, path in paths.items()}
-    return run_tasks(models, evaluation.lm_eval, num_resamples=evaluation.bootstrap_samples)
+    models = name_models(reference, challenger, champion)
+    return measure_tasks(models, policy, training, evaluation)
 
 
 def compare_models(
@@ -265,9 +248,3 @@ def render_report(
             lineage=describe_lineage(mlflow_run, reports.fingerprints),
         )
     )
-
-
-def _name_models(reference: Path, challenger: Path, champion: Champion) -> dict[str, Path]:
-    """Return the directories of the models to compare, by name; a champion only if there is one."""
-    models = {"reference": reference, "challenger": challenger}
-    return models | ({"champion": champion.path} if champion.path else {})

@@ -7,12 +7,8 @@ from typing import Any
 import pandas as pd
 
 from rpo_pipeline.params import (
-    EvaluationParams,
-    LabelingParams,
     PolicyParams,
     PromotionParams,
-    RpoParams,
-    TrainingParams,
 )
 from rpo_pipeline.records import (
     Candidate,
@@ -22,8 +18,6 @@ from rpo_pipeline.records import (
     from_json,
     to_json,
 )
-
-from ..evaluation import nodes as evaluation
 
 
 def trace_provenance(
@@ -125,36 +119,20 @@ def measure_candidate(
     mlflow_run: RunAddress,
 ) -> Summary:
     """Evaluate a candidate again if its summary compares with another champion, and gate it."""
-    from rpo_pipeline.registry import decide
+    from rpo_pipeline.evaluation import EvaluationSettings, evaluate, name_models
+    from rpo_pipeline.registry import decide, summarise
 
     promotion = PromotionParams.model_validate(parameters["promotion"])
     if candidate.summary:
         return replace(candidate.summary, gate=decide(candidate.summary, promotion))
     assert candidate.path
     assert candidate.champion
-    challenger, champion = candidate.path, candidate.champion
-    policy = PolicyParams.model_validate(parameters["policy"])
-    training = TrainingParams.model_validate(parameters["training"])
-    labeling = LabelingParams.model_validate(parameters["labeling"])
-    settings = EvaluationParams.model_validate(parameters["evaluation"])
-    rpo = RpoParams.model_validate(parameters["rpo"])
-
-    generations = evaluation.generate_responses(
-        heldout_rows, reference, challenger, champion, policy, settings, training, cache
-    )
-    agreement = evaluation.measure_labelers(feedback, [], labeling, settings, label_cache)
-    measured = evaluation.compare_models(
-        evaluation.label_generations(
-            generations, feedback, heldout_rows, labeling, settings, label_cache
-        ),
-        evaluation.score_heldout(heldout_rows, challenger, policy, rpo, training),
-        evaluation.judge_generations(generations, feedback, settings, label_cache),
-        agreement,
-        evaluation.run_tasks(reference, challenger, champion, policy, settings, training),
-        settings,
-        training,
-    )
-    return evaluation.summarise(measured, agreement, champion, promotion, mlflow_run)
+    models = name_models(reference, candidate.path, candidate.champion)
+    blocks = {name: parameters[name] for name in EvaluationSettings.model_fields}
+    settings = EvaluationSettings.model_validate(blocks)
+    caches = {"cache": cache, "label_cache": label_cache}
+    measured, agreement = evaluate(models, feedback, heldout_rows, settings, **caches)
+    return summarise(mlflow_run, measured, agreement, candidate.champion.version, promotion)
 
 
 def promote(
