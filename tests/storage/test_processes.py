@@ -70,8 +70,10 @@ def test_the_process_that_was_killed_is_named_whatever_the_launcher_takes_for_th
     assert _killed(output).startswith("SIGKILL ended process 1,")
 
 
-def test_a_process_that_failed_by_itself_was_not_killed():
-    assert _killed(SUMMARY.format(0, 0, 1, 1, 1, 1)) is None
+@pytest.mark.parametrize("other", [1, -15])  # it failed too, or the launcher ended it
+def test_a_process_that_failed_by_itself_was_not_killed(other):
+    assert _killed(SUMMARY.format(0, 0, 1, 1, 1, other)) is None
+    assert _killed(SUMMARY.format(1, 1, other, 0, 0, 1)) is None
 
 
 @pytest.mark.skipif(not reset_peak(), reason="this system cannot set the peak back")

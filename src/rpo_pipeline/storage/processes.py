@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 PARENT = "RPO_PARENT_PID"
 ERROR_FILE = "error.txt"
 TRACEBACK_LINES = 40
-# Entry of a killed process in the launcher's final list.
-KILLED = re.compile(r"\brank +: (?P<rank>\d+).*\n +exitcode +: -(?P<signal>\d+)")
+# Entry of a failed process in the launcher's final list. A negative code is a signal.
+FAILED = re.compile(r"\brank +: (?P<rank>\d+).*\n +exitcode +: (?P<code>-?\d+)")
 SECONDS_TO_END = 10
 CHECK_SECONDS = 1.0
 # Variables of an outer launch, which the processes of our launches must not inherit.
@@ -115,14 +115,14 @@ def outside_a_launch() -> Iterator[None]:
 
 def _killed(output: str) -> str | None:
     """Describe the end of a process by a signal, which the process could not report itself."""
-    found = {signal.Signals(int(one["signal"])): one["rank"] for one in KILLED.finditer(output)}
-    if not found:
+    ranks = {int(one["code"]): one["rank"] for one in FAILED.finditer(output)}
+    # A killed process fails the others, and after any failure the launcher ends them by SIGTERM.
+    code = min(ranks, key=lambda code: (code == -signal.SIGTERM, code), default=0)
+    if code >= 0:
         return None
-    # The launcher ends the remaining processes by SIGTERM.
-    cause = next((one for one in found if one is not signal.SIGTERM), signal.SIGTERM)
     return (
-        f"{cause.name} ended process {found[cause]}, as the system does when memory runs out. What "
-        "was stored until then is kept, and the same run goes on from there"
+        f"{signal.Signals(-code).name} ended process {ranks[code]}, as the system does when memory "
+        "runs out. What was stored until then is kept, and the same run goes on from there"
     )
 
 
