@@ -125,6 +125,18 @@ def test_a_forgotten_prompt_is_not_brought_back_by_its_ratings():
     assert "prompt 0" not in json.dumps(rejected)
 
 
+def test_ratings_find_the_log_that_an_earlier_source_has_read():
+    Path("more").mkdir()
+    write("ratings/a.jsonl", rate("r1", "up"))
+    write("more/a.jsonl", rate("r5", "down"))
+    more = SOURCE.model_copy(update={"ratings_path": "more/*.jsonl"})
+    rows, rejected = read_log(SOURCE, more, folder=Path("parts"))
+    found = {row["response"]: row["raw_reward"] for row in rows.to_pylist() if row["raw_reward"]}
+    assert found == {"response 1": 1, "response 5": -1}
+    assert len(rows) == len(SERVED) + 2
+    assert rejected.empty
+
+
 def test_a_name_may_be_a_number_in_one_file_and_a_text_in_the_other():
     write("served-2.jsonl", {**SERVED[5], "response_id": 12})
     Path("ratings/a.csv").write_text("response_id,thumbs\n12,up\n")

@@ -94,6 +94,9 @@ def tgo_loss(
 
     Returns:
         Loss of each row, shape ``(R,)``.
+
+    Source:
+        Bai et al., arXiv:2605.04653 (for images), whose threshold comes from the scores too.
     """
     log_odds = beta * (logps - ref_logps)
     above = rewards - threshold

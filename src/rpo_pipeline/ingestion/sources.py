@@ -62,8 +62,11 @@ def read_sources(
     a column that it names.
     """
     files: dict[Path, tuple[SourceFile, int]] = {}
+    logs: list[list[Path]] = []
     for number, source in enumerate(sources):
-        for file in [*find_files(source), *find_ratings(source)]:
+        logged = find_files(source)
+        logs.append([same_file(file.path, source) for file in logged])
+        for file in [*logged, *find_ratings(source)]:
             known, _ = files.setdefault(same_file(file.path, source), (file, number))
             if known is not file:
                 logger.warning(
@@ -81,8 +84,9 @@ def read_sources(
     parts: list[Part] = []
     for number, source in enumerate(sources):
         own = [(file, found[path][0]) for path, (file, of) in files.items() if of == number]
-        logs = [part.name for file, part in own if not file.holds_ratings]
-        described = [_describe(file, part, logs) for file, part in own]
+        # A source may rate a log that an earlier source has read.
+        keys = [found[path][0].name for path in logs[number]]
+        described = [_describe(file, part, keys) for file, part in own]
         abouts = [
             {**read_about(part), "path": file.name, "holds_ratings": file.holds_ratings}
             for file, part in own

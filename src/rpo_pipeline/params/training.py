@@ -95,7 +95,7 @@ class RpoParams(Params):
 
     def tau_or(self, chosen: float) -> float:
         """Return the tau that was chosen by trainings, or the one that is set."""
-        return chosen if self.tau == "auto" or self.max_divergence is not None else self.tau
+        return chosen if self.searches_tau else self.fixed_tau
 
     @model_validator(mode="after")
     def _prior_has_a_meaning(self) -> Self:

@@ -11,6 +11,7 @@ from rpo_pipeline.params import (
     LabelingParams,
     PolicyParams,
     PromotionParams,
+    RebelParams,
     RpoParams,
     TrainingParams,
 )
@@ -50,13 +51,15 @@ def hold_out_rows(
     reference_logps: pd.DataFrame,
     partition_health: dict[str, Any],
     dro: DroParams,
+    rebel: RebelParams,
     training: TrainingParams,
     evaluation: EvaluationParams,
 ) -> pd.DataFrame:
     """Join the logged rows of the test prompts that the models are compared on."""
     from rpo_pipeline.evaluation import hold_out
 
-    tau = {"rpo": partition_health["tau"], "dro": dro.tau}.get(training.objective, float("nan"))
+    taus = {"rpo": partition_health["tau"], "dro": dro.tau, "rebel": rebel.tau}
+    tau = taus.get(training.objective, float("nan"))
     return hold_out(feedback, rewards, reference_logps, evaluation.num_prompts, tau=tau)
 
 

@@ -26,7 +26,7 @@ def create_pipeline() -> Pipeline:
                 nodes.hold_out_rows,
                 [
                     *(FEEDBACK, "rewards", "reference_logps", "partition_health"),
-                    *("params:dro", TRAINING, EVALUATION),
+                    *("params:dro", "params:rebel", TRAINING, EVALUATION),
                 ],
                 "heldout_rows",
                 name="hold_out_rows",
