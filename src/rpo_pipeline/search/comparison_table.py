@@ -35,8 +35,7 @@ def summarise(
     Args:
         curves: Folder of each cell of the curves.
         final: Folder of each cell of the chosen values.
-        comparison: Methods, the first of which is the baseline of the differences; metric, budgets
-            and seeds.
+        comparison: Methods, the first of which is the baseline; metric, budgets and seeds.
         num_resamples: Number of resamples for each interval.
 
     Returns:

@@ -8,7 +8,7 @@ time of a shard is the time of its last use, by which ``prune_cache`` keeps a ca
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -88,10 +88,14 @@ def fetch_rows(
         if stored.empty:  # no row has ever had a value
             stored = stored.reindex(columns=stored.columns.union(values.columns))
     asked_for = stored.reindex(list(keys))
-    for shard_file in asked_for["shard"].dropna().unique():
-        with suppress(FileNotFoundError, PermissionError):  # removed, or owned by another user
-            os.utime(folder / shard_file)  # the time of its last use
+    _note_use(folder, asked_for["shard"].dropna().unique())
     return asked_for.drop(columns=["shard", "prompt_id"]).reset_index(drop=True)
+
+
+def _note_use(folder: Path, shards: Iterable[str]) -> None:
+    for shard in shards:
+        with suppress(FileNotFoundError, PermissionError):  # removed, or owned by another user
+            os.utime(folder / shard)
 
 
 def missing_rows(folder: Path, keys: Sequence[str]) -> list[int]:
