@@ -198,6 +198,11 @@ def test_rho_is_a_number_or_the_error_of_log_z_over_the_variance_of_targets(labe
     assert (targets["rho"] > 0).sum() >= 20
 
 
+def test_sharpness_is_a_saturation_per_unit_of_reward_in_nats(labelled):
+    targets = estimate(labelled, saturation=3.0)[1]
+    assert targets["sharpness"].tolist() == [3.0 * 0.5] * len(labelled)
+
+
 def test_rho_is_zero_where_no_error_of_log_z_is_known(labelled):
     assert estimate(labelled[:2], rho="auto")[1]["rho"].tolist() == [0.0, 0.0]
 

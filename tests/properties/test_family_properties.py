@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributions import Bernoulli, kl_divergence
 
 from rpo_pipeline.core.losses import (
     awr_loss,
@@ -30,8 +31,7 @@ def weighted(logps, ref_logps, targets, *, rho, level=0.0, rows=slice(None)):
         ref_logps[rows],
         targets[rows],
         (mean * ones)[rows],
-        (len(ones) * ones)[rows],
-        rho=(rho * ones)[rows],
+        weight=(ones / (1 + len(ones) * rho))[rows],
         level=torch.tensor(level, dtype=targets.dtype),
     )
 
@@ -69,6 +69,21 @@ def test_without_an_error_of_log_z_the_weighted_loss_is_that_of_rpo(table):
     torch.testing.assert_close(gradient(losses, logps), gradient(plain, logps))
 
 
+@given(tables(3, st.floats(-5, 5)), st.floats(0, 10), positive)
+def test_a_saturated_row_is_as_far_from_the_level_of_its_prompt_as_a_squared_one(table, rho, s):
+    """Its gradient is that of the loss alone, on the target that the weights move."""
+    logps, ref_logps, targets = table
+    logps.requires_grad_()
+    ones = torch.ones_like(targets)
+    mean, weight = (logps - ref_logps - targets).mean().detach(), ones / (1 + len(ones) * rho)
+    joined = weighted_rpo_loss(
+        *table, mean * ones, weight=weight, level=0.5 * ones[0], sharpness=s * ones
+    )
+    moved = targets + mean - weight * (mean - 0.5)
+    alone = rpo_loss(logps, ref_logps, moved, sharpness=s * ones)
+    torch.testing.assert_close(gradient(joined, logps), gradient(alone, logps))
+
+
 @given(tables(3), nats)
 def test_with_an_infinite_error_a_shift_of_log_z_changes_nothing(table, shift):
     logps, ref_logps, targets = table
@@ -79,6 +94,32 @@ def test_with_an_infinite_error_a_shift_of_log_z_changes_nothing(table, shift):
     torch.testing.assert_close(after, before, rtol=1e-6, atol=1e-6)
     residuals = (logps - ref_logps - targets).detach()
     torch.testing.assert_close(gradient(before, logps), residuals - residuals.mean())
+
+
+@given(tables(3, st.floats(-3, 3)), st.floats(1e-2, 3))
+def test_the_logistic_loss_is_a_divergence_between_two_coins(table, sharpness):
+    logps, ref_logps, targets = table
+    logps.requires_grad_()
+    s = torch.full_like(targets, sharpness)
+    losses = rpo_loss(logps, ref_logps, targets, sharpness=s)
+    wanted, given = (Bernoulli(logits=s * some) for some in (targets, logps - ref_logps))
+    direct = 4 / sharpness**2 * kl_divergence(wanted, given)
+    torch.testing.assert_close(losses, direct, rtol=1e-6, atol=1e-9)
+    pull = gradient(losses, logps)
+    assert (pull.abs() <= 4 / sharpness).all()
+    at_rest = rpo_loss(ref_logps + targets, ref_logps, targets, sharpness=s)
+    torch.testing.assert_close(at_rest, torch.zeros_like(targets), rtol=0, atol=1e-9)
+
+
+@given(tables(3, st.floats(-5, 5)))
+def test_without_saturation_the_logistic_loss_is_that_of_rpo(table):
+    logps = table[0].requires_grad_()
+    nearly_none = torch.full_like(logps, 1e-4).detach()
+    losses, plain = rpo_loss(*table, sharpness=nearly_none), rpo_loss(*table)
+    torch.testing.assert_close(losses, plain, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        gradient(losses, logps), gradient(plain, logps), rtol=1e-4, atol=1e-6
+    )
 
 
 @given(tables(3), rhos, nats, positive, st.data())
@@ -149,7 +190,9 @@ def test_awr_weighs_the_likelihood(table):
 def test_far_log_ratios_give_finite_losses_and_gradients_in_float32(beta):
     logps = torch.tensor([-3e4, 2e4, 10.0]).requires_grad_()
     ref_logps, rewards = torch.zeros(3), torch.tensor([1.0, -1.0, 0.0])
+    sharpness = torch.full((3,), beta)
     for losses in (
+        rpo_loss(logps, ref_logps, rewards, sharpness=sharpness),
         weighted(logps, ref_logps, rewards, rho=float("inf")),
         tgo_loss(logps, ref_logps, rewards, threshold=0.0, beta=beta),
         nca_loss(logps, ref_logps, rewards.softmax(0) * 3, beta=beta),

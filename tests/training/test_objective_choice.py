@@ -1,17 +1,23 @@
 """The objective that a table of training rows becomes, and tables that would teach it nothing."""
 
 import math
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from rpo_pipeline.engine.groups import Group
 from rpo_pipeline.errors import DataError
+from rpo_pipeline.training.objective import RowScores
 from rpo_pipeline.training.objective_choice import BUILDERS, build_objective
 from rpo_pipeline.training.objectives import RpoObjective, WeightedRpoObjective
 from tests.conftest import block, objectives
+
+bce = partial(binary_cross_entropy_with_logits, reduction="none")
 
 
 def table(rewards=(1.0, 0.0, 2.0, -1.0, 0.5), sizes=(3, 2), targets=None, rho=0.0):
@@ -38,9 +44,24 @@ def test_rpo_is_weighted_only_where_log_z_may_be_wrong():
     assert type(build("rpo", table())) is RpoObjective
     weighted = build("rpo", table(rho=0.5), rho="auto")
     assert isinstance(weighted, WeightedRpoObjective)
-    assert weighted.num_responses.tolist() == [3, 3, 3, 2, 2]
-    assert weighted.rho.tolist() == [0.5] * 5
+    assert weighted.weight.tolist() == [pytest.approx(1 / (1 + 0.5 * n)) for n in (3, 3, 3, 2, 2)]
+    assert weighted.joins_responses
+    assert not build("rpo", table(), fit_level=True).joins_responses
     assert float(weighted.level) == 0.0
+
+
+def test_a_saturated_row_pulls_by_its_sharpness_and_the_mean_over_its_tokens():
+    rows = table().assign(sharpness=0.5)
+    objective = build("rpo", rows, saturation=0.25, logp_reduction="mean")
+    logps = torch.tensor([-9.0, -12.0, -10.0, -10.0, -11.0])
+    num_tokens = torch.tensor([1, 2, 3, 4, 5])
+    batch = SimpleNamespace(rows=torch.arange(5), num_tokens=num_tokens)
+    losses, metrics = objective.row_losses(RowScores(logps), batch)
+    log_ratio = (logps + 10.0) / num_tokens
+    torch.testing.assert_close(metrics["log_ratio"], log_ratio)
+    wanted, given = (0.5 * some for some in (objective.targets, log_ratio))
+    direct = 16 * (bce(given, wanted.sigmoid()) - bce(wanted, wanted.sigmoid()))
+    torch.testing.assert_close(losses, direct)
 
 
 def test_the_level_starts_where_the_step_zero_residuals_are_zero_on_average():
@@ -66,7 +87,7 @@ def test_rebel_has_its_own_temperature_and_no_log_z():
     objective = build("rebel", table(targets=[9.0] * 5))
     tau = objectives().rebel.tau
     torch.testing.assert_close(objective.targets, torch.tensor([1.0, 0.0, 2.0, -1.0, 0.5]) / tau)
-    assert objective.rho.isinf().all()
+    assert (objective.weight == 0).all()
 
 
 def test_tgo_divides_at_the_median_of_train_and_by_the_sum_of_weights():

@@ -56,8 +56,7 @@ def weighted_objective(language_model, groups):
         plain.ref_logps,
         plain.targets,
         per_token=False,
-        num_responses=sizes,
-        rho=torch.full((6,), 2.0),
+        weight=1 / (1 + 2.0 * sizes),
         level=torch.tensor(0.5),
         fits_level=True,
     )

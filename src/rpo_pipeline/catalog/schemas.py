@@ -142,7 +142,7 @@ PARTITION = TableSchema(
 TARGETS = TableSchema(
     "targets",
     "row_id",
-    {"row_id": ID, "target": NUMBER, "rho": NUMBER},
+    {"row_id": ID, "target": NUMBER, "rho": NUMBER, "sharpness": NUMBER},
     "partition_estimation",
     "see rpo.estimator and rpo.tau",
 )
@@ -159,6 +159,7 @@ TRAINING_ROWS = TableSchema(
         "ref_logps": LOGPS,
         "target": NUMBER,
         "rho": NUMBER,
+        "sharpness": NUMBER,
     },
     "rpo_training",
     "tables of earlier runs do not fit together: run from data_ingestion",

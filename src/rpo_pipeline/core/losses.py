@@ -12,26 +12,38 @@ REBEL (arXiv:2404.16767) has none either: it is ``weighted_rpo_loss`` with an in
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 
-def rpo_loss(logps: Tensor, ref_logps: Tensor, targets: Tensor) -> Tensor:
+def rpo_loss(
+    logps: Tensor, ref_logps: Tensor, targets: Tensor, *, sharpness: Tensor | None = None
+) -> Tensor:
     """Reward Partition Optimization: regress the log-ratio on the reward.
 
-    ``1/2 (logps - ref_logps - target)^2`` with ``target = r / tau - log_z``.
+    ``1/2 (logps - ref_logps - target)^2`` with ``target = r / tau - log_z``, or with a sharpness s
+    the divergence between two coins ``4 / s^2 KL(sigmoid(s target) || sigmoid(s log_ratio))``. That
+    is 0 at the same place and the square in the limit ``s = 0``, but its gradient ``4 / s
+    (sigmoid(s log_ratio) - sigmoid(s target))`` is at most ``4 / s``, so that a response far below
+    its prompt pulls hardly more than one that is clearly below.
 
     Args:
         logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
         ref_logps: Log-probabilities by the reference, shape ``(R,)``.
         targets: Targets in nats, shape ``(R,)``.
+        sharpness: s, per nat, ``> 0``, shape ``(R,)``; none for the square.
 
     Returns:
         Loss of each row in nats^2, shape ``(R,)``.
 
     Source:
-        Faye et al., arXiv:2506.13702, the RPO loss, in units of the log-ratio.
+        Faye et al., arXiv:2506.13702, the RPO loss, in units of the log-ratio; the bound is ours.
     """
-    return 0.5 * (logps - ref_logps - targets).square()
+    log_ratio = logps - ref_logps
+    if sharpness is None:
+        return 0.5 * (log_ratio - targets).square()
+    x, y = sharpness * log_ratio, sharpness * targets
+    divergence = softplus(x) - softplus(y) - y.sigmoid() * (x - y)
+    return 4 * divergence / sharpness.square()
 
 
 def weighted_rpo_loss(
@@ -39,10 +51,10 @@ def weighted_rpo_loss(
     ref_logps: Tensor,
     targets: Tensor,
     mean_residuals: Tensor,
-    num_responses: Tensor,
     *,
-    rho: Tensor,
+    weight: Tensor,
     level: Tensor,
+    sharpness: Tensor | None = None,
 ) -> Tensor:
     """RPO where log_z has an error: generalised least squares over the responses of a prompt.
 
@@ -50,7 +62,8 @@ def weighted_rpo_loss(
     that has ``rho`` times the variance of a row and the mean ``b``, the loss of the prompt is ``1/2
     sum_i (e_i - mean e)^2 + 1/2 n / (1 + n rho) (mean e - b)^2``. For ``rho = 0`` and ``b = 0``
     this is ``rpo_loss``; for an infinite ``rho`` only differences within the prompt count, in which
-    log_z cancels (REBEL).
+    log_z cancels (REBEL). The weight of the level against the mean of the prompt is ``1 / (1 + n
+    rho)``.
 
     Args:
         logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
@@ -58,21 +71,19 @@ def weighted_rpo_loss(
         targets: Targets in nats, shape ``(R,)``.
         mean_residuals: ``mean e`` over all responses of each row's prompt, in nats, without
             gradient, shape ``(R,)``.
-        num_responses: Number n of responses of each row's prompt, shape ``(R,)``.
-        rho: Variance of the error of log_z over that of a row, at least 0, may be infinite, shape
-            ``(R,)``.
+        weight: Weight of the level, from 0 to 1, shape ``(R,)``.
         level: Mean ``b`` of the errors over prompts, in nats, shape ``()``.
+        sharpness: That of ``rpo_loss``, for the distance of a row from the level of its prompt.
 
     Returns:
-        Loss of each row in nats^2, shape ``(R,)``. Its sum over a prompt is the loss above, and has
-        the gradient of the loss above by each log-probability, ``e_i - (n rho mean e + b) / (1 + n
-        rho)``.
+        Loss of each row in nats^2, shape ``(R,)``. Without a sharpness, its sum over a prompt is
+        the loss above, and has the gradient of the loss above by each log-probability, ``e_i - (n
+        rho mean e + b) / (1 + n rho)``.
     """
-    weight = 1 / (1 + num_responses * rho)  # of the level, against the mean of the prompt
     distance = mean_residuals - level
     intercepts = mean_residuals - weight * distance
     return (
-        rpo_loss(logps, ref_logps, targets + intercepts)
+        rpo_loss(logps, ref_logps, targets + intercepts, sharpness=sharpness)
         + 0.5 * weight * (1 - weight) * distance.square()
     )
 

@@ -70,6 +70,9 @@ class RpoParams(Params):
     """Samples for ``reference_samples`` and ``quantile``."""
     prior_strength: float = Field(ge=0)
     """Number of responses that the prior of log_z counts for; 0 for no prior."""
+    saturation: float = Field(ge=0)
+    """Sharpness of the sigmoid through which reward and log-ratio are compared, per unit of reward:
+    beyond about 1 / saturation a reward pulls hardly harder. 0: the squared residual."""
     rho: Annotated[float | Literal["auto"], PlainValidator(_ratio_or_auto)]
     """Variance of the error of log_z over that of a row: 0 trusts log_z, a larger number relies on
     differences within a prompt. ``auto`` takes that of each prompt from its standard error."""

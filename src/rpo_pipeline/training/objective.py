@@ -5,7 +5,7 @@ Shapes: R rows of a micro-batch. "By row" means by position in the table of trai
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -58,8 +58,11 @@ class Objective:
 
     value_learning_rate: float | None = None
     """Peak learning rate of the value head; null for an objective without values."""
-    joins_responses: ClassVar[bool] = False
-    """Whether the loss of a response depends on the other responses of its prompt."""
+
+    @property
+    def joins_responses(self) -> bool:
+        """Whether the loss of a response depends on the other responses of its prompt."""
+        return False
 
     def denominator(self, groups: Sequence[Group]) -> float:
         """Return the divisor of the losses of a whole step: the number of rows."""

@@ -1,6 +1,7 @@
 """Builds the objective of a training, with its numbers of each row."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -79,10 +80,13 @@ def build_objective(
 def _rpo(settings: ObjectiveParams, rows: pd.DataFrame, groups: Sequence[Group]) -> RpoObjective:
     rpo = settings.rpo
     targets = _tensor(rows["target"])
+    sharpness = _tensor(rows["sharpness"]) if rpo.saturation else None
     if rpo.rho == 0 and not rpo.fit_level:
-        return RpoObjective(targets=targets, **_log_ratio(settings, rows))
-    rho = _tensor(rows["rho"])
-    return _weighted(settings, rows, groups, targets, rho, fits_level=rpo.fit_level)
+        return RpoObjective(targets=targets, sharpness=sharpness, **_log_ratio(settings, rows))
+    weighted = _weighted(
+        settings, rows, groups, targets, _tensor(rows["rho"]), fits_level=rpo.fit_level
+    )
+    return replace(weighted, sharpness=sharpness)
 
 
 def _qrpo(settings: ObjectiveParams, rows: pd.DataFrame, _: Sequence[Group]) -> RpoObjective:
@@ -110,16 +114,15 @@ def _weighted(
     num_responses = torch.zeros_like(targets)
     for group in groups:
         num_responses[group.rows] = float(len(group.rows))
+    weight = 1 / (1 + num_responses * rho)
     level = torch.zeros((), device=targets.device)
     if fits_level:  # before the first step every log-ratio is 0, and the residual is -target
         learned = torch.tensor((rows["split"] == "train").tolist(), device=targets.device)
-        weight = (1 / (1 + num_responses * rho)) * learned
-        level -= (weight * targets).sum() / weight.sum()
+        level -= (weight * learned * targets).sum() / (weight * learned).sum()
     return WeightedRpoObjective(
         targets=targets,
         **_log_ratio(settings, rows),
-        num_responses=num_responses,
-        rho=rho,
+        weight=weight,
         level=level,
         fits_level=fits_level,
     )

@@ -5,7 +5,7 @@ Shapes: R rows of a micro-batch. "By row" means by position in the table of trai
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -57,6 +57,8 @@ class RpoObjective(_LogRatioObjective):
 
     targets: Tensor
     """``r / tau - log_z`` by row, in nats."""
+    sharpness: Tensor | None = field(default=None, kw_only=True)
+    """Sharpness of the loss by row, per nat; none for squared residuals."""
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the RPO loss of each row, in nats^2."""
@@ -64,22 +66,28 @@ class RpoObjective(_LogRatioObjective):
         logps, ref_logps = self._reduced(scores.logps, batch.rows, batch.num_tokens)
         log_ratio = (logps - ref_logps).detach()
         metrics = {"log_ratio": log_ratio, "residual": log_ratio - targets}
-        return rpo_loss(logps, ref_logps, targets), metrics
+        sharpness = self._sharpness(batch.rows)
+        return rpo_loss(logps, ref_logps, targets, sharpness=sharpness), metrics
+
+    def _sharpness(self, rows: Tensor) -> Tensor | None:
+        return None if self.sharpness is None else self.sharpness[rows]
 
 
 @dataclass(frozen=True)
 class WeightedRpoObjective(RpoObjective):
     """RPO that allows for an error of log_z, which the responses of a prompt share."""
 
-    num_responses: Tensor
-    """Number of responses of the row's prompt, by row."""
-    rho: Tensor
-    """Variance of the error of log_z over that of a row, by row."""
+    weight: Tensor
+    """Weight of the level against the mean of the prompt, ``1 / (1 + n rho)``, by row."""
     level: Tensor
     """Mean ``b`` of the errors over prompts, in nats, shape ``()``, which steps change in place."""
     fits_level: bool
     """Whether steps change the level."""
-    joins_responses: ClassVar[bool] = True
+
+    @cached_property
+    def joins_responses(self) -> bool:
+        """Whether the mean of a prompt counts anywhere."""
+        return bool((self.weight < 1).any())
 
     def shared(self, responses: Responses) -> Tensor:
         """Compute the mean residual of each prompt, in nats."""
@@ -92,21 +100,19 @@ class WeightedRpoObjective(RpoObjective):
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the weighted RPO loss of each row, in nats^2."""
-        assert scores.shared is not None
-        rows = batch.rows
+        rows, targets, weight = batch.rows, self.targets[batch.rows], self.weight[batch.rows]
         logps, ref_logps = self._reduced(scores.logps, rows, batch.num_tokens)
         losses = weighted_rpo_loss(
             logps,
             ref_logps,
-            self.targets[rows],
-            scores.shared,
-            self.num_responses[rows],
-            rho=self.rho[rows],
+            targets,
+            torch.zeros_like(ref_logps) if scores.shared is None else scores.shared,
+            weight=weight,
             level=self.level,
+            sharpness=self._sharpness(rows),
         )
         log_ratio = (logps - ref_logps).detach()
-        residual = log_ratio - self.targets[rows]
-        weight = 1 / (1 + self.num_responses[rows] * self.rho[rows])
+        residual = log_ratio - targets
         return losses, {
             "log_ratio": log_ratio,
             "residual": residual,
@@ -192,7 +198,10 @@ class NcaObjective(_LogRatioObjective):
 class InfoncaObjective(NcaObjective):
     """Cross-entropy from rewards to log-ratios over the responses of a prompt."""
 
-    joins_responses: ClassVar[bool] = True
+    @property
+    def joins_responses(self) -> bool:
+        """The normaliser is a sum over the responses."""
+        return True
 
     def shared(self, responses: Responses) -> Tensor:
         """Compute ``log mean_i exp(beta log_ratio_i)`` of each prompt."""

@@ -17,18 +17,18 @@ def training_rows(
 
     Args:
         rows: Labelled rows with their rewards and the reference's logps.
-        targets: ``reward / tau - log_z`` of each row, in nats, and rho of its prompt.
+        targets: By row_id ``reward / tau - log_z`` in nats, rho, and the sharpness of the loss.
         mismatched_logps: Log-probabilities of KTO's pairs; none, or empty, for other objectives.
 
     Returns:
         row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats), target
-        (nats), rho, mismatched_prompt_id and mismatched_ref_logps (null without).
+        (nats), rho, sharpness, mismatched_prompt_id and mismatched_ref_logps (null without).
     """
     if mismatched_logps is None:
         mismatched_logps = pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
     pairs = mismatched_logps.set_index("row_id").add_prefix("mismatched_")
     columns = ["row_id", "prompt_id", "split", "prompt", "response", "reward", "logps"]
-    joined = rows[columns].merge(targets[["row_id", "target", "rho"]], on="row_id")
+    joined = rows[columns].merge(targets, on="row_id")
     names = {"logps": "ref_logps", "mismatched_logps": "mismatched_ref_logps"}
     return joined.join(pairs, on="row_id").rename(columns=names)
 
