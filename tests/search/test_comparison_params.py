@@ -35,7 +35,8 @@ def test_budgets_are_read_from_small_to_large_and_once():
 def test_every_method_that_is_shipped_has_a_curve_of_four_points_and_settings_that_exist():
     assert min(len(method.grid) for method in SHIPPED.methods) >= 4
     chosen = {method.name: method.grid[0] for method in SHIPPED.methods}
-    curves, final = curve_cells(SHIPPED), final_cells(SHIPPED, chosen)
-    for cell in [*curves, *final, *study_cells(SHIPPED, chosen)]:
+    cells = [*curve_cells(SHIPPED), *final_cells(SHIPPED, chosen), *study_cells(SHIPPED, chosen)]
+    for cell in cells:
         settings_of(cell, SETTINGS, SHIPPED.settings)
-    assert len({cell.name for cell in (*curves, *final)}) < 150
+    unchanged = {("reward_noise", 0.0), ("logged_share", 1.0)}  # these cells are those of the table
+    assert len({cell.name for cell in cells if cell.study not in unchanged}) <= 150
