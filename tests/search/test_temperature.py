@@ -81,7 +81,8 @@ def search(rows, tmp_path, split, **rpo):
     def rows_at(tau):
         asked.append(tau)
         target = np.linspace(-1, 1, len(rows)) / tau
-        return rows.assign(split=split, reward=0.0, ref_logps=ref_logps, target=target)
+        loss = {"target": target, "rho": 0.0, "sharpness": 0.0}
+        return rows.assign(split=split, reward=0.0, ref_logps=ref_logps, **loss)
 
     settings = {"tau": "auto", "tau_grid": [2.0, 0.5], "tau_search_epochs": 4, **rpo}
     trials = Trials(

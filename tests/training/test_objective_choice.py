@@ -26,7 +26,8 @@ def table(rewards=(1.0, 0.0, 2.0, -1.0, 0.5), sizes=(3, 2), targets=None, rho=0.
     rows = pd.DataFrame(
         {"prompt_id": prompts, "split": "train", "reward": rewards, "ref_logps": -10.0, "rho": rho}
     )
-    return rows.assign(target=rewards if targets is None else np.array(targets, dtype=float))
+    targets = rewards if targets is None else np.array(targets, dtype=float)
+    return rows.assign(target=targets, sharpness=0.0)
 
 
 def groups_of(rows):
@@ -52,7 +53,7 @@ def test_rpo_is_weighted_only_where_log_z_may_be_wrong():
 
 def test_a_saturated_row_pulls_by_its_sharpness_and_the_mean_over_its_tokens():
     rows = table().assign(sharpness=0.5)
-    objective = build("rpo", rows, saturation=0.25, logp_reduction="mean")
+    objective = build("rpo", rows, logp_reduction="mean")
     logps = torch.tensor([-9.0, -12.0, -10.0, -10.0, -11.0])
     num_tokens = torch.tensor([1, 2, 3, 4, 5])
     batch = SimpleNamespace(rows=torch.arange(5), num_tokens=num_tokens)

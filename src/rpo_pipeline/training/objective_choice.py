@@ -78,14 +78,13 @@ def build_objective(
 
 
 def _rpo(settings: ObjectiveParams, rows: pd.DataFrame, groups: Sequence[Group]) -> RpoObjective:
-    rpo = settings.rpo
-    targets = _tensor(rows["target"])
-    sharpness = _tensor(rows["sharpness"]) if rpo.saturation else None
-    if rpo.rho == 0 and not rpo.fit_level:
+    # The rows decide, so that a run of a part of the pipeline has one loss.
+    fits_level, targets = settings.rpo.fit_level, _tensor(rows["target"])
+    sharpness = _tensor(rows["sharpness"]) if rows["sharpness"].any() else None
+    if not rows["rho"].any() and not fits_level:
         return RpoObjective(targets=targets, sharpness=sharpness, **_log_ratio(settings, rows))
-    weighted = _weighted(
-        settings, rows, groups, targets, _tensor(rows["rho"]), fits_level=rpo.fit_level
-    )
+    rho = _tensor(rows["rho"])
+    weighted = _weighted(settings, rows, groups, targets, rho, fits_level=fits_level)
     return replace(weighted, sharpness=sharpness)
 
 
