@@ -111,6 +111,15 @@ def test_the_logistic_loss_is_a_divergence_between_two_coins(table, sharpness):
     torch.testing.assert_close(at_rest, torch.zeros_like(targets), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("sharpness", [0.05, 100.0])
+def test_the_loss_of_the_smallest_and_the_largest_saturation_is_right_in_float32(sharpness):
+    logps, ref_logps, targets = torch.linspace(-2, 2, 9), torch.zeros(9), torch.full((9,), 0.7)
+    s = torch.full((9,), sharpness)
+    losses = rpo_loss(logps, ref_logps, targets, sharpness=s)
+    exact = rpo_loss(logps.double(), ref_logps, targets.double(), sharpness=s.double())
+    torch.testing.assert_close(losses, exact.float(), rtol=2e-3, atol=1e-4)
+
+
 @given(tables(3, st.floats(-5, 5)))
 def test_without_saturation_the_logistic_loss_is_that_of_rpo(table):
     logps = table[0].requires_grad_()
