@@ -1,7 +1,6 @@
 """Builds the objective of a training, with its numbers of each row."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -84,8 +83,9 @@ def _rpo(settings: ObjectiveParams, rows: pd.DataFrame, groups: Sequence[Group])
     if not rows["rho"].any() and not fits_level:
         return RpoObjective(targets=targets, sharpness=sharpness, **_log_ratio(settings, rows))
     rho = _tensor(rows["rho"])
-    weighted = _weighted(settings, rows, groups, targets, rho, fits_level=fits_level)
-    return replace(weighted, sharpness=sharpness)
+    return _weighted(
+        settings, rows, groups, targets, rho, fits_level=fits_level, sharpness=sharpness
+    )
 
 
 def _qrpo(settings: ObjectiveParams, rows: pd.DataFrame, _: Sequence[Group]) -> RpoObjective:
@@ -109,6 +109,7 @@ def _weighted(
     rho: Tensor,
     *,
     fits_level: bool,
+    sharpness: Tensor | None = None,
 ) -> WeightedRpoObjective:
     num_responses = torch.zeros_like(targets)
     for group in groups:
@@ -124,6 +125,7 @@ def _weighted(
         weight=weight,
         level=level,
         fits_level=fits_level,
+        sharpness=sharpness,
     )
 
 
