@@ -51,7 +51,7 @@ def run(tmp_path):
     def save(name, value):
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
 
-    def run(factor=2, only_missing_outputs=False, model=None, **files):
+    def run(factor=2, only_missing_outputs=False, model=None, from_nodes=(), **files):
         for name, value in files.items():
             save(name, value)
         names = ["number", "doubled", "positive", "description", "answer", "run_ledger"]
@@ -67,7 +67,9 @@ def run(tmp_path):
         catalog = DataCatalog({**entries, "params:settings": MemoryDataset(settings)})
         RUNS.clear()
         settings = {"only_missing_outputs": only_missing_outputs}
-        FreshnessRunner().run(Pipeline(NODES), catalog, **settings)
+        pipeline = Pipeline(NODES)
+        pipeline = pipeline.from_nodes(*from_nodes) if from_nodes else pipeline
+        FreshnessRunner().run(pipeline, catalog, **settings)
         return set(RUNS)
 
     return run
@@ -104,6 +106,16 @@ def test_other_weights_in_a_folder_that_a_parameter_names_wake_what_reads_it(run
     with caplog.at_level(logging.INFO):
         assert run(model=model) == {"double", "ask"}
     assert f"double runs: changed: content of {model}" in caplog.text
+
+
+def test_a_changed_parameter_of_a_node_that_is_left_out_is_warned_of(run, caplog):
+    run(number=3)
+    assert run(factor=-2, from_nodes=["describe"]) == set()
+    assert "parameters were others when they last ran: double (settings). They stay" in caplog.text
+    caplog.clear()
+    run(from_nodes=["describe"])
+    run(factor=-2, from_nodes=["double"])
+    assert "leaves out" not in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["lost", "edited"])
@@ -157,3 +169,26 @@ def test_an_upgrade_of_a_library_wakes_what_computes_with_it_and_is_named(run, m
     with caplog.at_level(logging.INFO):
         assert run() == {"sign", "ask"}
     assert "sign runs: changed: version of numpy" in caplog.text
+
+
+def test_a_dataset_and_parameters_of_one_name_are_told_apart(tmp_path):
+    def run(data, factor):
+        (tmp_path / "settings.json").write_text(json.dumps(data))
+        entries = {
+            name: AtomicFileDataset(
+                filepath=str(tmp_path / f"{name}.json"),
+                dataset={"type": "json.JSONDataset"},
+                missing_ok=name == "run_ledger",
+            )
+            for name in ("settings", "doubled", "run_ledger")
+        }
+        catalog = DataCatalog({**entries, "params:settings": MemoryDataset({"factor": factor})})
+        node = Node(double, ["settings", "params:settings"], "doubled", name="double")
+        RUNS.clear()
+        FreshnessRunner().run(Pipeline([node]), catalog)
+        return RUNS
+
+    assert run(3, 2) == ["double"]
+    assert run(3, 2) == []
+    assert run(4, 2) == ["double"]
+    assert run(4, 3) == ["double"]

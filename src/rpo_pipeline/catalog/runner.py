@@ -26,6 +26,8 @@ ALWAYS = "always"
 """Tag of nodes that read sources or the registry, which are never assumed unchanged."""
 LEDGER = "run_ledger"
 """Catalog entry with the digests of what each node last read and wrote."""
+PARAMS = "params:"
+"""Start of the names of parameters in Kedro's catalog."""
 
 SEVERAL = ("ThreadRunner", "ParallelRunner")
 """Runners of Kedro that run several nodes at one time."""
@@ -59,6 +61,7 @@ class FreshnessRunner(SequentialRunner):
         run_id: str | None = None,
     ) -> None:
         ledger = (catalog.load(LEDGER) if LEDGER in catalog else None) or {}
+        _warn_of_other_parameters(pipeline, catalog, ledger)
         skipped = []
         known: Digests = {}  # many nodes read parameters that name the same model
         for node in pipeline.nodes:
@@ -86,15 +89,43 @@ class FreshnessRunner(SequentialRunner):
             )
 
 
+def _warn_of_other_parameters(
+    pipeline: Pipeline, catalog: CatalogProtocol[Any, Any], ledger: dict[str, Any]
+) -> None:
+    """Warn of nodes that a run leaves out, whose results it reads, and whose parameters changed."""
+    own = {node.short_name for node in pipeline.nodes}
+    left_out = {name: entry for name, entry in ledger.items() if name not in own}
+    needed, changed = set(pipeline.inputs()), []
+    while above := [name for name, entry in left_out.items() if needed & entry["written"].keys()]:
+        for name in above:
+            read = left_out.pop(name)["read"]
+            needed |= read.keys()
+            blocks = [block for block in read if block.startswith(PARAMS) and block in catalog]
+            others = [one for one in blocks if value_digest(catalog.load(one)) != read[one]]
+            if others:
+                changed.append(f"{name} ({_listed(others)})")
+    if changed:
+        logger.warning(
+            "this run reads results of nodes that it leaves out, and whose parameters were others "
+            "when they last ran: %s. They stay as they are; a run that starts further up makes "
+            "them again",
+            ", ".join(changed),
+        )
+
+
 def _staleness(entry: dict[str, Any] | None, read: Digests, written: Digests) -> str | None:
     """Return the reason why a node has to run, or None."""
     if entry is None:
         return "it has not finished here before"
     changed = [name for name in read if entry["read"].get(name) != read[name]]
     if changed:
-        return f"changed: {', '.join(changed)}"
+        return f"changed: {_listed(changed)}"
     lost = [name for name in written if entry["written"].get(name) != written[name]]
     return f"missing or not as it wrote it: {', '.join(lost)}" if lost else None
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(name.removeprefix(PARAMS) for name in names)
 
 
 def _read(node: Node, catalog: CatalogProtocol[Any, Any], known: Digests) -> Digests:
@@ -107,9 +138,9 @@ def _read(node: Node, catalog: CatalogProtocol[Any, Any], known: Digests) -> Dig
     read |= {f"version of {name}": v for name, v in library_versions(node.func).items()}
     for name in node.inputs:
         path = file_of(catalog, name)
-        if name == "parameters" or name.startswith("params:"):
+        if name == "parameters" or name.startswith(PARAMS):
             value = catalog.load(name)
-            read[name.removeprefix("params:")] = value_digest(value)
+            read[name] = value_digest(value)
             named = named_content(value, known)
             read |= {f"content of {folder}": digest for folder, digest in named.items()}
         elif path and path not in made and not isinstance(catalog[name], WorkspaceDataset):
