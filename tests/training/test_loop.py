@@ -108,3 +108,8 @@ def test_the_learning_rate_rises_and_then_falls_to_a_tenth(rows, tmp_path):
     assert rates.iloc[0] == 0
     assert rates.max() == pytest.approx(1e-2)
     assert rates.iloc[-1] == pytest.approx(1e-3, rel=0.1)
+
+
+def test_the_only_step_of_a_training_has_the_whole_learning_rate(rows, tmp_path):
+    run(build_small("llama"), rows, tmp_path, num_epochs=0.5)
+    assert metrics_of(tmp_path)["train/learning_rate"].tolist() == [1e-2]

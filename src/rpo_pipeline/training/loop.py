@@ -208,9 +208,11 @@ def prepare(
     )
     scorer, prepared = accelerator.prepare(scorer, optimizer)
     optimizer = prepared.optimizer  # accelerate's wrapper serves loops that it splits itself
+    # The rate of the first step of a warm-up is 0, so a training of one step has none.
+    warmup = min(math.ceil(settings.warmup_share * num_steps), max(0, num_steps - 1))
     schedule = get_cosine_with_min_lr_schedule_with_warmup(
         optimizer,
-        num_warmup_steps=math.ceil(settings.warmup_share * num_steps),
+        num_warmup_steps=warmup,
         num_training_steps=max(1, num_steps),
         min_lr_rate=0.1,
     )
