@@ -1,12 +1,13 @@
 """A comparison of small trainings on a real model."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rpo_pipeline.errors import ConfigError, DataError
+from rpo_pipeline.errors import ConfigError, DataError, RpoError
 from rpo_pipeline.params import ComparisonParams, MethodParams
 from rpo_pipeline.partition.rows import join_scores
 from rpo_pipeline.reporting.comparison_page import render_comparison
@@ -35,7 +36,7 @@ SFT = {
     "parameter": "training.learning_rate",
     "grid": [1e-3, 4e-3],
 }
-SUMMED = {"rpo.logp_reduction": "sum"}
+UNFITTED = {"rpo.logp_reduction": "sum", "rpo.fit_level": False}
 UNCHANGED = {"reward_noise": 0, "num_responses": 1, "logged_share": 1}
 SHORT = {"training.num_epochs": 1, "training.global_batch_groups": 4}
 
@@ -52,6 +53,7 @@ def comparison(*methods, seeds=(0, 1), **changes):
             "evaluation.bootstrap_samples": 100,
         },
         "num_prompts": 3,
+        "num_processes": 1,
     }
     return ComparisonParams(**{**settings, **changes})
 
@@ -115,6 +117,23 @@ def test_a_killed_comparison_does_the_unfinished_cells_and_gives_the_same_table(
         entry.pop("seconds")
     assert again["cells"] == whole["cells"]
     assert again["methods"][0]["budgets"] == whole["methods"][0]["budgets"]
+
+
+def test_two_processes_give_the_table_of_one_and_their_errors(material, tmp_path, caplog):
+    caplog.set_level("INFO")
+    alone, shared = (
+        run_comparison(material, SETTINGS, comparison(RPO, SFT, num_processes=n), tmp_path / str(n))
+        for n in (1, 2)
+    )
+    assert caplog.text.count("cell: ") == 2 * 6
+    assert [cell["cell"] for cell in shared["cells"]] == [cell["cell"] for cell in alone["cells"]]
+    for one, other in zip(alone["methods"], shared["methods"], strict=True):
+        # Another process may have another number of threads, which rounds otherwise.
+        for name, number in one["metrics"].items():
+            assert other["metrics"][name] == pytest.approx(number, rel=1e-3, abs=1e-4), name
+    broken = replace(material, reference=tmp_path / "nothing")
+    with pytest.raises(RpoError):
+        run_comparison(broken, SETTINGS, comparison(RPO, num_processes=2), tmp_path / "broken")
 
 
 def test_a_new_method_costs_its_own_cells_only(material, tmp_path, caplog):
@@ -216,6 +235,24 @@ def test_noise_moves_the_rewards_of_train_only(material):
     assert noisy["raw_reward"].equals(material.rows["raw_reward"])
 
 
+def test_two_rewards_are_the_means_of_the_worse_and_the_better_half_of_train(material):
+    before, after = (
+        log.labelled.set_index("row_id")
+        for log in (material, change_log(material, "num_rewards", 2, seed=0))
+    )
+    train = before["split"] == "train"
+    worse = before["reward"] <= before.loc[train, "reward"].median()
+    for half in (train & worse, train & ~worse):
+        assert after.loc[half, "reward"].tolist() == pytest.approx(
+            [before.loc[half, "reward"].mean()] * half.sum()
+        )
+    assert after[~train].equals(before[~train])
+    unchanged = change_log(material, "num_rewards", math.inf, seed=0)
+    assert unchanged.labelled["reward"].tolist() == pytest.approx(
+        material.labelled["reward"].tolist()
+    )
+
+
 def test_fewer_responses_leave_as_many_of_each_train_prompt_and_all_others(material):
     left = change_log(material, "num_responses", 1, seed=0).rows
     sizes = left.groupby(["split", "prompt_id"]).size()
@@ -264,8 +301,8 @@ def test_other_weights_of_a_labeler_in_an_old_place_measure_a_cell_anew(material
         ({"rpo.estimator": "monte_carlo"}, "reference_samples", ["column"], False),
         ({"rpo.estimator": "auto"}, "monte_carlo", ["column"], False),
         ({"rpo.estimator": "auto"}, "monte_carlo", ["column", "sentiment"], False),
-        ({**SUMMED, "rpo.estimator": "auto"}, "monte_carlo", ["column", "sentiment"], True),
-        ({**SUMMED, "rpo.estimator": "auto"}, "monte_carlo", ["column"], False),
+        ({**UNFITTED, "rpo.estimator": "auto"}, "monte_carlo", ["column", "sentiment"], True),
+        ({**UNFITTED, "rpo.estimator": "auto"}, "monte_carlo", ["column"], False),
     ],
 )
 def test_the_reference_is_sampled_only_if_an_estimator_may_read_it(

@@ -31,6 +31,7 @@ def comparison(**changes):
         **{"methods": METHODS, "metric": "reward_mean", "budget": 4.0, "budgets": [1.0, 10.0]},
         **{"seeds": [0, 1, 2], "curve_seeds": [0, 1], "settings": {}, "rows": None},
         "num_prompts": 40,
+        "num_processes": 1,
     }
     return ComparisonParams(**{**settings, **changes})
 

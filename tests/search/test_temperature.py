@@ -81,10 +81,11 @@ def search(rows, tmp_path, split, **rpo):
     def rows_at(tau):
         asked.append(tau)
         target = np.linspace(-1, 1, len(rows)) / tau
-        loss = {"target": target, "rho": 0.0, "sharpness": 0.0}
+        loss = {"target": target, "rho": 0.0, "huber_delta": None}
         return rows.assign(split=split, reward=0.0, ref_logps=ref_logps, **loss)
 
     settings = {"tau": "auto", "tau_grid": [2.0, 0.5], "tau_search_epochs": 4, **rpo}
+    settings |= {"logp_reduction": "mean", "fit_level": False}
     trials = Trials(
         rows_at,
         tmp_path / "reference",

@@ -121,16 +121,23 @@ class MethodParams(Params):
         return grid
 
 
-STUDIES = {"num_responses": (1, math.inf), "reward_noise": (0, math.inf), "logged_share": (0, 1)}
+Study = Literal["num_responses", "reward_noise", "num_rewards", "logged_share"]
+STUDIES: dict[Study, tuple[float, float]] = {
+    "num_responses": (1, math.inf),
+    "reward_noise": (0, math.inf),
+    "num_rewards": (2, math.inf),
+    "logged_share": (0, 1),
+}
 """Properties of a log that a comparison can vary, each with its smallest and largest level."""
 
 
 class StudiesParams(Params):
     """Studies of the effect of a property of the log on each method, at its value of the table."""
 
-    levels: dict[Literal["num_responses", "reward_noise", "logged_share"], list[float]]
+    levels: dict[Study, list[float]]
     """Levels of each property. ``num_responses``: largest number of labelled responses of a train
     prompt; ``reward_noise``: noise added to the rewards of train, in their standard deviations;
+    ``num_rewards``: number of different rewards in train, as frequent as each other: 2 for thumbs;
     ``logged_share``: share of each prompt's train rows that stay, while responses of the reference
     replace the others."""
     methods: list[str]
@@ -175,6 +182,8 @@ class ComparisonParams(Params):
     all. The choice of the prompts is the same for all cells."""
     num_prompts: int = Field(gt=1)
     """Largest number of validation prompts, and of test prompts, that are read."""
+    num_processes: int = Field(gt=0)
+    """Number of cells that are run at the same time, each in a process with its own model."""
     studies: StudiesParams | None = None
     """Studies with a changed log; null for none."""
 

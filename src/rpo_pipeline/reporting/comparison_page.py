@@ -15,6 +15,7 @@ from rpo_pipeline.reporting.report import SIGNIFICANT, describe_metric, in_order
 STUDIES = {
     "num_responses": "labelled responses a prompt, at most",
     "reward_noise": "noise on rewards, in their sd",
+    "num_rewards": "number of different rewards",
     "logged_share": "share of logged responses, the others the reference's",
 }
 MARKERS = "os^Dv"

@@ -2,12 +2,16 @@
 
 import json
 import logging
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from rpo_pipeline.engine import Engine
@@ -30,7 +34,7 @@ from rpo_pipeline.search.comparison_curve import PROMPTS, RESULT, choose_values
 from rpo_pipeline.search.comparison_material import Material, change_log
 from rpo_pipeline.search.comparison_measure import measure
 from rpo_pipeline.search.comparison_table import summarise, summarise_studies
-from rpo_pipeline.storage import named_content, replacing, result_key
+from rpo_pipeline.storage import die_with, named_content, replacing, result_key
 from rpo_pipeline.training import read_metrics, train_policy, training_rows
 
 logger = logging.getLogger(__name__)
@@ -86,9 +90,10 @@ def run_cells(
     Returns:
         Folder of each cell, with its ``PROMPTS`` and ``RESULT``.
     """
-    folders = {}
+    folders: dict[Cell, Path] = {}
+    unfinished: dict[str, _Job] = {}
     known: dict[str, str | None] = {}
-    for cell in tqdm(cells, desc="comparison", unit="cell", disable=None):
+    for cell in cells:
         own = settings_of(cell, settings, comparison.settings)
         # Defaults do not count, so that new parameters do not void finished cells.
         content = own.model_dump(mode="json", exclude_defaults=True)
@@ -102,18 +107,62 @@ def run_cells(
         )
         folders[cell] = folder / key
         if not (folder / key).is_dir():
-            logger.info("cell: %s", cell.name)
-            workspace = folder / f"unfinished-{key}"
-            workspace.mkdir(parents=True, exist_ok=True)
-            by_prompt, numbers = _train_and_measure(
-                log, own, workspace, comparison.num_prompts, on_validation=on_validation
-            )
-            with replacing(folder / key) as prepared:
-                prepared.mkdir()
-                by_prompt.to_parquet(prepared / PROMPTS, index=False)
-                (prepared / RESULT).write_text(json.dumps(numbers, indent=2))
-            shutil.rmtree(workspace)
+            unfinished[key] = _Job(cell, own, key, on_validation)
+    done = _run(list(unfinished.values()), material, comparison, folder)
+    for name in tqdm(done, "comparison", len(unfinished), unit="cell", disable=None):
+        logger.info("cell: %s", name)
     return folders
+
+
+class _Job(NamedTuple):
+    cell: Cell
+    settings: Settings
+    key: str
+    on_validation: bool
+
+
+def _run(
+    jobs: Sequence[_Job], material: Material, comparison: ComparisonParams, folder: Path
+) -> Iterator[str]:
+    """Run cells in this process or several, and yield the name of each when it is finished."""
+    given = material, comparison.num_prompts, folder
+    num_processes = min(comparison.num_processes, len(jobs))
+    if num_processes < 2:
+        yield from (_run_cell(job, *given) for job in jobs)
+        return
+    pool = ProcessPoolExecutor(
+        num_processes,
+        get_context("spawn"),
+        _start_worker,
+        (os.getpid(), max(1, (os.cpu_count() or 1) // num_processes)),
+    )
+    try:
+        for finished in as_completed([pool.submit(_run_cell, job, *given) for job in jobs]):
+            yield finished.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(parent: int, num_threads: int) -> None:
+    die_with(parent)
+    torch.set_num_threads(num_threads)
+
+
+def _run_cell(job: _Job, material: Material, num_prompts: int, folder: Path) -> str:
+    """Run a cell in any process, store its results, and return its name."""
+    cell = job.cell
+    log = change_log(material, *cell.study, seed=cell.seed) if cell.study else material
+    workspace = folder / f"unfinished-{job.key}"
+    workspace.mkdir(parents=True, exist_ok=True)
+    by_prompt, numbers = _train_and_measure(
+        log, job.settings, workspace, num_prompts, on_validation=job.on_validation
+    )
+    with replacing(folder / job.key) as prepared:
+        prepared.mkdir()
+        by_prompt.to_parquet(prepared / PROMPTS, index=False)
+        (prepared / RESULT).write_text(json.dumps(numbers, indent=2))
+    shutil.rmtree(workspace)
+    return cell.name
 
 
 def _train_and_measure(

@@ -77,7 +77,7 @@ def samples_reference(
         comparison: Methods and studies.
         rpo: Block of the run, whose estimator a method has that names none.
         labeling: Labelers; ``rpo.estimator: auto`` takes samples only if one scores new text, and
-            only where log-probabilities are summed.
+            only where log-probabilities are summed and no level is fitted.
 
     Returns:
         Whether samples are needed.
@@ -88,7 +88,8 @@ def samples_reference(
         own = {**comparison.settings, **method.settings}
         estimator = own.get("rpo.estimator", rpo.estimator)
         summed = own.get("rpo.logp_reduction", rpo.logp_reduction) == "sum"
-        is_auto = estimator == "auto" and method.objective == "rpo" and summed and can_label
+        may_sample = summed and not own.get("rpo.fit_level", rpo.fit_level) and can_label
+        is_auto = estimator == "auto" and method.objective == "rpo" and may_sample
         return estimator == "reference_samples" or is_auto or method.objective == "qrpo"
 
     return comparison.mixes_samples or any(map(samples, comparison.methods))

@@ -122,7 +122,7 @@ def change_log(material: Material, study: str, level: float, *, seed: int) -> Ma
 
     Args:
         material: Material as logged.
-        study: ``num_responses``, ``reward_noise`` or ``logged_share``, as in ``StudiesParams``.
+        study: Name of the property, as in ``StudiesParams``.
         level: Level of the property.
         seed: Seed of the order of a prompt's responses, and of the noise.
 
@@ -132,6 +132,7 @@ def change_log(material: Material, study: str, level: float, *, seed: int) -> Ma
     changes = {
         "num_responses": _fewer_responses,
         "reward_noise": _noisy_rewards,
+        "num_rewards": _graded_rewards,
         "logged_share": _mixed_responses,
     }
     return changes[study](material, level, np.random.default_rng(seed))
@@ -192,6 +193,15 @@ def _noisy_rewards(material: Material, level: float, draw: np.random.Generator) 
     spread = float(rows.loc[train, "reward"].std(ddof=0))
     noise = draw.normal(0.0, level * spread, int(is_labelled.sum()))
     rewards[is_labelled] += np.where(train[is_labelled], noise, 0.0)
+    return replace(material, rows=rows.assign(reward=rewards))
+
+
+def _graded_rewards(material: Material, level: float, _: np.random.Generator) -> Material:
+    rows = material.rows
+    train = rows.loc[rows["split"] == "train", "reward"].dropna()
+    grades = np.ceil(train.rank(pct=True) * min(level, len(train)))
+    rewards = rows["reward"].copy()
+    rewards[train.index] = train.groupby(grades).transform("mean")
     return replace(material, rows=rows.assign(reward=rewards))
 
 

@@ -29,6 +29,7 @@ from rpo_pipeline.storage.freshness import (
 from rpo_pipeline.storage.hub import use_hub_or_cache
 from rpo_pipeline.storage.places import ensure_folder, ensure_writable, files_below, working_in
 from rpo_pipeline.storage.processes import (
+    die_with,
     is_running,
     outside_a_launch,
     peak_mebibytes,

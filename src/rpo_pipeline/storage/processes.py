@@ -133,7 +133,7 @@ def worker_process(job_file: Path) -> Iterator[bool]:
     The first process writes results that are needed once.
     """
     if PARENT in os.environ:
-        _die_with(int(os.environ[PARENT]))
+        die_with(int(os.environ[PARENT]))
     is_first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(
         level=logging.INFO if is_first else logging.ERROR, format="%(name)s: %(message)s"
@@ -182,7 +182,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Kill this process as soon as another one has ended for any reason."""
 
     def watch() -> None:
