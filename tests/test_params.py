@@ -104,16 +104,16 @@ def test_a_rho_that_is_no_ratio_is_refused(raw, rho):
     assert "rpo.rho: must be a number from 0, or `auto`" in refused(raw)
 
 
-@pytest.mark.parametrize("saturation", [1e-6, 0.01, 1e30])
-def test_a_saturation_that_leaves_rounding_or_a_sign_is_refused(raw, saturation):
-    raw["rpo"]["saturation"] = saturation
-    assert "rpo.saturation: must be 0, for squared residuals, or from 0.05 to 100" in refused(raw)
+@pytest.mark.parametrize("huber_delta", [0, -1, 1e-6, float("nan"), float("inf"), "auto"])
+def test_a_huber_delta_that_is_no_distance_is_refused(raw, huber_delta):
+    raw["rpo"]["huber_delta"] = huber_delta
+    assert "rpo.huber_delta: " in refused(raw)
 
 
-@pytest.mark.parametrize("saturation", [0, 0.05, 1, 100.0])
-def test_a_saturation_is_zero_or_within_its_bounds(raw, saturation):
-    raw["rpo"]["saturation"] = saturation
-    assert validate_blocks(raw)["rpo"].saturation == saturation
+@pytest.mark.parametrize("huber_delta", [None, 1e-3, 1, 100.0])
+def test_a_huber_delta_is_a_distance_or_none(raw, huber_delta):
+    raw["rpo"]["huber_delta"] = huber_delta
+    assert validate_blocks(raw)["rpo"].huber_delta == huber_delta
 
 
 @pytest.mark.parametrize("rho", [0, 0.0, 2, "auto"])

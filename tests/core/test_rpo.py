@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rpo_pipeline.core import rpo
-from rpo_pipeline.core.rpo import Group, Settings, mean_logps, targets, train
+from rpo_pipeline.core.rpo import Group, Settings, response_logps, targets, train
 from rpo_pipeline.operations.environments import open_configuration
 from rpo_pipeline.pipelines import partition_estimation, rpo_training
 from tests.conftest import ROOT, block, build_small, objectives
@@ -29,7 +29,7 @@ HELD_OUT = {"My kettle is new.": {"Go away, kettle.": 9.0, "Hello, kettle.": -9.
 """Of the test split: neither the policy nor the prior learns from it."""
 RPO = block("rpo", tau=0.5)
 TRAINING = block("training", num_epochs=4, learning_rate=3e-3, warmup_share=0.2)
-TRAINING = TRAINING.model_copy(update={"global_batch_groups": 2})
+TRAINING = TRAINING.model_copy(update={"global_batch_groups": 2, "max_grad_norm": 8.0})
 SHIPPED = ("qrpo", "labeling", "evaluation")
 
 
@@ -40,7 +40,7 @@ class Trained(NamedTuple):
     targets: list[Tensor]
     """Of each prompt, by response."""
     ref_logps: list[Tensor]
-    """Likewise, averaged over tokens."""
+    """Likewise."""
     losses: Tensor
     """By step."""
     weights: dict[str, Tensor]
@@ -90,7 +90,7 @@ def by_pipeline(tmp_path_factory) -> Trained:
         return Trained(
             reference=catalog.load("reference").resolve(),
             targets=by_prompt(rows, catalog.load("targets").set_index("row_id")["target"]),
-            ref_logps=by_prompt(rows, scores["logps"] / scores["num_tokens"]),
+            ref_logps=by_prompt(rows, scores["logps"]),
             losses=torch.tensor(catalog.load("training_metrics")["train/loss"].to_numpy()),
             weights=load(catalog.load("policy")).state_dict(),
         )
@@ -145,7 +145,7 @@ def train_by_page(reference: Path, **changes: float) -> Trained:
     settings = Settings(**{name: parameters[name] for name in Settings._fields})
     model, log = Logits(reference), read_log(reference)
     with torch.no_grad():
-        ref_logps = [mean_logps(model, group) for group in log]
+        ref_logps = [response_logps(model, group) for group in log]
     return Trained(
         reference=reference,
         targets=targets(log, settings.tau, settings.prior_strength),
@@ -166,9 +166,9 @@ def test_the_targets_and_the_reference_are_those_of_the_pipeline(by_pipeline, by
 
 
 def test_the_loss_of_every_step_is_that_of_the_pipeline(by_pipeline, by_page):
-    """Within 1e-5 of itself; float32 gives 4e-7."""
+    """Within 1e-5 nats^2; float32 gives 5e-6."""
     assert len(by_page.losses) == 10
-    close(by_page.losses, by_pipeline.losses, rtol=1e-5)
+    close(by_page.losses, by_pipeline.losses, atol=1e-5)
 
 
 def test_the_trained_weights_are_those_of_the_pipeline(by_pipeline, by_page):
@@ -182,11 +182,12 @@ def test_the_trained_weights_are_those_of_the_pipeline(by_pipeline, by_page):
     ("parameter", "value"),
     [
         ("tau", 0.51),
-        ("prior_strength", 1.9),
+        ("prior_strength", 19.0),
+        ("huber_delta", 0.4),
         ("learning_rate", 2.9e-3),
         ("warmup_share", 0.3),
         ("weight_decay", 0.0),
-        ("max_grad_norm", 1.1),
+        ("max_grad_norm", 9.0),
         ("seed", 1),
     ],
 )

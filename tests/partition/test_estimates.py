@@ -198,9 +198,10 @@ def test_rho_is_a_number_or_the_error_of_log_z_over_the_variance_of_targets(labe
     assert (targets["rho"] > 0).sum() >= 20
 
 
-def test_sharpness_is_a_saturation_per_unit_of_reward_in_nats(labelled):
-    targets = estimate(labelled, saturation=3.0)[1]
-    assert targets["sharpness"].tolist() == [3.0 * 0.5] * len(labelled)
+def test_the_huber_delta_of_a_reward_is_one_of_nats_by_tau(labelled):
+    targets = estimate(labelled, huber_delta=3.0)[1]
+    assert targets["huber_delta"].tolist() == [3.0 / 0.5] * len(labelled)
+    assert estimate(labelled, huber_delta=None)[1]["huber_delta"].isna().all()
 
 
 def test_rho_is_zero_where_no_error_of_log_z_is_known(labelled):
@@ -221,8 +222,11 @@ def test_singletons_without_a_prior_are_said_to_teach_nothing(labelled):
 
 
 def test_a_temperature_so_small_that_the_best_response_rules_is_warned_of(labelled):
-    _, _, health = estimate(labelled, tau=0.05)
+    _, _, health = estimate(labelled, tau=0.05, fit_level=False)
     assert warns_of(health, "best-of-n")
+    _, _, health = estimate(labelled, tau=0.05, fit_level=True)
+    assert health["reward_std_over_tau"] > 2
+    assert not warns_of(health, "best-of-n")
 
 
 def test_the_published_estimator_is_warned_of(labelled):

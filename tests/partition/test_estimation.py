@@ -18,7 +18,7 @@ def log(responses, labeler="rules", num_prompts=4):
 def settle(rows, *, labelers=(COLUMN,), objective="rpo", **rpo):
     return settle_estimation(
         rows,
-        block("rpo", **({"estimator": "auto", "logp_reduction": "sum"} | rpo)),
+        block("rpo", **({"estimator": "auto", "fit_level": False} | rpo)),
         block("qrpo", tau=0.3),
         block("training", objective=objective),
         block("labeling", labelers=list(labelers)),
@@ -27,7 +27,7 @@ def settle(rows, *, labelers=(COLUMN,), objective="rpo", **rpo):
 
 def test_a_named_estimator_is_taken():
     settled = settle(log(1), estimator="self_normalized")
-    assert settled.rpo == block("rpo", estimator="self_normalized", logp_reduction="sum")
+    assert settled.rpo == block("rpo", estimator="self_normalized", fit_level=False)
 
 
 def test_qrpo_takes_quantile_and_its_own_tau_whatever_the_estimator():
@@ -37,7 +37,7 @@ def test_qrpo_takes_quantile_and_its_own_tau_whatever_the_estimator():
 
 @pytest.mark.parametrize("objective", ["kto", "dro", "sft", "tgo"])
 def test_objectives_without_log_z_report_it_at_the_middle_of_the_grid(objective):
-    assert settle(log(4), objective=objective, tau="auto").rpo.tau == 2.0
+    assert settle(log(4), objective=objective, tau="auto").rpo.tau == block("rpo").tau_grid[2]
     assert settle(log(4), tau="auto").rpo.tau == "auto"
 
 
@@ -51,6 +51,13 @@ def test_averaged_log_probabilities_need_no_samples(responses):
     assert settled.rpo.estimator == "monte_carlo"
     assert "averaged over tokens" in settled.reason
     assert ("the level of a prompt comes" in settled.reason) == (responses == 1)
+
+
+@pytest.mark.parametrize("responses", [1, 2, 8])
+def test_a_level_that_is_fitted_needs_no_samples(responses):
+    settled = settle(log(responses), labelers=[RULES], fit_level=True)
+    assert settled.rpo.estimator == "monte_carlo"
+    assert "the level of log_z is fitted" in settled.reason
 
 
 @pytest.mark.parametrize(

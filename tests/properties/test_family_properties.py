@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.distributions import Bernoulli, kl_divergence
+from torch.nn.functional import huber_loss
 
 from rpo_pipeline.core.losses import (
     awr_loss,
@@ -70,17 +70,17 @@ def test_without_an_error_of_log_z_the_weighted_loss_is_that_of_rpo(table):
 
 
 @given(tables(3, st.floats(-5, 5)), st.floats(0, 10), positive)
-def test_a_saturated_row_is_as_far_from_the_level_of_its_prompt_as_a_squared_one(table, rho, s):
+def test_a_huber_delta_bounds_the_distance_from_the_level_of_the_prompt(table, rho, delta):
     """Its gradient is that of the loss alone, on the target that the weights move."""
     logps, ref_logps, targets = table
     logps.requires_grad_()
     ones = torch.ones_like(targets)
     mean, weight = (logps - ref_logps - targets).mean().detach(), ones / (1 + len(ones) * rho)
     joined = weighted_rpo_loss(
-        *table, mean * ones, weight=weight, level=0.5 * ones[0], sharpness=s * ones
+        *table, mean * ones, weight=weight, level=0.5 * ones[0], huber_delta=delta
     )
     moved = targets + mean - weight * (mean - 0.5)
-    alone = rpo_loss(logps, ref_logps, moved, sharpness=s * ones)
+    alone = rpo_loss(logps, ref_logps, moved, huber_delta=delta)
     torch.testing.assert_close(gradient(joined, logps), gradient(alone, logps))
 
 
@@ -96,39 +96,27 @@ def test_with_an_infinite_error_a_shift_of_log_z_changes_nothing(table, shift):
     torch.testing.assert_close(gradient(before, logps), residuals - residuals.mean())
 
 
-@given(tables(3, st.floats(-3, 3)), st.floats(1e-2, 3))
-def test_the_logistic_loss_is_a_divergence_between_two_coins(table, sharpness):
+@given(tables(3), positive)
+def test_beyond_a_huber_delta_the_loss_and_the_gradient_are_those_of_torch(table, delta):
     logps, ref_logps, targets = table
     logps.requires_grad_()
-    s = torch.full_like(targets, sharpness)
-    losses = rpo_loss(logps, ref_logps, targets, sharpness=s)
-    wanted, given = (Bernoulli(logits=s * some) for some in (targets, logps - ref_logps))
-    direct = 4 / sharpness**2 * kl_divergence(wanted, given)
-    torch.testing.assert_close(losses, direct, rtol=1e-6, atol=1e-9)
+    losses = rpo_loss(*table, huber_delta=torch.full_like(targets, delta))
+    expected = huber_loss(logps - ref_logps, targets, reduction="none", delta=delta)
+    torch.testing.assert_close(losses, expected)
     pull = gradient(losses, logps)
-    assert (pull.abs() <= 4 / sharpness).all()
-    at_rest = rpo_loss(ref_logps + targets, ref_logps, targets, sharpness=s)
+    torch.testing.assert_close(pull, gradient(expected, logps))
+    assert (pull.abs() <= delta).all()
+    at_rest = rpo_loss(ref_logps + targets, ref_logps, targets, huber_delta=delta)
     torch.testing.assert_close(at_rest, torch.zeros_like(targets), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("sharpness", [0.05, 100.0])
-def test_the_loss_of_the_smallest_and_the_largest_saturation_is_right_in_float32(sharpness):
-    logps, ref_logps, targets = torch.linspace(-2, 2, 9), torch.zeros(9), torch.full((9,), 0.7)
-    s = torch.full((9,), sharpness)
-    losses = rpo_loss(logps, ref_logps, targets, sharpness=s)
-    exact = rpo_loss(logps.double(), ref_logps, targets.double(), sharpness=s.double())
-    torch.testing.assert_close(losses, exact.float(), rtol=2e-3, atol=1e-4)
-
-
-@given(tables(3, st.floats(-5, 5)))
-def test_without_saturation_the_logistic_loss_is_that_of_rpo(table):
-    logps = table[0].requires_grad_()
-    nearly_none = torch.full_like(logps, 1e-4).detach()
-    losses, plain = rpo_loss(*table, sharpness=nearly_none), rpo_loss(*table)
-    torch.testing.assert_close(losses, plain, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(
-        gradient(losses, logps), gradient(plain, logps), rtol=1e-4, atol=1e-6
-    )
+@given(tables(3))
+def test_without_a_huber_delta_the_loss_is_the_square(table):
+    logps, ref_logps, targets = table
+    logps.requires_grad_()
+    losses, square = rpo_loss(*table), 0.5 * (logps - ref_logps - targets).square()
+    torch.testing.assert_close(losses, square)
+    torch.testing.assert_close(gradient(losses, logps), gradient(square, logps))
 
 
 @given(tables(3), rhos, nats, positive, st.data())
@@ -199,9 +187,8 @@ def test_awr_weighs_the_likelihood(table):
 def test_far_log_ratios_give_finite_losses_and_gradients_in_float32(beta):
     logps = torch.tensor([-3e4, 2e4, 10.0]).requires_grad_()
     ref_logps, rewards = torch.zeros(3), torch.tensor([1.0, -1.0, 0.0])
-    sharpness = torch.full((3,), beta)
     for losses in (
-        rpo_loss(logps, ref_logps, rewards, sharpness=sharpness),
+        rpo_loss(logps, ref_logps, rewards, huber_delta=beta),
         weighted(logps, ref_logps, rewards, rho=float("inf")),
         tgo_loss(logps, ref_logps, rewards, threshold=0.0, beta=beta),
         nca_loss(logps, ref_logps, rewards.softmax(0) * 3, beta=beta),

@@ -1,14 +1,13 @@
 """The objective that a table of training rows becomes, and tables that would teach it nothing."""
 
 import math
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import huber_loss
 
 from rpo_pipeline.engine.groups import Group
 from rpo_pipeline.errors import DataError
@@ -16,8 +15,6 @@ from rpo_pipeline.training.objective import RowScores
 from rpo_pipeline.training.objective_choice import BUILDERS, build_objective
 from rpo_pipeline.training.objectives import RpoObjective, WeightedRpoObjective
 from tests.conftest import block, objectives
-
-bce = partial(binary_cross_entropy_with_logits, reduction="none")
 
 
 def table(rewards=(1.0, 0.0, 2.0, -1.0, 0.5), sizes=(3, 2), targets=None, rho=0.0):
@@ -27,7 +24,7 @@ def table(rewards=(1.0, 0.0, 2.0, -1.0, 0.5), sizes=(3, 2), targets=None, rho=0.
         {"prompt_id": prompts, "split": "train", "reward": rewards, "ref_logps": -10.0, "rho": rho}
     )
     targets = rewards if targets is None else np.array(targets, dtype=float)
-    return rows.assign(target=targets, sharpness=0.0)
+    return rows.assign(target=targets, huber_delta=np.nan)
 
 
 def groups_of(rows):
@@ -38,7 +35,7 @@ def groups_of(rows):
 
 
 def build(name, rows, **rpo):
-    return build_objective(name, objectives(**rpo), rows, groups_of(rows))
+    return build_objective(name, objectives(**({"fit_level": False} | rpo)), rows, groups_of(rows))
 
 
 def test_rpo_is_weighted_only_where_log_z_may_be_wrong():
@@ -51,8 +48,8 @@ def test_rpo_is_weighted_only_where_log_z_may_be_wrong():
     assert float(weighted.level) == 0.0
 
 
-def test_a_saturated_row_pulls_by_its_sharpness_and_the_mean_over_its_tokens():
-    rows = table().assign(sharpness=0.5)
+def test_a_row_with_a_huber_delta_pulls_by_it_and_by_the_mean_over_its_tokens():
+    rows = table().assign(huber_delta=0.7)
     objective = build("rpo", rows, logp_reduction="mean")
     logps = torch.tensor([-9.0, -12.0, -10.0, -10.0, -11.0])
     num_tokens = torch.tensor([1, 2, 3, 4, 5])
@@ -60,9 +57,8 @@ def test_a_saturated_row_pulls_by_its_sharpness_and_the_mean_over_its_tokens():
     losses, metrics = objective.row_losses(RowScores(logps), batch)
     log_ratio = (logps + 10.0) / num_tokens
     torch.testing.assert_close(metrics["log_ratio"], log_ratio)
-    wanted, given = (0.5 * some for some in (objective.targets, log_ratio))
-    direct = 16 * (bce(given, wanted.sigmoid()) - bce(wanted, wanted.sigmoid()))
-    torch.testing.assert_close(losses, direct)
+    expected = huber_loss(log_ratio, objective.targets, reduction="none", delta=0.7)
+    torch.testing.assert_close(losses, expected)
 
 
 def test_the_level_starts_where_the_step_zero_residuals_are_zero_on_average():

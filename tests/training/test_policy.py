@@ -31,7 +31,9 @@ def joined(rows, reference):
     logps = score_table(model, pairs)["logps"]
     rewards = rows[["row_id"]].assign(reward=[0.1, -0.9, 0.8, 0.2, -0.3, 0.6])
     feedback = rows.assign(split=rows["prompt_id"].map({"p2": "validation"}).fillna("train"))
-    targets = rows[["row_id"]].assign(target=rewards["reward"] / 0.5 - 0.25, rho=0.0, sharpness=0.0)
+    targets = rows[["row_id"]].assign(
+        target=rewards["reward"] / 0.5 - 0.25, rho=0.0, huber_delta=None
+    )
     mismatched_logps = pairs[["row_id", "prompt_id"]].assign(logps=logps)
     labelled = feedback.merge(rewards, on="row_id").merge(scores, on="row_id")
     return training_rows(labelled, targets, mismatched_logps)
@@ -163,7 +165,7 @@ def test_other_objectives_need_no_pairs(joined, reference, tmp_path):
     columns = ["row_id", "prompt_id", "logps"]
     bare = training_rows(
         joined.assign(split="train", logps=joined["ref_logps"]),
-        joined[["row_id", "target", "rho", "sharpness"]],
+        joined[["row_id", "target", "rho", "huber_delta"]],
         pd.DataFrame(columns=columns),
     )
     assert bare["mismatched_ref_logps"].isna().all()

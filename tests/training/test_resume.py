@@ -59,7 +59,7 @@ def weighted_job_file(rows, start, workspace, **settings):
             reward=0.0,
             target=[1.0, -0.5, 2.0, 0.3, -1.0, 0.5],
             rho=0.5,
-            sharpness=0.5,
+            huber_delta=0.5,
             ref_logps=rows["row_id"].map(logps),
         )
     )

@@ -142,7 +142,7 @@ PARTITION = TableSchema(
 TARGETS = TableSchema(
     "targets",
     "row_id",
-    {"row_id": ID, "target": NUMBER, "rho": NUMBER, "sharpness": NUMBER},
+    {"row_id": ID, "target": NUMBER, "rho": NUMBER, "huber_delta": NUMBER_OR_NULL},
     "partition_estimation",
     "see rpo.estimator and rpo.tau",
 )
@@ -159,7 +159,7 @@ TRAINING_ROWS = TableSchema(
         "ref_logps": LOGPS,
         "target": NUMBER,
         "rho": NUMBER,
-        "sharpness": NUMBER,
+        "huber_delta": NUMBER_OR_NULL,
     },
     "rpo_training",
     "tables of earlier runs do not fit together: run from data_ingestion",

@@ -10,40 +10,38 @@ QRPO (arXiv:2507.08068) has no function of its own: it is ``rpo_loss`` on target
 REBEL (arXiv:2404.16767) has none either: it is ``weighted_rpo_loss`` with an infinite ``rho``.
 """
 
+import math
+
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import logsigmoid
 
 
 def rpo_loss(
-    logps: Tensor, ref_logps: Tensor, targets: Tensor, *, sharpness: Tensor | None = None
+    logps: Tensor, ref_logps: Tensor, targets: Tensor, *, huber_delta: Tensor | float = math.inf
 ) -> Tensor:
     """Reward Partition Optimization: regress the log-ratio on the reward.
 
-    ``1/2 (logps - ref_logps - target)^2`` with ``target = r / tau - log_z``, or with a sharpness s
-    the divergence between two coins ``4 / s^2 KL(sigmoid(s target) || sigmoid(s log_ratio))``. That
-    is 0 at the same place and the square in the limit ``s = 0``, but its gradient ``4 / s
-    (sigmoid(s log_ratio) - sigmoid(s target))`` is at most ``4 / s``, so that a response far below
-    its prompt pulls hardly more than one that is clearly below.
+    ``1/2 e^2`` of the distance ``e = |logps - ref_logps - target|`` with ``target = r / tau -
+    log_z``. Beyond a ``huber_delta`` d it goes on as the line ``d (e - d / 2)``, whose gradient is
+    at most d, so that a response far below its prompt pulls no more than one clearly below.
 
     Args:
         logps: Log-probabilities by the policy, with gradients, shape ``(R,)``.
         ref_logps: Log-probabilities by the reference, shape ``(R,)``.
         targets: Targets in nats, shape ``(R,)``.
-        sharpness: s, per nat, ``> 0``, shape ``(R,)``; none for the square.
+        huber_delta: d, in nats, ``> 0``, a number or of shape ``(R,)``; infinite for the square.
 
     Returns:
         Loss of each row in nats^2, shape ``(R,)``.
 
     Source:
-        Faye et al., arXiv:2506.13702, the RPO loss, in units of the log-ratio; the bound is ours.
+        Faye et al., arXiv:2506.13702, the RPO loss, in units of the log-ratio; Huber, Robust
+        estimation of a location parameter, 1964, for the line.
     """
-    log_ratio = logps - ref_logps
-    if sharpness is None:
-        return 0.5 * (log_ratio - targets).square()
-    x, y = sharpness * log_ratio, sharpness * targets
-    divergence = softplus(x) - softplus(y) - y.sigmoid() * (x - y)
-    return 4 * divergence / sharpness.square()
+    distance = (logps - ref_logps - targets).abs()
+    near = distance.clamp(max=huber_delta)
+    return near * (distance - 0.5 * near)
 
 
 def weighted_rpo_loss(
@@ -54,7 +52,7 @@ def weighted_rpo_loss(
     *,
     weight: Tensor,
     level: Tensor,
-    sharpness: Tensor | None = None,
+    huber_delta: Tensor | float = math.inf,
 ) -> Tensor:
     """RPO where log_z has an error: generalised least squares over the responses of a prompt.
 
@@ -73,17 +71,17 @@ def weighted_rpo_loss(
             gradient, shape ``(R,)``.
         weight: Weight of the level, from 0 to 1, shape ``(R,)``.
         level: Mean ``b`` of the errors over prompts, in nats, shape ``()``.
-        sharpness: That of ``rpo_loss``, for the distance of a row from the level of its prompt.
+        huber_delta: That of ``rpo_loss``, for the distance of a row from the level of its prompt.
 
     Returns:
-        Loss of each row in nats^2, shape ``(R,)``. Without a sharpness, its sum over a prompt is
-        the loss above, and has the gradient of the loss above by each log-probability, ``e_i - (n
-        rho mean e + b) / (1 + n rho)``.
+        Loss of each row in nats^2, shape ``(R,)``. With an infinite huber_delta, its sum over a
+        prompt is the loss above, and has the gradient of the loss above by each log-probability,
+        ``e_i - (n rho mean e + b) / (1 + n rho)``.
     """
     distance = mean_residuals - level
     intercepts = mean_residuals - weight * distance
     return (
-        rpo_loss(logps, ref_logps, targets + intercepts, sharpness=sharpness)
+        rpo_loss(logps, ref_logps, targets + intercepts, huber_delta=huber_delta)
         + 0.5 * weight * (1 - weight) * distance.square()
     )
 

@@ -6,10 +6,10 @@ explains it. It calls no other code of the project, so each of the two is a chec
 
 Caches, micro-batches, devices, checkpoints, and the prompt that is computed once for all its
 responses are left out, because no number depends on them. Validation, encoder-decoders, the limit
-on outliers, and other estimators, reductions and objectives are left out, because they are options.
+on outliers, and the options of ``rpo`` and ``training`` are left out.
 
 Shapes: n responses of a prompt, L tokens, V vocabulary. Log-probabilities, log_z and targets are in
-nats, tau in units of the reward. Source: Faye et al., arXiv:2506.13702; the prior is ours.
+nats, tau in units of the reward. Source: Faye et al., arXiv:2506.13702; prior and level are ours.
 """
 
 import math
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, huber_loss
 from torch.optim import AdamW
 
 
@@ -35,6 +35,7 @@ class Settings(NamedTuple):
 
     tau: float
     prior_strength: float
+    huber_delta: float
     num_epochs: float
     global_batch_groups: int
     learning_rate: float
@@ -67,24 +68,18 @@ def targets(log: Sequence[Group], tau: float, prior_strength: float) -> list[Ten
     return found
 
 
-def mean_logps(model: nn.Module, group: Group) -> Tensor:
-    """Compute the log-probability of each response, averaged over its tokens, shape ``(n,)``."""
-    means = []
+def response_logps(model: nn.Module, group: Group) -> Tensor:
+    """Compute the log-probability of each response, shape ``(n,)``."""
+    logps = []
     for response in group.responses:
         logits = model(torch.tensor([[*group.prompt, *response]]))[0]  # (L, V)
         scored = logits[len(group.prompt) - 1 : -1]  # the logits at a token predict the next one
-        means.append(-cross_entropy(scored.float(), torch.tensor(response)))
-    return torch.stack(means)
+        logps.append(-cross_entropy(scored.float(), torch.tensor(response), reduction="sum"))
+    return torch.stack(logps)
 
 
-def rpo_loss(logps: Tensor, ref_logps: Tensor, target: Tensor) -> Tensor:
-    """Compute half the squared distance of the log-ratio from its target, shape ``(n,)``."""
-    return 0.5 * (logps - ref_logps - target).square()
-
-
-def step(model: nn.Module, optimizer: AdamW, losses: list[Tensor], max_norm: float) -> float:
-    """Take one step on the mean of the losses of all its responses, and return that mean."""
-    loss = torch.cat(losses).mean()
+def step(model: nn.Module, optimizer: AdamW, loss: Tensor, max_norm: float) -> float:
+    """Take one step on a loss, and return it."""
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), max_norm)
@@ -94,7 +89,7 @@ def step(model: nn.Module, optimizer: AdamW, losses: list[Tensor], max_norm: flo
 
 def learning_rate(index: int, num_steps: int, settings: Settings) -> float:
     """Return the rate of a step: a line from 0 to the peak, then a cosine to a tenth of it."""
-    warmup = math.ceil(settings.warmup_share * num_steps)
+    warmup = min(math.ceil(settings.warmup_share * num_steps), num_steps - 1)
     if index < warmup:
         return settings.learning_rate * index / warmup
     share = (index - warmup) / (num_steps - warmup)
@@ -104,8 +99,9 @@ def learning_rate(index: int, num_steps: int, settings: Settings) -> float:
 def train(model: nn.Module, log: Sequence[Group], settings: Settings) -> list[float]:
     """Train a model that maps ids ``(1, L)`` to logits ``(1, L, V)``; return each step's loss."""
     with torch.no_grad():  # before its first step, the policy is the reference
-        ref_logps = [mean_logps(model, group) for group in log]
+        ref_logps = [response_logps(model, group) for group in log]
     wanted = targets(log, settings.tau, settings.prior_strength)
+    level = -torch.cat(wanted).mean().item()  # the error that all log_z share, fitted as it goes
     optimizer = AdamW(model.parameters(), weight_decay=settings.weight_decay)
     num_steps = math.ceil(settings.num_epochs * len(log) / settings.global_batch_groups)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -115,6 +111,10 @@ def train(model: nn.Module, log: Sequence[Group], settings: Settings) -> list[fl
         order = order or torch.randperm(len(log), generator=generator).tolist()  # a new epoch
         batch, order = order[: settings.global_batch_groups], order[settings.global_batch_groups :]
         optimizer.param_groups[0]["lr"] = learning_rate(index, num_steps, settings)
-        losses = [rpo_loss(mean_logps(model, log[i]), ref_logps[i], wanted[i]) for i in batch]
-        history.append(step(model, optimizer, losses, settings.max_grad_norm))
+        target = torch.cat([wanted[i] for i in batch])
+        log_ratios = torch.cat([response_logps(model, log[i]) - ref_logps[i] for i in batch])
+        delta = settings.huber_delta / settings.tau  # half the squared distance, linear beyond this
+        loss = huber_loss(log_ratios, target + level, delta=delta)
+        history.append(step(model, optimizer, loss, settings.max_grad_norm))
+        level += 0.1 * ((log_ratios - target).mean().item() - level)
     return history

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PlainValidator, field_validator, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from rpo_pipeline.params.base import Params, Seed
 
@@ -33,10 +33,6 @@ class ReferenceSamplesParams(Params):
     below_responses: int = Field(gt=0)
     """Number of logged responses from which on ``reference_samples`` uses these instead of
     samples. ``quantile`` samples for every prompt."""
-
-
-SATURATIONS = (0.05, 100.0)
-"""Smallest and largest saturation; with normalised rewards 0.05 bounds none of them."""
 
 
 class RpoParams(Params):
@@ -74,27 +70,15 @@ class RpoParams(Params):
     """Samples for ``reference_samples`` and ``quantile``."""
     prior_strength: float = Field(ge=0)
     """Number of responses that the prior of log_z counts for; 0 for no prior."""
-    saturation: float = Field(ge=0)
-    """Sharpness of the sigmoid through which reward and log-ratio are compared, per unit of reward:
-    beyond about 1 / saturation a reward pulls hardly harder. 0: the squared residual. Much below
-    0.05 the loss would be rounding alone, much above 100 a sign."""
+    huber_delta: float | None = Field(ge=1e-3)
+    """Distance of the log-ratio from its target, in units of the reward, beyond which the loss is
+    linear (Huber), so that a reward far from the others pulls no harder; null for the square."""
     rho: Annotated[float | Literal["auto"], PlainValidator(_ratio_or_auto)]
     """Variance of the error of log_z over that of a row: 0 trusts log_z, a larger number relies on
     differences within a prompt. ``auto`` takes that of each prompt from its standard error."""
     fit_level: bool
     """Whether a level that all prompts share is fitted while training, against an error of log_z
     that they share."""
-
-    @field_validator("saturation")
-    @classmethod
-    def _is_felt(cls, saturation: float) -> float:
-        least, most = SATURATIONS
-        if saturation and not least <= saturation <= most:
-            raise ValueError(
-                f"must be 0, for squared residuals, or from {least:g} to {most:g}, "
-                f"got {saturation:g}"
-            )
-        return saturation
 
     @property
     def searches_tau(self) -> bool:

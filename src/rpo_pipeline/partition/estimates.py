@@ -43,8 +43,8 @@ def partition_rows(
         tau: Temperature in units of the reward, or of the quantile for ``quantile``.
 
     Returns:
-        The partition table, one line per prompt; row_id, target (nats), rho and sharpness (per nat)
-        of every row; the health report.
+        The partition table, one line per prompt; row_id, target (nats), rho and huber_delta (nats,
+        null for none) of every row; the health report.
 
     Raises:
         DataError: If ``quantile`` lacks the samples of a prompt.
@@ -63,12 +63,12 @@ def partition_rows(
     rows["target"] = rows["reward"] / tau - log_z
     table = _table(rows, used, estimate, tau)
     rows["rho"] = _rho(rows, table, rpo)
-    rows["sharpness"] = rpo.saturation * tau
+    rows["huber_delta"] = np.nan if rpo.huber_delta is None else rpo.huber_delta / tau
     health = health_report(rows, used, table, estimate.log_z_without.numpy(), rpo, tau=tau)
     health["from_other_prompts"] = _has_levels(used, rpo)
     for warning in health["warnings"]:
         logger.warning(warning)
-    return table, rows[["row_id", "target", "rho", "sharpness"]], health
+    return table, rows[["row_id", "target", "rho", "huber_delta"]], health
 
 
 def _rho(rows: pd.DataFrame, table: pd.DataFrame, rpo: RpoParams) -> pd.Series:

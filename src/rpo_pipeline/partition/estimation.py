@@ -30,9 +30,9 @@ def settle_estimation(
 
     ``qrpo`` takes ``quantile`` and its own tau. Other objectives that do not use log_z still report
     its health; no tau is searched for them, and ``tau: auto`` is the middle of the grid.
-    ``rpo.estimator: auto`` takes ``reference_samples`` if log-probabilities are summed, prompts
-    have fewer responses than ``below_responses`` on average, and the labeler of new text labelled
-    most of the log, whose scale the samples then share; else ``monte_carlo``
+    ``rpo.estimator: auto`` takes ``reference_samples`` if log-probabilities are summed, no level is
+    fitted, prompts have fewer responses than ``below_responses`` on average, and the labeler of new
+    text labelled most of the log, whose scale the samples then share; else ``monte_carlo``
     (docs/decisions/069).
 
     Args:
@@ -74,6 +74,8 @@ def _choose(train: pd.DataFrame, rpo: RpoParams, labeling: LabelingParams) -> tu
     levels = "; the level of a prompt comes from other prompts" if has_levels else ""
     if rpo.logp_reduction == "mean":
         return "monte_carlo", f"{shape} and log-probabilities are averaged over tokens{levels}"
+    if rpo.fit_level:
+        return "monte_carlo", f"{shape} and the level of log_z is fitted{levels}"
     if mean >= rpo.reference_samples.below_responses:
         return "monte_carlo", shape
     by_text = next((each for each in labeling.labelers if each.scores_new_text), None)

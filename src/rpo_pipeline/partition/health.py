@@ -44,6 +44,7 @@ def health_report(
         "tau": tau,
         "logp_reduction": rpo.logp_reduction,
         "prior_strength": rpo.prior_strength,
+        "fit_level": rpo.fit_level,
         "num_prompts": len(table),
         "num_rows": len(rows),
         "num_sampled_prompts": int(used.loc[sampled, "prompt_id"].nunique()),
@@ -107,6 +108,8 @@ def _none_if_nan(value: float) -> float | None:
 def _warnings(health: dict[str, Any]) -> list[str]:
     warnings = []
     error, spread = health["calibration"], health["reward_std_over_tau"]
+    if health["fit_level"]:  # takes the place of what log_z is off by on all prompts
+        error, spread = None, 0.0
     if error is not None and abs(error) > MISCALIBRATED:
         warnings.append(
             f"log_z is off by {error:.2f} nats on rows that it has not seen (0 is right, the limit "

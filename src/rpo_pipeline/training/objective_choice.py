@@ -79,12 +79,12 @@ def build_objective(
 def _rpo(settings: ObjectiveParams, rows: pd.DataFrame, groups: Sequence[Group]) -> RpoObjective:
     # The rows decide, so that a run of a part of the pipeline has one loss.
     fits_level, targets = settings.rpo.fit_level, _tensor(rows["target"])
-    sharpness = _tensor(rows["sharpness"]) if rows["sharpness"].any() else None
+    huber_delta = _tensor(rows["huber_delta"]) if rows["huber_delta"].notna().all() else None
     if not rows["rho"].any() and not fits_level:
-        return RpoObjective(targets=targets, sharpness=sharpness, **_log_ratio(settings, rows))
+        return RpoObjective(targets=targets, huber_delta=huber_delta, **_log_ratio(settings, rows))
     rho = _tensor(rows["rho"])
     return _weighted(
-        settings, rows, groups, targets, rho, fits_level=fits_level, sharpness=sharpness
+        settings, rows, groups, targets, rho, fits_level=fits_level, huber_delta=huber_delta
     )
 
 
@@ -109,7 +109,7 @@ def _weighted(
     rho: Tensor,
     *,
     fits_level: bool,
-    sharpness: Tensor | None = None,
+    huber_delta: Tensor | None = None,
 ) -> WeightedRpoObjective:
     num_responses = torch.zeros_like(targets)
     for group in groups:
@@ -125,7 +125,7 @@ def _weighted(
         weight=weight,
         level=level,
         fits_level=fits_level,
-        sharpness=sharpness,
+        huber_delta=huber_delta,
     )
 
 

@@ -3,6 +3,7 @@
 Shapes: R rows of a micro-batch. "By row" means by position in the table of training rows.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -53,12 +54,12 @@ class _LogRatioObjective(Objective):
 
 @dataclass(frozen=True)
 class RpoObjective(_LogRatioObjective):
-    """Squared distance between log-ratio and target, in nats^2; QRPO uses it with its targets."""
+    """Distance between log-ratio and target, in nats^2; QRPO uses it with its targets."""
 
     targets: Tensor
     """``r / tau - log_z`` by row, in nats."""
-    sharpness: Tensor | None = field(default=None, kw_only=True)
-    """Sharpness of the loss by row, per nat; none for squared residuals."""
+    huber_delta: Tensor | None = field(default=None, kw_only=True)
+    """Distance by row, in nats, beyond which the loss is linear; none for squared distances."""
 
     def row_losses(self, scores: RowScores, batch: GroupBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the RPO loss of each row, in nats^2."""
@@ -66,11 +67,11 @@ class RpoObjective(_LogRatioObjective):
         logps, ref_logps = self._reduced(scores.logps, batch.rows, batch.num_tokens)
         log_ratio = (logps - ref_logps).detach()
         metrics = {"log_ratio": log_ratio, "residual": log_ratio - targets}
-        sharpness = self._sharpness(batch.rows)
-        return rpo_loss(logps, ref_logps, targets, sharpness=sharpness), metrics
+        delta = self._huber_delta(batch.rows)
+        return rpo_loss(logps, ref_logps, targets, huber_delta=delta), metrics
 
-    def _sharpness(self, rows: Tensor) -> Tensor | None:
-        return None if self.sharpness is None else self.sharpness[rows]
+    def _huber_delta(self, rows: Tensor) -> Tensor | float:
+        return math.inf if self.huber_delta is None else self.huber_delta[rows]
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class WeightedRpoObjective(RpoObjective):
             torch.zeros_like(ref_logps) if scores.shared is None else scores.shared,
             weight=weight,
             level=self.level,
-            sharpness=self._sharpness(rows),
+            huber_delta=self._huber_delta(rows),
         )
         log_ratio = (logps - ref_logps).detach()
         residual = log_ratio - targets

@@ -17,12 +17,12 @@ def training_rows(
 
     Args:
         rows: Labelled rows with their rewards and the reference's logps.
-        targets: By row_id ``reward / tau - log_z`` in nats, rho, and the sharpness of the loss.
+        targets: By row_id ``reward / tau - log_z`` and huber_delta, in nats, and rho.
         mismatched_logps: Log-probabilities of KTO's pairs; none, or empty, for other objectives.
 
     Returns:
         row_id, prompt_id, split, prompt, response, reward, ref_logps (summed, nats), target
-        (nats), rho, sharpness, mismatched_prompt_id and mismatched_ref_logps (null without).
+        (nats), rho, huber_delta, mismatched_prompt_id and mismatched_ref_logps (null without).
     """
     if mismatched_logps is None:
         mismatched_logps = pd.DataFrame(columns=["row_id", "prompt_id", "logps"])
