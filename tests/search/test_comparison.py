@@ -1,13 +1,16 @@
 """A comparison of small trainings on a real model."""
 
 import math
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
-from rpo_pipeline.errors import ConfigError, DataError, RpoError
+from rpo_pipeline.errors import ConfigError, DataError, RpoError, TrainingError
 from rpo_pipeline.params import ComparisonParams, MethodParams
 from rpo_pipeline.partition.rows import join_scores
 from rpo_pipeline.reporting.comparison_page import render_comparison
@@ -134,6 +137,24 @@ def test_two_processes_give_the_table_of_one_and_their_errors(material, tmp_path
     broken = replace(material, reference=tmp_path / "nothing")
     with pytest.raises(RpoError):
         run_comparison(broken, SETTINGS, comparison(RPO, num_processes=2), tmp_path / "broken")
+
+
+def test_a_process_that_the_system_ends_costs_one_sentence_and_no_finished_cell(material, tmp_path):
+    def end_one():
+        workers = []
+        while not workers:
+            time.sleep(0.05)
+            children = psutil.Process().children()
+            workers = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+        workers[0].kill()
+
+    killer = threading.Thread(target=end_one)
+    killer.start()
+    settings = comparison(SFT, num_processes=2)
+    with pytest.raises(TrainingError, match=r"smaller comparison\.num_processes"):
+        run_comparison(material, SETTINGS, settings, tmp_path)
+    killer.join()
+    assert run_comparison(material, SETTINGS, settings, tmp_path)["cells"]
 
 
 def test_a_new_method_costs_its_own_cells_only(material, tmp_path, caplog):

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from rpo_pipeline.engine import Engine
+from rpo_pipeline.errors import TrainingError
 from rpo_pipeline.params import ComparisonParams
 from rpo_pipeline.partition import (
     add_levels,
@@ -139,6 +141,12 @@ def _run(
     try:
         for finished in as_completed([pool.submit(_run_cell, job, *given) for job in jobs]):
             yield finished.result()
+    except BrokenProcessPool:
+        raise TrainingError(
+            "the system ended a process of the comparison, as it does when memory runs out: the "
+            "finished cells are kept, and the same run with a smaller comparison.num_processes "
+            "does the others"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
