@@ -105,9 +105,12 @@ def make_comparison():
     ]
     reference = {"reward_mean": interval(0.0), "win_rate": interval(0.5, 0.0)}
     noise = [
-        {"method": name, "level": level, "outcome": interval(0.3 - level / 5)}
+        {
+            **{"method": name, "level": level, "outcome": interval(0.3 - level / 5)},
+            **{"kl_reference": 2.0, "difference": difference},
+        }
         for level in (0.0, 0.5, 1.0)
-        for name in ("rpo", "kto")
+        for name, difference in (("rpo", None), ("kto", interval(-0.1)))
     ]
     return {
         **{"baseline": "rpo", "methods": methods, "reference": reference, "num_prompts": 40},

@@ -208,6 +208,28 @@ def test_a_study_costs_its_levels_and_a_level_that_changes_nothing_is_free(
     assert "trained on a changed log" in render_comparison(table)
 
 
+def test_the_methods_of_a_study_are_compared_with_the_first_at_the_same_level(material, tmp_path):
+    settings = comparison(
+        {**SFT, "name": "first"},
+        {**SFT, "name": "twin"},
+        {**SFT, "name": "other", "grid": [2e-3, 1e-2]},
+        seeds=[0],
+        studies={
+            "levels": {"reward_noise": [0.0, 1.0]},
+            "methods": ["first", "twin", "other"],
+            "seeds": [0],
+        },
+    )
+    table = run_comparison(material, SETTINGS, settings, tmp_path)
+    points = table["studies"]["reward_noise"]
+    for first, twin, other in (points[:3], points[3:]):
+        assert first["difference"] is None
+        assert twin["difference"] == {"value": 0, "low": 0, "high": 0}
+        gap = other["outcome"]["value"] - first["outcome"]["value"]
+        assert other["difference"]["value"] == pytest.approx(gap)
+        assert twin["kl_reference"] == first["kl_reference"] != other["kl_reference"]
+
+
 def scored(material):
     return material.rows.drop(columns=["mismatched_prompt_id", "mismatched_logps"])
 

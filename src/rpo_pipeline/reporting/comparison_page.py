@@ -49,6 +49,7 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
         metrics={name: describe_metric(name) for name in names},
         curves=curves(comparison),
         outcomes=[_outcomes(comparison)],
+        study_names=STUDIES,
         studies=[
             _study(study, points, comparison["metric"])
             for study, points in comparison["studies"].items()

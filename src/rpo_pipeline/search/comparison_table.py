@@ -12,7 +12,12 @@ import numpy as np
 from rpo_pipeline.evaluation import Array, Interval, detectable_difference
 from rpo_pipeline.params import ComparisonParams, MethodParams
 from rpo_pipeline.search.comparison_cells import Cell
-from rpo_pipeline.search.comparison_curve import read_result, stack, summarise_curves
+from rpo_pipeline.search.comparison_curve import (
+    DIVERGENCE,
+    read_result,
+    stack,
+    summarise_curves,
+)
 from rpo_pipeline.search.comparison_draws import Draws, holm_of, interval_of
 from rpo_pipeline.search.comparison_measure import METRICS, RANK
 
@@ -83,23 +88,31 @@ def summarise_studies(
         num_resamples: Number of resamples of seeds and prompts for each interval.
 
     Returns:
-        For each study a list of: method, level, outcome (the metric as {value, low, high}), and
-        means of rank_correlation, distinct_2 and grad_norm_std.
+        For each study a list of: method, level, outcome (the metric as {value, low, high}), its
+        difference to that of the first method at the same level, and means of kl_reference,
+        rank_correlation, distinct_2 and grad_norm_std.
     """
     groups: dict[tuple[str, float, str], list[Path]] = {}
     for cell, folder in cells.items():
         if cell.study:
             groups.setdefault((*cell.study, cell.method.name), []).append(folder)
     studies: dict[str, list[dict[str, Any]]] = {}
+    firsts: dict[tuple[str, float], Array] = {}
     for (study, level, method), folders in groups.items():
         table = stack(folders)
         draws = Draws.of(table[metric], num_resamples)
+        outcomes = draws.means(table[metric])
+        first = firsts.setdefault((study, level), outcomes)
         studies.setdefault(study, []).append(
             {
                 "method": method,
                 "level": level,
-                "outcome": interval_of(draws.means(table[metric])),
-                RANK: interval_of(draws.means(table[RANK]))["value"],
+                "outcome": interval_of(outcomes),
+                "difference": None if outcomes is first else interval_of(outcomes - first),
+                **{
+                    name: interval_of(draws.means(table[name]))["value"]
+                    for name in (DIVERGENCE, RANK)
+                },
                 **{name: _mean_of(folders, name) for name in STUDIED},
             }
         )
