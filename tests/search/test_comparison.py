@@ -168,6 +168,24 @@ def test_a_new_method_costs_its_own_cells_only(material, tmp_path, caplog):
     assert [cell["cell"] for cell in table["cells"]][-1] == "sft again learning_rate=0.004 seed 0"
 
 
+def test_what_an_objective_does_not_read_voids_none_of_its_cells(material, tmp_path, caplog):
+    caplog.set_level("INFO")
+    tgo = {"name": "tgo", "objective": "tgo", "parameter": "tgo.beta", "grid": [0.1, 0.5]}
+    settings = comparison(tgo, {**RPO, "grid": [1.0, 2.0]}, seeds=[0])
+    run_comparison(material, SETTINGS, settings, tmp_path)
+    caplog.clear()
+    changes = {"rpo": objectives(huber_delta=0.25).rpo, "sft": block("sft", responses="all")}
+    run_comparison(material, SETTINGS.model_copy(update=changes), settings, tmp_path)
+    assert "cell: rpo" in caplog.text
+    assert "cell: tgo" not in caplog.text
+    caplog.clear()
+    averaged = SETTINGS.model_copy(update={"rpo": objectives(logp_reduction="mean").rpo})
+    dro = {"name": "dro", "objective": "dro", "parameter": "dro.tau", "grid": [0.1, 0.5]}
+    for some in (SETTINGS, averaged):
+        run_comparison(material, some, comparison(dro, seeds=[0]), tmp_path)
+    assert caplog.text.count("cell: dro") == 4
+
+
 def test_another_budget_or_metric_trains_nothing_again_but_what_it_chooses(
     material, tmp_path, caplog
 ):

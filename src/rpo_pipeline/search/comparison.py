@@ -31,6 +31,7 @@ from rpo_pipeline.search.comparison_cells import (
     final_cells,
     settings_of,
     study_cells,
+    what_counts,
 )
 from rpo_pipeline.search.comparison_curve import PROMPTS, RESULT, choose_values
 from rpo_pipeline.search.comparison_material import Material, change_log
@@ -97,14 +98,12 @@ def run_cells(
     known: dict[str, str | None] = {}
     for cell in cells:
         own = settings_of(cell, settings, comparison.settings)
-        # Defaults do not count, so that new parameters do not void finished cells.
-        content = own.model_dump(mode="json", exclude_defaults=True)
         log = change_log(material, *cell.study, seed=cell.seed) if cell.study else material
         judges = named_content(own.evaluation, known)
         # A value is chosen by the cells of the curves, whose log is that of the run.
         on_validation = cell.seed in comparison.curve_seeds and log.digest == material.digest
         key = result_key(
-            *(on_validation, comparison.num_prompts, content, log.digest, judges),
+            *(on_validation, comparison.num_prompts, what_counts(own), log.digest, judges),
             code=[_train_and_measure, change_log],
         )
         folders[cell] = folder / key

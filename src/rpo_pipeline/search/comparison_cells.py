@@ -160,3 +160,18 @@ def settings_of(cell: Cell, settings: Settings, shared: Mapping[str, Any]) -> Se
         wrong = err.errors()[0]
         where = ".".join(map(str, wrong["loc"]))
         raise ConfigError(f"{cell.name}: {where}: {wrong['msg']}, got {wrong['input']!r}") from err
+
+
+def what_counts(settings: Settings) -> dict[str, Any]:
+    """Return the parameters that decide the result of a cell.
+
+    The blocks of other objectives do not count, nor does ``rpo`` but for the reduction that every
+    objective shares. Values of the type's defaults do not count either, so that new parameters void
+    no finished cell.
+    """
+    objective = settings.training.objective
+    unread = ObjectiveParams.model_fields.keys() - settings.objectives.read_by(objective).keys()
+    content = settings.model_dump(mode="json", exclude_defaults=True, exclude=unread)
+    if objective not in ("rpo", "qrpo"):
+        content["rpo"] = settings.rpo.averages_tokens(objective)
+    return content
