@@ -27,7 +27,7 @@ LOG = {
 """Rewards of the responses to each prompt of the train split."""
 HELD_OUT = {"My kettle is new.": {"Go away, kettle.": 9.0, "Hello, kettle.": -9.0}}
 """Of the test split: neither the policy nor the prior learns from it."""
-RPO = block("rpo", tau=0.5)
+RPO = block("rpo", tau=0.5, huber_delta=0.5)
 TRAINING = block("training", num_epochs=4, learning_rate=3e-3, warmup_share=0.2)
 TRAINING = TRAINING.model_copy(update={"global_batch_groups": 2, "max_grad_norm": 8.0})
 SHIPPED = ("qrpo", "labeling", "evaluation")
