@@ -9,6 +9,7 @@ from rpo_pipeline.search.comparison_cells import (
     final_cells,
     settings_of,
     study_cells,
+    what_counts,
 )
 from tests.conftest import block
 from tests.search.test_comparison import SETTINGS
@@ -38,5 +39,7 @@ def test_every_method_that_is_shipped_has_a_curve_of_four_points_and_settings_th
     cells = [*curve_cells(SHIPPED), *final_cells(SHIPPED, chosen), *study_cells(SHIPPED, chosen)]
     for cell in cells:
         settings_of(cell, SETTINGS, SHIPPED.settings)
+    counted = [str(what_counts(settings_of(cell, SETTINGS, SHIPPED.settings))) for cell in cells]
+    assert len(set(counted)) == len({(cell.method.name, cell.value, cell.seed) for cell in cells})
     unchanged = {("reward_noise", 0.0), ("logged_share", 1.0)}  # these cells are those of the table
     assert len({cell.name for cell in cells if cell.study not in unchanged}) <= 150

@@ -170,7 +170,9 @@ def what_counts(settings: Settings) -> dict[str, Any]:
     no finished cell.
     """
     objective = settings.training.objective
-    unread = ObjectiveParams.model_fields.keys() - settings.objectives.read_by(objective).keys()
+    # The targets of qrpo hold its tau, so its training alone does not read it.
+    read = {objective, *settings.objectives.read_by(objective)}
+    unread = ObjectiveParams.model_fields.keys() - read
     content = settings.model_dump(mode="json", exclude_defaults=True, exclude=unread)
     if objective not in ("rpo", "qrpo"):
         content["rpo"] = settings.rpo.averages_tokens(objective)
