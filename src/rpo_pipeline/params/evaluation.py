@@ -181,7 +181,8 @@ class ComparisonParams(Params):
     """Largest number of labelled train rows, as whole prompts, that a cell is trained on; null for
     all. The choice of the prompts is the same for all cells."""
     num_prompts: int = Field(gt=1)
-    """Largest number of validation prompts, and of test prompts, that are read."""
+    """Largest number of validation prompts, and of test prompts, that are read; at most 100 of the
+    former are answered."""
     num_processes: int = Field(gt=0)
     """Number of cells that are run at the same time, each in a process with its own model."""
     studies: StudiesParams | None = None
